@@ -1,0 +1,1 @@
+"""API pods: everything that is request and response. Imports only chatkernel."""

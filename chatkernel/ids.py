@@ -1,0 +1,85 @@
+"""Identifiers: message ids (snowflake-style, 53 bits) and the random ids of people, devices and channels."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import NewType
+
+UserId = NewType("UserId", str)
+DeviceId = NewType("DeviceId", str)
+ChannelId = NewType("ChannelId", str)
+PodName = NewType("PodName", str)
+MessageId = NewType("MessageId", int)
+Seq = NewType("Seq", int)
+
+EPOCH_MS = 1_704_067_200_000
+"""2024-01-01 00:00:00 UTC in Unix milliseconds: message ids count from here."""
+
+COUNTER_BITS = 12
+"""Low bits of a message id; the rest are milliseconds since EPOCH_MS."""
+
+MAX_MESSAGE_ID = (1 << 53) - 1
+"""The largest integer that a JavaScript number holds exactly."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+NowMs = Callable[[], int]
+"""A clock: Unix time in milliseconds."""
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds from the system clock."""
+    return time.time_ns() // 1_000_000
+
+
+def message_id_at(unix_ms: int) -> MessageId:
+    """The smallest message id of that millisecond."""
+    return MessageId(max(0, unix_ms - EPOCH_MS) << COUNTER_BITS)
+
+
+def next_message_id(unix_ms: int, previous: int) -> MessageId:
+    """The id after `previous` in a channel: by the clock, or `previous + 1` if the clock is behind."""
+    return MessageId(max(message_id_at(unix_ms), previous + 1))
+
+
+def message_id_ms(message_id: int) -> int:
+    """The Unix millisecond in a message id."""
+    return (message_id >> COUNTER_BITS) + EPOCH_MS
+
+
+def _token(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def new_user_id() -> UserId:
+    return UserId("u_" + _token(16))
+
+
+def new_device_id() -> DeviceId:
+    return DeviceId("d_" + _token(16))
+
+
+def new_group_id(region: str) -> ChannelId:
+    """A group's id begins with its home region, so that a store's zones can keep its data near."""
+    return ChannelId(f"{region}_g{_token(18)}")
+
+
+def direct_channel_id(region: str, a: UserId, b: UserId) -> ChannelId:
+    """The id of the channel of a pair: the same from both sides, so that opening it twice gives one channel.
+
+    `region` is the cluster's home region, fixed for its life.
+    """
+    first, second = sorted((a, b))
+    digest = hashlib.blake2b(f"{first}\n{second}".encode(), digest_size=12).hexdigest()
+    return ChannelId(f"{region}_p{digest}")
+
+
+def is_direct(channel_id: str) -> bool:
+    return channel_id.partition("_")[2].startswith("p")
+
+
+def new_client_msg_id() -> str:
+    return _token(20)

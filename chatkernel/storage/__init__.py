@@ -1,0 +1,1 @@
+"""Storage ports of semantic operations and their adapters."""

@@ -1,0 +1,1 @@
+"""Chat pods: the sockets. Imports only chatkernel."""

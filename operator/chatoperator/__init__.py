@@ -1,0 +1,1 @@
+"""The operator: the pure plan, the reconcile loop, and the places where pods run."""
