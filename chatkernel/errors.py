@@ -86,7 +86,9 @@ CATALOGUE: dict[Code, ErrorSpec] = {
     Code.BUSY: ErrorSpec(503, True, "A queue is full: wait as told"),
     Code.NO_CAPACITY: ErrorSpec(503, True, "No chat pod has a free seat: wait as told"),
     Code.DRAINING: ErrorSpec(503, True, "The pod is going: ask for a new seat"),
-    Code.STORAGE_UNAVAILABLE: ErrorSpec(503, True, "The store does not answer; the outcome is resolved by a resend"),
+    Code.STORAGE_UNAVAILABLE: ErrorSpec(
+        503, True, "The store does not answer; the outcome is resolved by a resend"
+    ),
     Code.STORAGE_FULL: ErrorSpec(503, True, "The store has no space left"),
     Code.REDIS_UNAVAILABLE: ErrorSpec(503, True, "Redis does not answer"),
     Code.INTERNAL: ErrorSpec(500, True, "A fault of the server's own; it is in the server's log"),

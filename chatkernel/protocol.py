@@ -20,7 +20,11 @@ ChannelRef: TypeAlias = Annotated[str, Meta(min_length=1, max_length=80)]
 UserRef: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 ClientMsgId: TypeAlias = Annotated[
     str,
-    Meta(min_length=1, max_length=64, description="Unique per sender and channel: a resend with it is no duplicate"),
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="Unique per sender and channel: a resend with it is no duplicate",
+    ),
 ]
 SeqNo: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
 MsgNo: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]

@@ -64,12 +64,16 @@ class Devices(Protocol):
 
     async def put_refresh(self, token_hash: str, user_id: str, device_id: str, expires_at: int) -> None: ...
 
-    async def rotate_refresh(self, token_hash: str, new_hash: str, now: int, expires_at: int) -> RefreshResult:
+    async def rotate_refresh(
+        self, token_hash: str, new_hash: str, now: int, expires_at: int
+    ) -> RefreshResult:
         """Use a token once, atomically: mark it used and store its successor. REUSED also revokes the device."""
 
 
 class People(Protocol):
-    async def friend_action(self, user_id: str, other_id: str, action: FriendAction, at: int) -> FriendState | None:
+    async def friend_action(
+        self, user_id: str, other_id: str, action: FriendAction, at: int
+    ) -> FriendState | None:
         """Apply, idempotently; the state after it as `user_id` sees it (None: no relation). REQUEST when the other
         has asked already is ACCEPT. Raises ChatError(USER_NOT_FOUND), ChatError(BLOCKED) when the other has blocked
         the person (or the person the other, for REQUEST), ChatError(NOT_FOUND) for ACCEPT without a request."""

@@ -82,7 +82,13 @@ class Conversations(Protocol):
         page before gave; a bad one raises ChatError(INVALID_FIELD)."""
 
     async def conversation_prefs(
-        self, channel_id: str, user_id: str, *, muted_until: int | None, pinned: bool | None, archived: bool | None
+        self,
+        channel_id: str,
+        user_id: str,
+        *,
+        muted_until: int | None,
+        pinned: bool | None,
+        archived: bool | None,
     ) -> ConversationPrefs | None:
         """Change what is not None; the state after it, or None if not a member."""
 
