@@ -1,0 +1,249 @@
+"""The `ChatCluster` resource, typed once: what a person may ask for, with bounds, defaults, descriptions.
+
+The YAML of the laptop and the Kubernetes resource are this same type; its descriptions become the reference
+documentation. Field names are camelCase outside and snake_case here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+API_VERSION = "chatcluster.dev/v1alpha1"
+KIND = "ChatCluster"
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
+Bytes = Annotated[int, Meta(ge=256, le=16 * 1024 * 1024)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Url = Annotated[str, Meta(min_length=1, max_length=2048)]
+DnsLabel = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+
+
+class _Spec(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """Immutable, compared by value, and nothing unknown gets in."""
+
+
+class EnvVar(_Spec, frozen=True):
+    """One environment variable of a pod."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128, description="Its name")]
+    value: Annotated[str, Meta(max_length=4096, description="Its value")] = ""
+
+
+class ChatPods(_Spec, frozen=True):
+    """The pods that hold the WebSockets."""
+
+    replicas: Annotated[int, Meta(ge=1, le=1000, description="How many chat pods")] = 2
+    connections_per_pod: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Connections that discovery gives one pod at most")
+    ] = 10_000
+    env: Annotated[
+        list[EnvVar], Meta(max_length=100, description="Environment variables of every chat pod")
+    ] = []
+
+
+class ApiPods(_Spec, frozen=True):
+    """The pods that answer HTTP."""
+
+    replicas: Annotated[int, Meta(ge=1, le=1000, description="How many API pods")] = 1
+    port: Annotated[
+        int, Meta(ge=0, le=65_535, description="The port that clients use; 0 takes any free one")
+    ] = 8080
+
+
+class Worker(_Spec, frozen=True):
+    """The pods that do what must not sit on the hot path."""
+
+    replicas: Annotated[int, Meta(ge=1, le=100, description="How many workers")] = 1
+
+
+class Drain(_Spec, frozen=True):
+    """How a chat pod that is going moves its clients. A change makes no new pods."""
+
+    deadline_seconds: Annotated[
+        float, Meta(gt=0, le=3600, description="After this what is left is closed, resumable")
+    ] = 20.0
+    rate_per_second: Annotated[
+        float, Meta(gt=0, le=100_000, description="Clients told to move, per second")
+    ] = 100.0
+
+
+class Rebalance(_Spec, frozen=True):
+    """Moving clients to pods that came back or were added. A change makes no new pods."""
+
+    tolerance: Annotated[
+        float,
+        Meta(ge=1.01, le=10, description="A pod above mean times tolerance sheds what is above the mean"),
+    ] = 1.25
+    cooldown_seconds: Annotated[
+        float, Meta(ge=1, le=86_400, description="Pause between two rounds of shedding")
+    ] = 30.0
+    rate_per_second: Annotated[
+        float, Meta(gt=0, le=100_000, description="Clients told to move, per second and pod")
+    ] = 50.0
+
+
+class Rollout(_Spec, frozen=True):
+    """How pods of a new revision replace the old ones. A change makes no new pods."""
+
+    surge: Annotated[
+        int, Meta(ge=1, le=100, description="Pods above the desired number while a revision is replaced")
+    ] = 1
+
+
+class Presence(_Spec, frozen=True):
+    """Who is online, and who is told."""
+
+    heartbeat_seconds: Annotated[float, Meta(ge=0.1, le=3600, description="How often a device beats")] = 10.0
+    offline_seconds: Annotated[
+        float, Meta(ge=0.2, le=86_400, description="Silence after which a device is offline")
+    ] = 30.0
+    small_group_max: Annotated[
+        int, Meta(ge=2, le=500, description="In groups of more members presence is read, not pushed")
+    ] = 50
+
+
+class LimitsSpec(_Spec, frozen=True):
+    """The limits that clients are held to, and told in `welcome`."""
+
+    frame_max_bytes: Annotated[Bytes, Meta(description="A frame")] = 256 * 1024
+    text_max_bytes: Annotated[Bytes, Meta(description="The text of a message, in UTF-8")] = 16 * 1024
+    metadata_max_bytes: Annotated[Bytes, Meta(description="A message's metadata object")] = 2 * 1024
+    nesting_max_depth: Annotated[int, Meta(ge=1, le=64, description="Depth of a metadata object")] = 8
+    sends_per_s: Annotated[Rate, Meta(description="Frames that write, per second and device")] = 50.0
+    sends_burst: Annotated[Count, Meta(description="Frames that write, at once and per device")] = 200
+    open_requests_max: Annotated[Count, Meta(description="Unanswered frames of one connection")] = 256
+    channels_per_user_max: Annotated[Count, Meta(description="Channels that a user may be in")] = 10_000
+    group_members_max: Annotated[int, Meta(ge=2, le=100_000, description="Members of a group")] = 500
+    page_max_items: Annotated[int, Meta(ge=1, le=1000, description="Items of one page")] = 200
+    cursors_max: Annotated[Count, Meta(description="Cursors in one hello or sync")] = 5_000
+    watches_max: Annotated[Count, Meta(description="Users whose presence a device watches")] = 200
+    name_max_chars: Annotated[int, Meta(ge=1, le=1000, description="Names of users, groups, devices")] = 80
+    outbox_max_bytes: Annotated[
+        int, Meta(ge=4096, le=1 << 30, description="Unsent bytes of a connection; above, it is closed")
+    ] = 1024 * 1024
+    body_max_bytes: Annotated[Bytes, Meta(description="The body of an HTTP request")] = 256 * 1024
+    friends_max: Annotated[Count, Meta(description="Friends of a user")] = 2_000
+    devices_max: Annotated[int, Meta(ge=1, le=10_000, description="Devices of a user")] = 50
+    reactions_per_message_max: Annotated[Count, Meta(description="Different reactions to one message")] = 100
+
+
+class IssuerSpec(_Spec, frozen=True):
+    """An issuer of the user's own whose access tokens are accepted (RS256, ES256, EdDSA)."""
+
+    issuer: Annotated[Url, Meta(description="The `iss` of its tokens")]
+    jwks_url: Annotated[Url, Meta(description="Where its public keys are")]
+    audience: Annotated[str, Meta(min_length=1, max_length=256, description="The `aud` of its tokens")]
+    username_claim: Annotated[
+        str, Meta(min_length=1, max_length=64, description="The claim that holds the user name")
+    ] = "preferred_username"
+    jwks_cache_seconds: Annotated[Seconds, Meta(description="How long its keys are remembered")] = 300.0
+
+
+class Auth(_Spec, frozen=True):
+    """Who may come in."""
+
+    own_accounts: Annotated[bool, Meta(description="People sign up here, with user name and password")] = True
+    issuers: Annotated[list[IssuerSpec], Meta(max_length=20, description="Token issuers accepted too")] = []
+    allowed_origins: Annotated[
+        list[Url], Meta(max_length=100, description="Web origins that may connect; `*` is any")
+    ] = []
+    access_token_ttl_seconds: Annotated[Seconds, Meta(description="Life of an access token")] = 600.0
+    refresh_token_ttl_seconds: Annotated[
+        float, Meta(gt=0, le=366 * 86_400, description="Life of a refresh token that is not used")
+    ] = 60 * 86_400.0
+    ticket_ttl_seconds: Annotated[
+        float, Meta(gt=0, le=300, description="Life of a ticket from discovery")
+    ] = 30.0
+    login_attempts: Annotated[
+        int, Meta(ge=1, le=10_000, description="Wrong passwords per account and per address in a window")
+    ] = 10
+    login_window_seconds: Annotated[Seconds, Meta(description="The window of `loginAttempts`")] = 60.0
+    requests_per_s: Annotated[Rate, Meta(description="HTTP requests per second and device")] = 100.0
+    requests_burst: Annotated[Count, Meta(description="HTTP requests at once and per device")] = 500
+    signups_per_address: Annotated[Count, Meta(description="Sign-ups per address and hour")] = 100_000
+
+
+class Redis(_Spec, frozen=True):
+    """Where presence, the bus and the registry live. Nothing in it needs to last."""
+
+    url: Annotated[
+        str | None,
+        Meta(description="redis:// or rediss:// URL; absent: an embedded server (laptop only)"),
+    ] = None
+
+
+class Storage(_Spec, frozen=True):
+    """Where everything lives that may never be lost."""
+
+    url: Annotated[
+        str | None, Meta(description="Database URL; absent: SQLite in the data directory (laptop only)")
+    ] = None
+
+
+class Spec(_Spec, frozen=True):
+    """What the cluster is to be."""
+
+    version: Annotated[
+        str, Meta(max_length=64, description="The release that pods run; empty is the operator's own")
+    ] = ""
+    region: Annotated[DnsLabel, Meta(description="Where it runs; part of channel ids, never changed")] = (
+        "local"
+    )
+    chat_pods: ChatPods = ChatPods()
+    api_pods: ApiPods = ApiPods()
+    worker: Worker = Worker()
+    drain: Drain = Drain()
+    rebalance: Rebalance = Rebalance()
+    rollout: Rollout = Rollout()
+    presence: Presence = Presence()
+    limits: LimitsSpec = LimitsSpec()
+    auth: Auth = Auth()
+    redis: Redis = Redis()
+    storage: Storage = Storage()
+    pause: Annotated[bool, Meta(description="The operator only watches and changes nothing")] = False
+
+
+class Metadata(_Spec, frozen=True):
+    """The part of Kubernetes' object metadata that a person writes."""
+
+    name: Annotated[DnsLabel, Meta(description="The cluster's name")]
+    namespace: Annotated[str, Meta(max_length=63, description="Used on Kubernetes only")] = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class ChatCluster(_Spec, frozen=True):
+    """One chat cluster."""
+
+    api_version: Annotated[Literal["chatcluster.dev/v1alpha1"], Meta(description="Always this")]
+    kind: Annotated[Literal["ChatCluster"], Meta(description="Always this")]
+    metadata: Metadata
+    spec: Spec = Spec()
+
+
+def broken_rules(cluster: ChatCluster) -> list[tuple[str, str]]:
+    """What no single field's bounds can say: (path, sentence) for each rule that is broken."""
+    spec, found = cluster.spec, []
+    if spec.presence.offline_seconds < 2 * spec.presence.heartbeat_seconds:
+        found.append(
+            (
+                "spec.presence.offlineSeconds",
+                f"must be at least twice heartbeatSeconds ({spec.presence.heartbeat_seconds:g}), "
+                "or one late beat makes people flap",
+            )
+        )
+    if not spec.auth.own_accounts and not spec.auth.issuers:
+        found.append(("spec.auth.ownAccounts", "nobody could log in: allow own accounts or name an issuer"))
+    if spec.limits.text_max_bytes > spec.limits.frame_max_bytes:
+        found.append(
+            ("spec.limits.textMaxBytes", f"must fit in frameMaxBytes ({spec.limits.frame_max_bytes})")
+        )
+    if spec.redis.url is not None and not spec.redis.url.startswith(("redis://", "rediss://", "unix://")):
+        found.append(("spec.redis.url", "must start with redis://, rediss:// or unix://"))
+    names = [variable.name for variable in spec.chat_pods.env]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        found.append(("spec.chatPods.env", f"names {name} twice"))
+    return found
