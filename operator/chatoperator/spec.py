@@ -75,7 +75,7 @@ class Rebalance(_Spec, frozen=True):
 
     tolerance: Annotated[
         float,
-        Meta(ge=1.01, le=10, description="A pod above mean times tolerance sheds what is above the mean"),
+        Meta(ge=1.01, le=10, description="A pod above mean times this sheds what is above the mean"),
     ] = 1.25
     cooldown_seconds: Annotated[
         float, Meta(ge=1, le=86_400, description="Pause between two rounds of shedding")

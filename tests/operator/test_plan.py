@@ -1,0 +1,273 @@
+"""Single decisions of the plan, by example."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from world import World, make_spec
+
+from chatoperator.model import (
+    Delete,
+    Drain,
+    EntryView,
+    Failures,
+    Forget,
+    Observed,
+    PodKind,
+    PodView,
+    RegistryView,
+    RemoveEntry,
+    SetPolicy,
+    Shed,
+    Start,
+    Undrain,
+)
+from chatoperator.plan import backoff_s, plan, victim_rank
+from chatoperator.revision import revision_of
+from chatoperator.spec import Spec
+
+SPEC = make_spec(2, api=1, worker=1)
+REVISION = revision_of(SPEC, PodKind.CHAT)
+NOW = 100.0
+
+
+def chat(name: str, **fields: object) -> PodView:
+    defaults: dict[str, object] = {
+        "kind": PodKind.CHAT,
+        "revision": REVISION,
+        "started_at": 0.0,
+        "ready": True,
+        "ever_ready": True,
+        "answered_at": NOW,
+        "connections": 5,
+        "incarnation": name + "/i",
+    }
+    return PodView(name=name, **{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def others() -> list[PodView]:
+    return [
+        chat("api", kind=PodKind.API, revision=revision_of(SPEC, PodKind.API)),
+        chat("worker", kind=PodKind.WORKER, revision=revision_of(SPEC, PodKind.WORKER)),
+    ]
+
+
+def seen(*pods: PodView, registry: RegistryView | None = None, **fields: object) -> Observed:
+    if registry is None:
+        entries = tuple(EntryView(pod.name, pod.incarnation, True) for pod in pods if pod.alive)
+        registry = RegistryView(entries, REVISION, frozenset())
+    return Observed(pods=(*pods, *others()), registry=registry, **fields)  # type: ignore[arg-type]
+
+
+def decided(observed: Observed, spec: Spec = SPEC, now: float = NOW) -> list[object]:
+    return [action for action in plan(spec, observed, now) if not isinstance(action, SetPolicy)]
+
+
+def test_all_well_means_nothing_to_do() -> None:
+    assert plan(SPEC, seen(chat("a"), chat("b")), NOW) == []
+
+
+def test_an_empty_place_gets_one_pod_of_each_kind_as_wanted() -> None:
+    starts = plan(SPEC, Observed(registry=RegistryView()), NOW)
+    assert [action.kind for action in starts if isinstance(action, Start)] == [
+        "chat",
+        "chat",
+        "api",
+        "worker",
+    ]
+
+
+def test_a_paused_cluster_is_left_alone() -> None:
+    assert plan(msgspec.structs.replace(SPEC, pause=True), Observed(), NOW) == []
+
+
+def test_a_dead_pod_is_replaced_and_its_entry_removed() -> None:
+    dead = chat("a", alive=False, ready=False)
+    registry = RegistryView((EntryView("a", "a/i", True), EntryView("b", "b/i", True)), REVISION)
+    actions = plan(SPEC, seen(dead, chat("b"), registry=registry), NOW)
+    assert actions == [
+        SetPolicy(REVISION, frozenset({"a"})),
+        RemoveEntry("a", "a/i", "no such pod"),
+        Forget("a", "its process is gone"),
+        Start(PodKind.CHAT, REVISION, "too few pods"),
+    ]
+
+
+def test_forged_entries_and_those_of_another_incarnation_are_removed() -> None:
+    entries = (EntryView("a", "zombie", True), EntryView("b", "b/i", True), EntryView("evil", "x", True))
+    actions = decided(seen(chat("a"), chat("b"), registry=RegistryView(entries, REVISION)))
+    assert [action.pod for action in actions if isinstance(action, RemoveEntry)] == ["a", "evil"]
+
+
+def test_scaling_down_drains_the_pod_with_fewest_connections() -> None:
+    actions = plan(make_spec(1), seen(chat("a", connections=9), chat("b", connections=3)), NOW)
+    assert actions == [SetPolicy(REVISION, frozenset({"b"})), Drain("b", "scaled down")]
+
+
+def test_unknown_counts_are_busy() -> None:
+    actions = decided(seen(chat("a", connections=None), chat("b", connections=9000)), make_spec(1))
+    assert actions == [Drain("b", "scaled down")]
+
+
+def test_a_pod_that_never_was_ready_is_deleted_without_a_drain() -> None:
+    actions = decided(seen(chat("a"), chat("b", ready=False, ever_ready=False)), make_spec(1))
+    assert [type(action) for action in actions] == [Delete]
+
+
+def test_a_drained_pod_is_deleted_at_zero_or_at_the_deadline() -> None:
+    drained = chat("c", drain_intent=True, drain_told=True, draining_since=NOW - 1, connections=0)
+    late = chat("c", drain_intent=True, drain_told=True, draining_since=NOW - 8, connections=7)
+    busy = chat("c", drain_intent=True, drain_told=True, draining_since=NOW - 1, connections=None)
+    assert decided(seen(chat("a"), chat("b"), drained)) == [Delete("c", "drained", 5.0)]
+    assert decided(seen(chat("a"), chat("b"), late)) == [Delete("c", "drain deadline", 5.0)]
+    assert decided(seen(chat("a"), chat("b"), busy)) == []
+
+
+def test_a_pod_that_has_not_heard_of_its_drain_is_told_again() -> None:
+    deaf = chat("c", drain_intent=True, draining_since=NOW - 1)
+    assert decided(seen(chat("a"), chat("b"), deaf)) == [Drain("c", "has not heard that it drains")]
+
+
+def test_a_drain_is_taken_back_when_the_number_rises_again() -> None:
+    leaving = chat("b", drain_intent=True, drain_told=True, draining_since=NOW - 1)
+    assert decided(seen(chat("a"), leaving)) == [Undrain("b", "is wanted again")]
+
+
+@pytest.mark.parametrize("fields", [{"condemned": True}, {"revision": "old"}, {"drain_intent": False}])
+def test_some_drains_are_not_taken_back(fields: dict[str, object]) -> None:
+    leaving = chat("b", **{"drain_intent": True, "drain_told": True, "draining_since": NOW - 1, **fields})
+    assert decided(seen(chat("a"), leaving)) == [Start(PodKind.CHAT, REVISION, "too few pods")]
+
+
+def test_a_condemned_pod_is_replaced_before_it_drains() -> None:
+    condemned = chat("b", condemned=True)
+    assert decided(seen(chat("a"), condemned)) == [
+        Start(PodKind.CHAT, REVISION, "replaces a pod that was asked to go")
+    ]
+    starting = chat("c", ready=False, ever_ready=False, started_at=NOW - 1)
+    assert decided(seen(chat("a"), condemned, starting)) == []
+    assert decided(seen(chat("a"), condemned, chat("c"))) == [Drain("b", "was asked to go")]
+
+
+def test_an_unresponsive_pod_is_replaced_only_when_its_lease_is_gone_too() -> None:
+    frozen = chat("a", answered_at=NOW - 16, ready=False)
+    alive = RegistryView((EntryView("a", "a/i", True), EntryView("b", "b/i", True)), REVISION)
+    gone = RegistryView((EntryView("a", "a/i", False), EntryView("b", "b/i", True)), REVISION)
+    assert decided(seen(frozen, chat("b"), registry=alive)) == []
+    assert decided(seen(frozen, chat("b"), registry=gone)) == [
+        Delete("a", "does not answer", 0.0),
+        Start(PodKind.CHAT, REVISION, "too few pods"),
+    ]
+    while_redis_is_away = Observed(pods=(frozen, chat("b"), *others()), registry=None)
+    assert decided(while_redis_is_away) == []
+
+
+def test_without_redis_dead_pods_are_replaced_all_the_same() -> None:
+    observed = Observed(pods=(chat("a", alive=False), chat("b"), *others()), registry=None)
+    assert [type(action) for action in plan(SPEC, observed, NOW)] == [Forget, Start]
+
+
+def test_a_pod_that_does_not_start_in_time_has_failed() -> None:
+    stuck = chat("a", ready=False, ever_ready=False, started_at=NOW - 61)
+    assert decided(seen(stuck, chat("b")))[0] == Delete("a", "does not answer", 0.0)
+
+
+def test_the_outgoing_revision_is_served_until_the_new_one_is_ready() -> None:
+    old = [chat("a", revision="old"), chat("b", revision="old")]
+    registry = RegistryView(tuple(EntryView(pod.name, pod.incarnation, True) for pod in old), "old")
+    assert plan(SPEC, seen(*old, registry=registry), NOW) == [Start(PodKind.CHAT, REVISION, "new revision")]
+    entries = (*registry.entries, EntryView("c", "c/i", True))
+    actions = plan(SPEC, seen(*old, chat("c"), registry=RegistryView(entries, "old")), NOW)
+    assert actions[0] == SetPolicy(REVISION, frozenset({"a"}))
+    assert [action for action in actions if isinstance(action, Drain)] == [Drain("a", "outgoing revision")]
+
+
+def test_early_deaths_back_off_and_other_revisions_do_not_wait() -> None:
+    failures = {(PodKind.CHAT, REVISION): Failures(3, NOW - 1)}
+    assert decided(seen(chat("a"), failures=failures)) == []
+    assert decided(seen(chat("a"), failures=failures), now=NOW + 1.1) != []
+    other = {(PodKind.CHAT, "old"): Failures(3, NOW - 1)}
+    assert decided(seen(chat("a"), failures=other)) != []
+    waits = [backoff_s(count) for count in range(40)]
+    assert waits[:4] == [0.0, 0.5, 1.0, 2.0]
+    assert all(a <= b <= 30 for a, b in pairwise(waits))
+
+
+def test_the_excess_is_shed_after_a_disturbance_with_a_cooldown_and_only_when_calm() -> None:
+    pods = [chat("a", connections=90), chat("b", connections=10)]
+    shed = [Shed("a", 40, "90 connections, mean 50.0")]
+    assert decided(seen(*pods, disturbed_at=NOW - 4)) == shed
+    assert decided(seen(*pods)) == []
+    assert decided(seen(*pods, disturbed_at=NOW - 1)) == []
+    assert decided(seen(*pods, disturbed_at=NOW - 40, shed_at=NOW - 29)) == []
+    assert decided(seen(*pods, disturbed_at=NOW - 40, shed_at=NOW - 30)) == shed
+    assert decided(seen(*pods, disturbed_at=NOW - 400)) == []
+    unknown = [chat("a", connections=90), chat("b", connections=None)]
+    assert decided(seen(*unknown, disturbed_at=NOW - 4)) == []
+    mixed = [chat("a", connections=90), chat("b", connections=10, revision="old")]
+    rolling = decided(seen(*mixed, disturbed_at=NOW - 4))
+    assert not any(isinstance(action, Shed) for action in rolling)
+
+
+def test_a_scale_up_ends_with_even_pods() -> None:
+    world = World(clients=60)
+    world.settle(make_spec(2), 20)
+    world.settle(make_spec(4), 60)
+    counts = [pod.connections for pod in world.kind(PodKind.CHAT)]
+    assert sum(counts) == 60
+    assert max(counts) <= 15 * 1.25 + 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.booleans(), st.none() | st.integers(0, 3)), max_size=8
+    )
+)
+def test_victims_are_ranked_in_the_documented_order(rows: list[tuple[bool, bool, bool, int | None]]) -> None:
+    pods = [
+        chat(
+            f"p{i}",
+            ready=ready,
+            drain_intent=draining,
+            revision=REVISION if new else "old",
+            connections=count,
+        )
+        for i, (ready, draining, new, count) in enumerate(rows)
+    ]
+    shuffled = pods[:]
+    random.Random(0).shuffle(shuffled)
+    ranked = sorted(shuffled, key=lambda pod: victim_rank(pod, REVISION))
+    for first, second in pairwise(ranked):
+        if first.ready != second.ready:
+            assert second.ready
+        elif first.draining != second.draining:
+            assert first.draining
+        elif first.revision != second.revision:
+            assert first.revision == "old"
+        elif first.connections != second.connections:
+            assert second.connections is None or (
+                first.connections is not None and first.connections < second.connections
+            )
+        else:
+            assert first.name < second.name
+
+
+def test_only_what_needs_new_pods_changes_the_revision() -> None:
+    from chatoperator.spec import ChatPods, Presence, Rebalance
+    from chatoperator.spec import Drain as DrainSpec
+
+    def revision(kind: PodKind = PodKind.CHAT, **changes: object) -> str:
+        return revision_of(msgspec.structs.replace(SPEC, **changes), kind)
+
+    assert revision(drain=DrainSpec(rate_per_second=7)) == REVISION
+    assert revision(rebalance=Rebalance(tolerance=2)) == REVISION
+    assert revision(chat_pods=ChatPods(replicas=9)) == REVISION
+    assert revision(presence=Presence(heartbeat_seconds=1)) != REVISION
+    assert revision(chat_pods=ChatPods(connections_per_pod=5)) != REVISION
+    api = revision_of(SPEC, PodKind.API)
+    assert revision(PodKind.API, chat_pods=ChatPods(connections_per_pod=5)) == api
