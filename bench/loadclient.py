@@ -46,7 +46,7 @@ class LoadClient:
         self._pending: deque[Plan] = deque()
         self._opening = self._concurrency = self._opened = 0
         self._beat_at, self._beat_debt, self._beat_next = time.monotonic(), 0.0, 0
-        self._resume = False
+        self._resume, self._beats = False, True
         self._failure = ""
         self._ready_at: list[float] = []
         self._api: tuple[str, int] = ("", 0)
@@ -111,7 +111,7 @@ class LoadClient:
         finally:
             self._quiesce(senders)
 
-    def sync_frames(self, frames: dict[int, str]) -> None:
+    def send_instead(self, frames: dict[int, str]) -> None:
         """From now on these connections send this text instead of messages."""
         for index, text in frames.items():
             data = wire.client_frame(text.encode())
@@ -175,6 +175,12 @@ class LoadClient:
     def received_in_hello(self) -> int:
         return self.hello_events
 
+    def total_sent(self) -> int:
+        return self.sent
+
+    def beats(self, on: bool) -> None:
+        self._beats = on
+
     def close_all(self) -> None:
         for each in self._sockets:
             each.close()
@@ -186,7 +192,7 @@ class LoadClient:
     # --- what sockets tell --------------------------------------------------------------------------------
 
     def ticket(self, plan: Plan) -> str:
-        if plan.token or self._issuer is None:
+        if plan.ticket or self._issuer is None:
             return plan.ticket
         return self._issuer.issue(plan.user_id, plan.device_id, plan.pod, plan.incarnation)[0]
 
@@ -214,7 +220,7 @@ class LoadClient:
         while self._pending and self._opening < self._concurrency:
             plan = self._pending.popleft()
             self._opening += 1
-            if plan.token:
+            if plan.token and (self._resume or not plan.host):
                 self._take_seat(plan)
             else:
                 self._connect(plan)
@@ -305,6 +311,8 @@ class LoadClient:
         sockets = self._sockets
         self._beat_debt += (now - self._beat_at) * len(sockets) / BEAT_INTERVAL_S
         self._beat_at = now
+        if not self._beats:
+            self._beat_debt = 0.0
         if self._beat_debt > len(sockets):
             self._beat_debt = float(len(sockets))
         while self._beat_debt >= 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Plan:
-    """One connection to be. With `token` the seat comes from discovery, else it signs a ticket itself."""
+    """One connection to be. Without `host`, or when it comes back, discovery gives the seat (`token`)."""
 
     user_id: str
     device_id: str

@@ -1,6 +1,6 @@
 """Client frames ready to write, and answers counted where they arrive: decoding would cost more than the pod.
 
-Nothing here is a WebSocket library. The client masks with the key 0, so that masking changes nothing and a frame
+Nothing here is a WebSocket library. The client masks with the key 0: masking changes nothing, and a frame
 is its header and its text; the server unmasks as always. Answers are counted by a marker that cannot occur
 inside a JSON string (a quote in a string is escaped).
 """

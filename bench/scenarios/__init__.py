@@ -1,0 +1,1 @@
+"""One function per group of lines of the table; each adds to `Bench.results`."""
