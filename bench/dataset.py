@@ -1,4 +1,4 @@
-"""People and channels, written straight through the storage ports: sign-up would cost a password hash each."""
+"""People and channels, written straight through the storage ports: signing up costs a password hash each."""
 
 from __future__ import annotations
 

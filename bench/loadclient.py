@@ -172,11 +172,9 @@ class LoadClient:
             raise BenchError(f"only {len(self._ready_at)} of {wanted} clients came back in {timeout_s:.0f} s")
         return self._ready_at
 
-    def received_in_hello(self) -> int:
-        return self.hello_events
-
-    def total_sent(self) -> int:
-        return self.sent
+    def totals(self) -> dict[str, int]:
+        """Since this client began."""
+        return {"sent": self.sent, "acks": self.counts.acks, "events": self.counts.events}
 
     def beats(self, on: bool) -> None:
         self._beats = on

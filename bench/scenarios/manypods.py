@@ -89,9 +89,9 @@ def bus_writes(bench: Bench) -> None:
 
         def measure() -> tuple[float, float]:
             """Stream writes and the sending pod's CPU microseconds, per message."""
-            sent_before, before = client.call("total_sent"), writes()
+            sent_before, before = client.call("totals")["sent"], writes()
             window = client.call("closed_loop", [(0, 1)], sizes.warm_s, sizes.window_s, [near.pid])
-            sent = client.call("total_sent") - sent_before
+            sent = client.call("totals")["sent"] - sent_before
             return (writes() - before) / sent, window.cpu_s[near.pid] * 1e6 / window.acks
 
         few = measure()
