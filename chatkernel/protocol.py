@@ -406,10 +406,10 @@ ServerFrame: TypeAlias = (
 
 _json_encoder = msgspec.json.Encoder()
 _msgpack_encoder = msgspec.msgpack.Encoder()
-_client_json = msgspec.json.Decoder(ClientFrame)
-_client_msgpack = msgspec.msgpack.Decoder(ClientFrame)
-_server_json = msgspec.json.Decoder(ServerFrame)
-_server_msgpack = msgspec.msgpack.Decoder(ServerFrame)
+_client_json: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
+_client_msgpack: msgspec.msgpack.Decoder[ClientFrame] = msgspec.msgpack.Decoder(ClientFrame)
+_server_json: msgspec.json.Decoder[ServerFrame] = msgspec.json.Decoder(ServerFrame)
+_server_msgpack: msgspec.msgpack.Decoder[ServerFrame] = msgspec.msgpack.Decoder(ServerFrame)
 
 
 def encode_json(frame: Struct) -> bytes:

@@ -1,0 +1,333 @@
+"""Append to logs: dense seqs without an owner or a lock, group commit, resends and unknown outcomes resolved.
+
+Every writer assigns `seq = head + 1` on the head it remembers; the store's unique key lets one writer win, and the
+loser re-reads the head. Since changes of membership are events of the same log, the head also says whether the
+sender's grant is older than the last change (`members_seq`): it is then read again before the event is built, so
+nobody can append after their own removal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.ids import NowMs, next_message_id
+from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind, Role
+from chatkernel.storage.messages import Conversations, EventLog
+from chatkernel.storage.model import Absence, ChannelInfo, Grant, Head, InsertOutcome, Run, SendKey
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX_EVENTS = 512
+HEADS_MAX = 20_000
+SENT_MAX = 10_000
+DEADLINE_S = 8.0
+"""How long an append is tried before the sender gets a retryable error."""
+WAITING_MAX = 20_000
+"""Drafts that may wait for the store: beyond it senders are told to come back (`busy`)."""
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """Where an event stands: what an `ack` says."""
+
+    seq: int
+    message_id: int
+    created_at: int
+
+
+class Draft(msgspec.Struct, eq=False):
+    """An event that has no place yet. `check` says what a changed membership means for it."""
+
+    channel_id: str
+    sender_id: str
+    client_msg_id: str
+    kind: EventKind
+    members_seq: int
+    """As of which membership change the sender was allowed."""
+    done: Callable[[Placed | None, ChatError | None, bool], None]
+    """Called once: the event's place (and whether this was a resend), or the error."""
+    text: str | None = None
+    reply_to: int | None = None
+    metadata: dict[str, Any] | None = None
+    target_id: int | None = None
+    emoji: str | None = None
+    on: bool | None = None
+    users: list[str] | None = None
+    role: Role | None = None
+    name: str | None = None
+    channel: ChannelInfo | None = None
+    check: Callable[[Grant], None] | None = None
+    """Raises ChatError if the fresh grant does not allow this; None: being a member is enough."""
+    key: SendKey = SendKey("", "", "")
+
+    def __post_init__(self) -> None:
+        self.key = SendKey(self.channel_id, self.sender_id, self.client_msg_id)
+
+
+class Appender:
+    """Owns the remembered heads. One batch is at the store at a time; what comes meanwhile is the next batch."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        conversations: Conversations,
+        now: NowMs,
+        *,
+        before_insert: Callable[[list[str]], None],
+        on_stored: Callable[[list[Event]], None],
+        random_source: random.Random | None = None,
+    ) -> None:
+        self._log, self._conversations, self._now = event_log, conversations, now
+        self._before_insert, self._on_stored = before_insert, on_stored
+        self._random = random_source or random.Random()
+        self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._sent: OrderedDict[SendKey, Placed] = OrderedDict()
+        self._waiting: list[Draft] = []
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, draft: Draft) -> None:
+        """Take a draft; its `done` is called later, never from within this call. Raises ChatError(BUSY)."""
+        if len(self._waiting) >= WAITING_MAX:
+            raise ChatError(Code.BUSY, limit=WAITING_MAX, retry_after_s=1.0)
+        self._waiting.append(draft)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="appender")
+
+    async def append(self, **fields: Any) -> tuple[Placed, bool]:
+        """`submit` for callers that wait: the place and whether it was there before. Raises ChatError."""
+        future: asyncio.Future[tuple[Placed, bool]] = asyncio.get_running_loop().create_future()
+
+        def done(placed: Placed | None, error: ChatError | None, duplicate: bool) -> None:
+            if future.done():
+                return
+            if placed is not None:
+                future.set_result((placed, duplicate))
+            else:
+                future.set_exception(error or ChatError(Code.INTERNAL))
+
+        self.submit(Draft(done=done, **fields))
+        return await future
+
+    def saw(self, channel_id: str, head: Head) -> None:
+        """The bus told of a later head: remember it, so that the next append wins at once."""
+        known = self._heads.get(channel_id)
+        if known is not None and head.seq > known.seq:
+            self._heads[channel_id] = head
+
+    async def aclose(self) -> None:
+        """Wait until everything that was taken has its outcome."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH_MAX_EVENTS], self._waiting[BATCH_MAX_EVENTS:]
+                try:
+                    await self._append(batch)
+                except Exception:
+                    # A fault of our own must not leave senders without an answer, nor stop the next batch.
+                    log.exception("append failed", extra={"drafts": len(batch)})
+                    self._forget(batch)
+                    for draft in batch:
+                        draft.done(None, ChatError(Code.INTERNAL), False)
+        finally:
+            self._task = None
+
+    def _forget(self, drafts: Sequence[Draft]) -> None:
+        for draft in drafts:
+            self._heads.pop(draft.channel_id, None)
+
+    async def _append(self, drafts: list[Draft]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        attempt = 0
+        while drafts:
+            error: ChatError | None = None
+            try:
+                drafts = await self._attempt(drafts)
+            except ChatError as failure:
+                # Unknown outcome: the next round asks the store what it has before it inserts again.
+                error = failure
+                self._forget(drafts)
+            if not drafts:
+                return
+            attempt += 1
+            if time.monotonic() > deadline:
+                self._give_up(drafts, error)
+                return
+            if error is not None or attempt > 2:
+                await asyncio.sleep(self._random.uniform(0, min(0.25, 0.002 * 2**attempt)))
+            try:
+                drafts = await self._drop_stored(drafts)
+            except ChatError as failure:
+                if time.monotonic() > deadline:
+                    self._give_up(drafts, failure)
+                    return
+
+    def _give_up(self, drafts: list[Draft], error: ChatError | None) -> None:
+        refusal = error or ChatError(Code.BUSY, "The channel is too busy", retry_after_s=0.5)
+        for draft in drafts:
+            draft.done(None, refusal, False)
+
+    async def _attempt(self, drafts: list[Draft]) -> list[Draft]:
+        """One insert of what can be built; the drafts that must be tried again."""
+        by_channel: dict[str, list[Draft]] = {}
+        for draft in self._answer_known(drafts):
+            by_channel.setdefault(draft.channel_id, []).append(draft)
+        unknown = [channel_id for channel_id in by_channel if channel_id not in self._heads]
+        if unknown:
+            found = await self._log.heads(unknown)
+            for channel_id in unknown:
+                self._remember(channel_id, found.get(channel_id, Head()))
+        runs: list[Run] = []
+        built: list[list[Draft]] = []
+        ends: list[Head] = []
+        again: list[Draft] = []
+        for channel_id, wanted in by_channel.items():
+            allowed = await self._allowed(wanted)
+            first, later = self._without_twins(allowed)
+            again.extend(later)
+            if first:
+                run, end = self._build(channel_id, first)
+                runs.append(run)
+                built.append(first)
+                ends.append(end)
+        if runs:
+            self._before_insert([run.channel_id for run in runs])
+            outcomes = await self._log.insert(runs)
+            stored: list[Event] = []
+            for run, made, end, outcome in zip(runs, built, ends, outcomes, strict=True):
+                if outcome is InsertOutcome.STORED:
+                    self._remember(run.channel_id, end)
+                    stored.extend(run.events)
+                    for draft, event in zip(made, run.events, strict=True):
+                        draft.done(self._keep(draft.key, event), None, False)
+                else:
+                    self._heads.pop(run.channel_id, None)
+                    again.extend(made)
+            if stored:
+                self._on_stored(stored)
+        return again
+
+    def _answer_known(self, drafts: list[Draft]) -> list[Draft]:
+        """Resends of what this process itself has appended lately need no store; the drafts that are left."""
+        left = []
+        for draft in drafts:
+            placed = self._sent.get(draft.key)
+            if placed is None:
+                left.append(draft)
+            else:
+                draft.done(placed, None, True)
+        return left
+
+    async def _drop_stored(self, drafts: list[Draft]) -> list[Draft]:
+        """Answer those that the store has after all."""
+        found = await self._log.find_sent([draft.key for draft in drafts])
+        left = []
+        for draft in drafts:
+            event = found.get(draft.key)
+            if event is None:
+                left.append(draft)
+            else:
+                draft.done(self._keep(draft.key, event), None, True)
+        return left
+
+    async def _allowed(self, drafts: list[Draft]) -> list[Draft]:
+        """Those that may go on this head: a channel begins once, and senders are members as of the last change."""
+        head = self._heads[drafts[0].channel_id]
+        allowed = []
+        for draft in drafts:
+            try:
+                if draft.channel is not None:
+                    if head.seq > 0:
+                        raise ChatError(Code.CONFLICT, "The channel is there already")
+                elif draft.members_seq < head.members_seq:
+                    await self._renew(draft)
+            except ChatError as refusal:
+                if refusal.retryable:
+                    raise
+                draft.done(None, refusal, False)
+            else:
+                allowed.append(draft)
+        return allowed
+
+    async def _renew(self, draft: Draft) -> None:
+        grant = await self._conversations.grant(draft.channel_id, draft.sender_id)
+        if isinstance(grant, Absence):
+            raise ChatError(Code.BANNED if grant is Absence.BANNED else Code.CHANNEL_NOT_FOUND)
+        if draft.check is not None:
+            draft.check(grant)
+        draft.members_seq = grant.members_seq
+
+    def _without_twins(self, drafts: list[Draft]) -> tuple[list[Draft], list[Draft]]:
+        """A key twice in one batch: the second waits until the first is stored. After a membership change, what
+        follows it waits too: its sender may be the one who was removed."""
+        first: list[Draft] = []
+        later: list[Draft] = []
+        keys: set[SendKey] = set()
+        for draft in drafts:
+            if draft.key in keys or (first and first[-1].kind in MEMBERSHIP_KINDS) or later:
+                later.append(draft)
+            else:
+                keys.add(draft.key)
+                first.append(draft)
+        return first, later
+
+    def _build(self, channel_id: str, drafts: list[Draft]) -> tuple[Run, Head]:
+        head = self._heads[channel_id]
+        seq, message_id, messages, members_seq = head.seq, head.message_id, head.messages, head.members_seq
+        now = self._now()
+        events = []
+        for draft in drafts:
+            seq += 1
+            message_id = next_message_id(now, message_id)
+            if draft.kind in MEMBERSHIP_KINDS:
+                members_seq = seq
+            events.append(
+                Event(
+                    channel_id,
+                    seq,
+                    message_id,
+                    draft.kind,
+                    draft.sender_id,
+                    draft.client_msg_id,
+                    now,
+                    messages,
+                    members_seq,
+                    draft.text,
+                    draft.reply_to,
+                    draft.metadata,
+                    draft.target_id,
+                    draft.emoji,
+                    draft.on,
+                    draft.users,
+                    draft.role,
+                    draft.name,
+                )
+            )
+            messages += draft.kind is EventKind.MESSAGE
+        return Run(channel_id, tuple(events), drafts[0].channel), Head(seq, message_id, messages, members_seq)
+
+    def _remember(self, channel_id: str, head: Head) -> None:
+        self._heads[channel_id] = head
+        self._heads.move_to_end(channel_id)
+        if len(self._heads) > HEADS_MAX:
+            self._heads.popitem(last=False)
+
+    def _keep(self, key: SendKey, event: Event) -> Placed:
+        placed = self._sent[key] = Placed(event.seq, event.message_id, event.created_at)
+        if len(self._sent) > SENT_MAX:
+            self._sent.popitem(last=False)
+        return placed

@@ -1,0 +1,353 @@
+"""The one way in for messages, for sockets and HTTP alike: check, append, and only then answer.
+
+`draft` is the quick path of a socket whose grant is known; `perform` answers any client frame of an actor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from msgspec import Struct
+
+from chatkernel.appender import Appender, Draft, Placed
+from chatkernel.blocks import Blocks
+from chatkernel.bus import ChannelFrame, Post
+from chatkernel.errors import ChatError, Code, invalid
+from chatkernel.ids import is_direct
+from chatkernel.presence import PresenceStore
+from chatkernel.protocol import (
+    Ack,
+    ChannelHead,
+    ClientFrame,
+    Cursors,
+    Delete,
+    Delivered,
+    Edit,
+    Event,
+    EventKind,
+    History,
+    Limits,
+    Page,
+    Presence,
+    PresenceEntry,
+    PresenceState,
+    PresenceWatch,
+    React,
+    Read,
+    Role,
+    Send,
+    ServerFrame,
+    Sync,
+    Typing,
+    TypingNotice,
+    encode_json,
+)
+from chatkernel.receipts import Receipts
+from chatkernel.storage.messages import Conversations, EventLog
+from chatkernel.storage.model import Absence, EventRange, Grant, PageQuery
+from chatkernel.validation import check_emoji, check_metadata, check_text
+
+Done = Callable[[Placed | None, ChatError | None, bool], None]
+Change = Edit | Delete | React
+
+HEADS_PER_PAGE = 500
+
+
+class Actor(Struct, frozen=True):
+    """Who asks."""
+
+    user_id: str
+    device_id: str
+
+
+class Messaging:
+    """Holds no state of its own: heads are the appender's, watermarks the receipts'."""
+
+    def __init__(
+        self,
+        *,
+        event_log: EventLog,
+        conversations: Conversations,
+        appender: Appender,
+        receipts: Receipts,
+        blocks: Blocks,
+        presence: PresenceStore,
+        tell: Callable[[Sequence[Post]], None],
+        limits: Limits,
+        small_group_max: int,
+    ) -> None:
+        self._log, self._conversations = event_log, conversations
+        self._appender, self._receipts, self._blocks = appender, receipts, blocks
+        self._presence, self._tell = presence, tell
+        self._limits, self._small_group_max = limits, small_group_max
+
+    async def perform(self, actor: Actor, frame: ClientFrame) -> list[ServerFrame]:
+        """Do what the frame says; the answering frames, the `ack` last. Raises ChatError."""
+        match frame:
+            case Send():
+                return [await self._send(actor, frame)]
+            case Edit() | Delete() | React():
+                return [await self._change(actor, frame)]
+            case Read() | Delivered():
+                return [await self._watermark(actor, frame)]
+            case Typing():
+                grant = await self.grant(actor.user_id, frame.channel_id)
+                self.typing(actor.user_id, frame, grant.member_count)
+                return [Ack(frame.id)]
+            case History():
+                return [await self.history(actor, frame), Ack(frame.id)]
+            case Sync():
+                return [*[page async for page in self.sync(actor, frame)], Ack(frame.id)]
+            case PresenceWatch():
+                return [await self.presence(actor, frame), Ack(frame.id)]
+            case _:
+                raise ChatError(Code.UNKNOWN_TYPE, "This frame is for sockets only", field="type")
+
+    async def grant(self, user_id: str, channel_id: str) -> Grant:
+        """Raises ChatError(BANNED | CHANNEL_NOT_FOUND)."""
+        grant = await self._conversations.grant(channel_id, user_id)
+        if isinstance(grant, Absence):
+            raise ChatError(Code.BANNED if grant is Absence.BANNED else Code.CHANNEL_NOT_FOUND)
+        return grant
+
+    # --- messages and their changes ---------------------------------------------------------------------
+
+    def quick(self, frame: Send) -> bool:
+        """Whether `submit` needs nothing from a store for this frame."""
+        return frame.reply_to is None and (
+            not is_direct(frame.channel_id) or self._blocks.known(frame.channel_id) is not None
+        )
+
+    def submit(self, actor: Actor, frame: Send, members_seq: int, done: Done) -> None:
+        """Check and append a message of a member as of `members_seq`; `done` comes later. Raises ChatError."""
+        check_text(frame.text, self._limits)
+        if frame.metadata is not None:
+            check_metadata(frame.metadata, self._limits)
+        if is_direct(frame.channel_id) and self._blocks.known(frame.channel_id):
+            raise ChatError(Code.BLOCKED)
+        self._appender.submit(
+            Draft(
+                frame.channel_id,
+                actor.user_id,
+                frame.client_msg_id,
+                EventKind.MESSAGE,
+                members_seq,
+                done,
+                frame.text,
+                frame.reply_to,
+                frame.metadata,
+            )
+        )
+
+    async def _send(self, actor: Actor, frame: Send) -> Ack:
+        grant = await self.grant(actor.user_id, frame.channel_id)
+        if is_direct(frame.channel_id) and self._blocks.known(frame.channel_id) is None:
+            await self._blocks.ask(frame.channel_id)
+        if frame.reply_to is not None:
+            item = await self._log.message(frame.channel_id, frame.reply_to)
+            if item is None or item.event.seq <= grant.from_seq or item.event.kind is not EventKind.MESSAGE:
+                raise ChatError(Code.MESSAGE_NOT_FOUND, field="reply_to")
+        answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+
+        def done(placed: Placed | None, error: ChatError | None, duplicate: bool) -> None:
+            if answer.done():
+                return
+            if placed is None:
+                answer.set_exception(error or ChatError(Code.INTERNAL))
+            else:
+                answer.set_result(ack_of(frame.id, frame.channel_id, placed, duplicate))
+
+        self.submit(actor, frame, grant.members_seq, done)
+        return await answer
+
+    async def _change(self, actor: Actor, frame: Change) -> Ack:
+        grant = await self.grant(actor.user_id, frame.channel_id)
+        match frame:
+            case Edit():
+                check_text(frame.text, self._limits)
+                kind, text, emoji, on = EventKind.EDIT, frame.text, None, None
+            case Delete():
+                kind, text, emoji, on = EventKind.DELETE, None, None, None
+            case React():
+                check_emoji(frame.emoji)
+                kind, text, emoji, on = EventKind.REACTION, None, frame.emoji, frame.on
+        await self._check_target(actor, frame, grant)
+        if is_direct(frame.channel_id) and await self._blocked(frame.channel_id):
+            raise ChatError(Code.BLOCKED)
+        placed, duplicate = await self._appender.append(
+            channel_id=frame.channel_id,
+            sender_id=actor.user_id,
+            client_msg_id=frame.client_msg_id,
+            kind=kind,
+            members_seq=grant.members_seq,
+            text=text,
+            target_id=frame.message_id,
+            emoji=emoji,
+            on=on,
+        )
+        return ack_of(frame.id, frame.channel_id, placed, duplicate)
+
+    async def _blocked(self, channel_id: str) -> bool:
+        known = self._blocks.known(channel_id)
+        return known if known is not None else await self._blocks.ask(channel_id)
+
+    async def _check_target(self, actor: Actor, frame: Change, grant: Grant) -> None:
+        """The message must be there and visible; edits are the author's, deletes the author's or an admin's."""
+        item = await self._log.message(frame.channel_id, frame.message_id)
+        if item is None or item.event.seq <= grant.from_seq or item.event.kind is not EventKind.MESSAGE:
+            raise ChatError(Code.MESSAGE_NOT_FOUND, field="message_id")
+        mine = item.event.sender_id == actor.user_id
+        if isinstance(frame, Edit) and not mine:
+            raise ChatError(Code.FORBIDDEN, "Only the author may edit a message")
+        if isinstance(frame, Delete) and not mine and grant.role is Role.MEMBER:
+            raise ChatError(Code.FORBIDDEN, "Only the author or an admin may delete a message")
+        if item.deleted and not isinstance(frame, Delete):
+            raise ChatError(Code.CONFLICT, "The message is deleted", field="message_id")
+        if isinstance(frame, React) and frame.on and item.reactions is not None:
+            most = self._limits.reactions_per_message_max
+            if frame.emoji not in item.reactions and len(item.reactions) >= most:
+                raise ChatError(Code.LIMIT_REACHED, f"At most {most} different reactions", limit=most)
+
+    # --- watermarks and typing ----------------------------------------------------------------------------
+
+    def move_watermark(
+        self,
+        user_id: str,
+        frame: Read | Delivered,
+        member_count: int,
+        answer: Callable[[ChatError | None], None],
+    ) -> None:
+        """Raises ChatError(BUSY)."""
+        is_read = isinstance(frame, Read)
+        # What is read has been delivered, too.
+        self._receipts.move(
+            frame.channel_id,
+            user_id,
+            member_count,
+            read=frame.seq if is_read else 0,
+            delivered=frame.seq,
+            answer=answer,
+        )
+
+    async def _watermark(self, actor: Actor, frame: Read | Delivered) -> Ack:
+        grant = await self.grant(actor.user_id, frame.channel_id)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def answer(error: ChatError | None) -> None:
+            if not future.done():
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+
+        self.move_watermark(actor.user_id, frame, grant.member_count, answer)
+        await future
+        return Ack(frame.id)
+
+    def typing(self, user_id: str, frame: Typing, member_count: int) -> None:
+        """In large groups nobody is told: who types there is noise, and costs members × typists."""
+        if member_count <= self._small_group_max:
+            notice = encode_json(TypingNotice(frame.channel_id, user_id, frame.on))
+            self._tell([Post(ChannelFrame(frame.channel_id, notice), channels=(frame.channel_id,))])
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    async def history(self, actor: Actor, frame: History) -> Page:
+        given = [name for name in ("before", "after", "around", "at") if getattr(frame, name) is not None]
+        if len(given) > 1:
+            raise invalid(given[1], f"may not be given together with {given[0]}")
+        most = self._limits.page_max_items
+        if frame.limit > most:
+            raise invalid("limit", f"at most {most}", most)
+        grant = await self.grant(actor.user_id, frame.channel_id)
+        query = PageQuery(
+            frame.channel_id, grant.from_seq, frame.limit, frame.before, frame.after, frame.around, frame.at
+        )
+        page = await self._log.page(query)
+        return Page(
+            frame.id,
+            "history",
+            channel_id=frame.channel_id,
+            items=page.items,
+            more_before=page.more_before,
+            more_after=page.more_after,
+        )
+
+    def check_cursors(self, cursors: Cursors) -> None:
+        if len(cursors) > self._limits.cursors_max:
+            raise invalid("cursors", f"at most {self._limits.cursors_max}", self._limits.cursors_max)
+
+    async def sync(self, actor: Actor, frame: Sync) -> AsyncIterator[Page]:
+        """What is new after the cursors, from the store, in pages."""
+        self.check_cursors(frame.cursors)
+        grants = {
+            g.channel_id: g for g in (await self._conversations.grants_of([actor.user_id]))[actor.user_id]
+        }
+        left = [channel_id for channel_id in frame.cursors if channel_id not in grants]
+        heads = await self._log.heads([c for c in frame.cursors if c in grants])
+        behind = {
+            channel_id: (max(cursor, grants[channel_id].from_seq), heads[channel_id].seq)
+            for channel_id, cursor in frame.cursors.items()
+            if channel_id in heads
+        }
+        async for events, complete in read_behind(self._log, behind, self._limits.page_max_items):
+            page_heads = {c: ChannelHead(heads[c].seq, heads[c].message_id) for c in complete}
+            yield Page(frame.id, "sync", events=events, heads=page_heads, done=False)
+        yield Page(frame.id, "sync", left=left)
+
+    async def presence(self, actor: Actor, frame: PresenceWatch) -> Presence:
+        """The present state of people (of the members of a channel of mine when it is named)."""
+        user_ids = list(frame.user_ids)
+        most = self._limits.watches_max
+        if len(user_ids) > most:
+            raise invalid("user_ids", f"at most {most}", most)
+        if frame.channel_id is not None:
+            await self.grant(actor.user_id, frame.channel_id)
+            members = await self._conversations.members(
+                frame.channel_id, limit=self._limits.group_members_max
+            )
+            user_ids.extend(member.user_id for member in members)
+        try:
+            entries = await self._presence.states(user_ids)
+        except ChatError:
+            # Redis is away: what is not known is not guessed.
+            entries = [PresenceEntry(user_id, PresenceState.UNKNOWN) for user_id in user_ids]
+        return Presence(entries, frame.id)
+
+
+def ack_of(frame_id: str, channel_id: str, placed: Placed, duplicate: bool) -> Ack:
+    return Ack(frame_id, channel_id, placed.seq, placed.message_id, placed.created_at, duplicate)
+
+
+async def read_behind(
+    event_log: EventLog, behind: dict[str, tuple[int, int]], page_items: int
+) -> AsyncIterator[tuple[list[Event], list[str]]]:
+    """Read channels from (after_seq, upto_seq] in pages of about `page_items` events.
+
+    Gives each page's events and the channels that are complete with it. Channels that are not behind are complete
+    in the first pages, HEADS_PER_PAGE at a time.
+    """
+    current = [channel_id for channel_id, (after, upto) in behind.items() if after >= upto]
+    for start in range(0, len(current), HEADS_PER_PAGE):
+        yield [], current[start : start + HEADS_PER_PAGE]
+    left = {channel_id: span for channel_id, span in behind.items() if span[0] < span[1]}
+    while left:
+        wanted: list[EventRange] = []
+        room = page_items
+        for channel_id, (after, upto) in left.items():
+            wanted.append(EventRange(channel_id, after, min(room, upto - after), upto))
+            room -= min(room, upto - after)
+            if room <= 0:
+                break
+        events: list[Event] = []
+        complete: list[str] = []
+        for asked, got in zip(wanted, await event_log.events(wanted), strict=True):
+            events.extend(got)
+            upto = left[asked.channel_id][1]
+            if not got or got[-1].seq >= upto:
+                complete.append(asked.channel_id)
+                del left[asked.channel_id]
+            else:
+                left[asked.channel_id] = (got[-1].seq, upto)
+        yield events, complete

@@ -1,0 +1,15 @@
+"""All ports of one store together, for the code that wires services."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from chatkernel.storage.directory import Accounts, Devices, People
+from chatkernel.storage.messages import Conversations, EventLog
+
+
+class Store(EventLog, Conversations, Accounts, Devices, People, Protocol):
+    """What `open_store` gives. On Kubernetes the directory may live in another database than the messages."""
+
+    async def check(self) -> None:
+        """Raises ChatError(STORAGE_UNAVAILABLE) when the store does not answer."""

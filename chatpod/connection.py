@@ -1,0 +1,103 @@
+"""One client's outbox: what is written in a turn of the loop goes out as one write at its end.
+
+Writing to the transport directly is what makes fan-out fast; so the bound on unsent bytes, which ASGI would give,
+is kept here: a client that does not read is closed with a resumable code, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+
+from chatkernel.errors import Close
+from chatpod.websocket import PodWebSocketProtocol
+
+
+def text_frame(payload: bytes) -> bytes:
+    """An unmasked, unfragmented text frame (RFC 6455 section 5.2)."""
+    return _frame(0x81, payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    return _frame(0x82, payload)
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65_536:
+        return struct.pack("!BBH", first, 126, size) + payload
+    return struct.pack("!BBQ", first, 127, size) + payload
+
+
+class Flusher:
+    """Owns the list of connections with something to write; one call at the end of the turn writes for all."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._dirty: list[Connection] = []
+
+    def add(self, connection: Connection) -> None:
+        if not self._dirty:
+            self._loop.call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+
+class Connection:
+    """Writes frames in order. After `close` nothing more is written."""
+
+    __slots__ = ("_flusher", "_limit", "_on_slow", "_out", "_protocol", "_transport", "binary", "closed")
+
+    def __init__(
+        self,
+        protocol: PodWebSocketProtocol,
+        flusher: Flusher,
+        limit_bytes: int,
+        binary: bool,
+        on_slow: Callable[[Connection], None],
+    ) -> None:
+        self._protocol, self._flusher, self._limit = protocol, flusher, limit_bytes
+        self._transport = protocol.transport
+        self._on_slow = on_slow
+        self._out: bytes | list[bytes] | None = None
+        self.binary, self.closed = binary, False
+
+    def write(self, frame: bytes) -> None:
+        """Queue a whole WebSocket frame (or several, joined)."""
+        out = self._out
+        if out is None:
+            if self.closed:
+                return
+            self._out = frame
+            self._flusher.add(self)
+        elif out.__class__ is list:
+            out.append(frame)  # type: ignore[union-attr]
+        else:
+            self._out = [out, frame]  # type: ignore[list-item]
+
+    def flush(self) -> None:
+        out, self._out = self._out, None
+        transport = self._transport
+        if out is None or transport.is_closing():
+            return
+        transport.write(out if out.__class__ is bytes else b"".join(out))  # type: ignore[arg-type]
+        if transport.get_write_buffer_size() > self._limit and not self.closed:
+            self._on_slow(self)
+
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def close(self, code: Close, reason: str = "") -> None:
+        """Write what is queued and a close frame; the connection is cut if the client does not answer in time."""
+        if self.closed:
+            return
+        self.flush()
+        self.closed = True
+        self._protocol.close_with(code, reason)

@@ -1,0 +1,85 @@
+"""Moves clients away: paced `migrate` frames now, and what has not gone by the deadline is closed, resumably.
+
+Sends are still taken and answered until the last client is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from chatkernel.errors import Close
+from chatkernel.ids import NowMs
+from chatkernel.protocol import Migrate
+from chatkernel.settings import DrainSettings
+from chatpod.client import Client
+from chatpod.hub import Hub
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+SHED_GRACE_S = 10.0
+
+
+class Drainer:
+    """Owns the drain of this pod: at most one at a time."""
+
+    def __init__(self, hub: Hub, settings: DrainSettings, now: NowMs) -> None:
+        self._hub, self._settings, self._now = hub, settings, now
+        self._task: asyncio.Task[None] | None = None
+        self.draining = False
+        self.migrated = 0
+
+    def drain(self) -> None:
+        """Begin to move everyone; more calls change nothing."""
+        if not self.draining:
+            self.draining = True
+            if self._task is not None:
+                self._task.cancel()
+            self._task = asyncio.create_task(self._move(None, self._settings.deadline_s), name="drain")
+
+    def undrain(self) -> None:
+        """Stop moving clients; those already told go where they were told."""
+        if self.draining:
+            self.draining = False
+            if self._task is not None:
+                self._task.cancel()
+                self._task = None
+
+    def shed(self, count: int) -> None:
+        """Move `count` clients to other pods; the pod itself stays."""
+        if not self.draining and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._move(count, SHED_GRACE_S), name="shed")
+
+    async def finished(self) -> None:
+        """Returns when the drain is over."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+
+    async def _move(self, count: int | None, deadline_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        deadline_ms = self._now() + int(deadline_s * 1000)
+        told: list[Client] = []
+        allowance = 0.0
+        while count is None or len(told) < count:
+            candidates = [c for c in self._hub.clients.values() if not c.migrating and not c.opening]
+            if not candidates and (count is not None or not self._hub.clients):
+                break
+            allowance = min(allowance + self._settings.rate_per_s * TICK_S, self._settings.rate_per_s)
+            most = int(allowance) if count is None else min(int(allowance), count - len(told))
+            for client in candidates[:most]:
+                client.migrating = True
+                client.send(Migrate("draining" if count is None else "rebalancing", deadline_ms))
+                told.append(client)
+                self.migrated += 1
+            allowance -= min(most, len(candidates))
+            if loop.time() - started > deadline_s:
+                break
+            await asyncio.sleep(TICK_S)
+        while loop.time() - started <= deadline_s and any(c.session_id in self._hub.clients for c in told):
+            await asyncio.sleep(TICK_S)  # noqa: ASYNC110 - ends by the deadline as well
+        left = told if count is not None else list(self._hub.clients.values())
+        for client in left:
+            client.connection.close(Close.MIGRATED, "moved")
+        log.info("drain over", extra={"told": len(told), "closed": len(left)})

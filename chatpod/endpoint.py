@@ -1,0 +1,306 @@
+"""The WebSocket endpoint, raw ASGI: moves bytes between a socket, its session and the pod's parts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from chatkernel.appender import Placed
+from chatkernel.errors import ChatError, Close, Code
+from chatkernel.ids import now_ms
+from chatkernel.messaging import Actor, ack_of
+from chatkernel.protocol import (
+    SUBPROTOCOL_JSON,
+    SUBPROTOCOL_MSGPACK,
+    Ack,
+    ClientFrame,
+    Delivered,
+    Hello,
+    Ping,
+    Pong,
+    PresenceWatch,
+    Read,
+    Send,
+    ServerFrame,
+    Sync,
+    Typing,
+    Welcome,
+    encode_json,
+    encode_msgpack,
+)
+from chatpod.client import Client
+from chatpod.connection import Connection, binary_frame, text_frame
+from chatpod.pod import Pod
+from chatpod.session import Refuse, Reject, Session, State, error_frame
+from chatpod.websocket import EXTENSION, PodWebSocketProtocol
+
+log = logging.getLogger(__name__)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Any]
+SendMessage = Callable[[dict[str, Any]], Any]
+
+
+class SocketEndpoint:
+    """ASGI application for `websocket` scopes."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._pod = pod
+
+    async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
+        if (refused := self._refuse_origin(scope)) is not None:
+            await send(refused)
+            await send({"type": "websocket.http.response.body", "body": b'{"code":"origin_not_allowed"}'})
+            return
+        await receive()  # websocket.connect
+        offered = scope["subprotocols"]
+        chosen = next((p for p in offered if p in (SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK)), None)
+        await send({"type": "websocket.accept", "subprotocol": chosen})
+        protocol: PodWebSocketProtocol = scope["extensions"][EXTENSION]["protocol"]
+        await Socket(self._pod, protocol, chosen == SUBPROTOCOL_MSGPACK).run(receive)
+
+    def _refuse_origin(self, scope: Scope) -> dict[str, Any] | None:
+        """Browsers always say their origin; it must be one of those allowed. Others have none."""
+        allowed = self._pod.settings.auth.allowed_origins
+        origin = next(
+            (value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), None
+        )
+        if origin is None or "*" in allowed or origin in allowed:
+            return None
+        headers = [(b"content-type", b"application/problem+json")]
+        return {"type": "websocket.http.response.start", "status": 403, "headers": headers}
+
+
+class Socket:
+    """One socket from accept to its end."""
+
+    __slots__ = ("_client", "_connection", "_pod", "_session", "_tasks")
+
+    def __init__(self, pod: Pod, protocol: PodWebSocketProtocol, binary: bool) -> None:
+        self._pod = pod
+        loop = asyncio.get_running_loop()
+        self._session = Session(pod.settings.limits, binary, loop.time)
+        limit = pod.settings.limits.outbox_max_bytes
+        self._connection = Connection(protocol, pod.flusher, limit, binary, pod.slow)
+        self._client: Client | None = None
+        self._tasks: set[asyncio.Task[None]] | None = None
+
+    async def run(self, receive: Receive) -> None:
+        timer = asyncio.get_running_loop().call_later(
+            self._pod.settings.hello_timeout_s, self._hello_timed_out
+        )
+        try:
+            while True:
+                message = await receive()
+                if message["type"] != "websocket.receive":
+                    return
+                text = message.get("text")
+                data = text.encode() if text is not None else message["bytes"]
+                self._take(data, "text" in message)
+                if self._session.state is not State.GREETING:
+                    timer.cancel()
+        finally:
+            timer.cancel()
+            self._gone()
+
+    def _hello_timed_out(self) -> None:
+        if self._session.state is State.GREETING:
+            self._close(Close.HELLO_TIMEOUT, "no hello")
+
+    def _gone(self) -> None:
+        self._connection.closed = True
+        if self._session.state is not State.CLOSED:
+            self._session.become(State.CLOSED)
+        for task in self._tasks or ():
+            task.cancel()
+        client = self._client
+        if client is not None and self._pod.hub.deregister(client):
+            self._pod.rooms.user_gone(client.user_id)
+
+    def _close(self, code: Close, reason: str) -> None:
+        self._connection.close(code, reason)
+
+    def _write(self, frame: ServerFrame) -> None:
+        if self._session.binary:
+            self._connection.write(binary_frame(encode_msgpack(frame)))
+        else:
+            self._connection.write(text_frame(encode_json(frame)))
+
+    def _take(self, data: bytes, is_text: bool) -> None:
+        outcome = self._session.receive(data, is_text)
+        match outcome:
+            case None:
+                return
+            case Refuse(error=error):
+                self._write(error)
+            case Reject(error=error, close=code):
+                self._write(error)
+                self._close(code, error.code)
+            case Hello():
+                self._session.become(State.OPENING)
+                self._spawn(self._open(outcome))
+            case _:
+                self._run(outcome)
+
+    # --- hello --------------------------------------------------------------------------------------------
+
+    async def _open(self, hello: Hello) -> None:
+        pod = self._pod
+        try:
+            if pod.drainer.draining:
+                raise ChatError(Code.DRAINING)
+            ticket = pod.redeemer.redeem(hello.ticket, pod.lease.incarnation)
+            pod.kernel.messaging.check_cursors(hello.cursors)
+            if not await pod.device_is_live(ticket.device_id):
+                raise ChatError(Code.DEVICE_REVOKED)
+            now_s = asyncio.get_running_loop().time()
+            actor = Actor(ticket.user_id, ticket.device_id)
+            self._client = client = Client(secrets.token_hex(8), actor, self._connection, now_s)
+            if self._connection.closed:
+                return
+            if pod.hub.register(client):
+                await pod.rooms.user_came(client.user_id)
+            self._write(self._welcome(hello, client))
+            await pod.opener.open(client, hello.id, hello.cursors)
+        except ChatError as error:
+            self._write(error_frame(hello.id, error))
+            self._close(_close_code(error), str(error.code))
+            return
+        if self._session.state is State.OPENING:
+            self._session.become(State.LIVE)
+            self._write(Ack(hello.id))
+            await pod.presence.arrived(client)
+
+    def _welcome(self, hello: Hello, client: Client) -> Welcome:
+        settings = self._pod.settings
+        return Welcome(
+            hello.id,
+            client.session_id,
+            client.user_id,
+            client.device_id,
+            settings.pod,
+            now_ms(),
+            settings.presence.heartbeat_interval_s,
+            settings.presence.offline_after_s,
+            settings.limits,
+        )
+
+    # --- frames -------------------------------------------------------------------------------------------
+
+    def _run(self, frame: ClientFrame) -> None:
+        """Quick frames are answered without a task; the others get one each, bounded by the open requests."""
+        client = self._client
+        if client is None:
+            return
+        client.beat_at = asyncio.get_running_loop().time()
+        try:
+            if isinstance(frame, Send):
+                self._pod.messages_in += 1
+                room = self._pod.hub.rooms.get(frame.channel_id)
+                if (
+                    room is not None
+                    and frame.channel_id in client.rooms
+                    and self._quick(client.actor, frame, room.members_seq)
+                ):
+                    return
+            elif isinstance(frame, Ping):
+                self._pong(frame, client)
+                return
+            elif isinstance(frame, Read | Delivered | Typing) and frame.channel_id in client.rooms:
+                self._light(client.actor, frame, self._pod.hub.rooms[frame.channel_id].member_count)
+                return
+        except ChatError as error:
+            self._finish(frame.id, error_frame(frame.id, error))
+            return
+        self._spawn(self._perform(client, frame))
+
+    def _quick(self, actor: Actor, frame: Send, members_seq: int) -> bool:
+        messaging = self._pod.kernel.messaging
+        if not messaging.quick(frame):
+            return False
+
+        def done(placed: Placed | None, error: ChatError | None, duplicate: bool) -> None:
+            if placed is not None:
+                self._finish(frame.id, ack_of(frame.id, frame.channel_id, placed, duplicate))
+            else:
+                self._finish(frame.id, error_frame(frame.id, error or ChatError(Code.INTERNAL)))
+
+        messaging.submit(actor, frame, members_seq, done)
+        return True
+
+    def _light(self, actor: Actor, frame: Read | Delivered | Typing, member_count: int) -> None:
+        messaging = self._pod.kernel.messaging
+        if isinstance(frame, Typing):
+            messaging.typing(actor.user_id, frame, member_count)
+            self._finish(frame.id, Ack(frame.id))
+            return
+
+        def answer(error: ChatError | None) -> None:
+            self._finish(frame.id, Ack(frame.id) if error is None else error_frame(frame.id, error))
+
+        messaging.move_watermark(actor.user_id, frame, member_count, answer)
+
+    def _pong(self, ping: Ping, client: Client) -> None:
+        rooms = self._pod.hub.rooms
+        head_sum = sum(rooms[channel_id].last_seq or 0 for channel_id in client.rooms)
+        self._finish(ping.id, Pong(ping.id, now_ms(), head_sum, len(client.rooms)))
+
+    async def _perform(self, client: Client, frame: ClientFrame) -> None:
+        messaging, actor = self._pod.kernel.messaging, client.actor
+        try:
+            if isinstance(frame, Sync):
+                async for page in messaging.sync(actor, frame):
+                    self._write(page)
+                    await self._pod.opener.pace(client)
+                self._finish(frame.id, Ack(frame.id))
+                return
+            most = self._pod.settings.limits.watches_max
+            if isinstance(frame, PresenceWatch) and frame.channel_id is None and len(frame.user_ids) <= most:
+                # Watch first, read then: a change in between is told twice rather than never.
+                await self._pod.presence.watch(client, frozenset(frame.user_ids))
+            *rest, answer = await messaging.perform(actor, frame)
+            for other in rest:
+                self._write(other)
+            self._finish(frame.id, answer)
+        except ChatError as error:
+            self._finish(frame.id, error_frame(frame.id, error))
+
+    def _finish(self, frame_id: str, answer: ServerFrame) -> None:
+        self._session.finished(frame_id)
+        self._write(answer)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(self._guard(work))
+        if self._tasks is None:
+            self._tasks = set()
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self._tasks is not None:
+            self._tasks.discard(task)
+            if not self._tasks:
+                self._tasks = None  # an empty set would cost every idle connection 200 bytes
+
+    async def _guard(self, work: Any) -> None:
+        """A fault of our own ends this socket, resumably, and is logged once; it never reaches the client as text."""
+        try:
+            await work
+        except Exception:
+            log.exception("frame failed")
+            self._close(Close.INTERNAL, "internal fault")
+
+
+def _close_code(error: ChatError) -> Close:
+    if error.code is Code.DRAINING:
+        return Close.MIGRATED
+    if error.code is Code.DEVICE_REVOKED:
+        return Close.DEVICE_REVOKED
+    if error.retryable:
+        return Close.INTERNAL
+    if error.code in (Code.INVALID_FIELD, Code.LIMIT_REACHED):
+        return Close.POLICY
+    return Close.TICKET_REFUSED

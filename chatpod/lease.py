@@ -1,0 +1,111 @@
+"""The pod's entry in the registry, renewed all the time; and the fence for a pod that was frozen past its lease.
+
+A pod that did not run for longer than its lease has been declared dead: its clients went elsewhere and its routes
+are gone. When it wakes it closes what it still holds and registers anew, as another run of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from chatkernel.errors import ChatError
+from chatkernel.ids import NowMs
+from chatkernel.registry import PodEntry, PodState, Registry
+from chatkernel.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+
+class Lease:
+    """Owns this pod's incarnation and registry entry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: ServiceSettings,
+        now: NowMs,
+        *,
+        connections: Callable[[], int],
+        draining: Callable[[], bool],
+        on_fenced: Callable[[], None],
+        on_forgotten: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._registry, self._settings, self._now = registry, settings, now
+        self._connections, self._draining = connections, draining
+        self._on_fenced, self._on_forgotten = on_fenced, on_forgotten
+        self._started_at = now()
+        self.incarnation = secrets.token_hex(6)
+        self.registered = asyncio.Event()
+        self.degraded = False
+        self._renew_now = asyncio.Event()
+        self._ran_at_s, self._ran_at_ms = 0.0, 0
+
+    def renew_soon(self) -> None:
+        self._renew_now.set()
+
+    async def run(self) -> None:
+        """Renew for ever."""
+        while True:
+            self._notice_sleep()
+            await self._renew()
+            self._notice_sleep()
+            self._renew_now.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.lease_renew_s):
+                    await self._renew_now.wait()
+
+    def _notice_sleep(self) -> None:
+        """Called at least every renewal plus one time-out of Redis: a longer pause means that nothing ran here."""
+        now_s, now_ms = asyncio.get_running_loop().time(), self._now()
+        asleep_s = max(now_s - self._ran_at_s, (now_ms - self._ran_at_ms) / 1000)
+        first = self._ran_at_s == 0.0
+        self._ran_at_s, self._ran_at_ms = now_s, now_ms
+        if not first and asleep_s > self._settings.lease_s + self._settings.lease_renew_s:
+            self._fence(asleep_s)
+
+    def _fence(self, asleep_s: float) -> None:
+        log.warning("lease lost while not running", extra={"asleep_s": round(asleep_s, 1)})
+        self.incarnation = secrets.token_hex(6)
+        self._started_at = self._now()
+        self._on_fenced()
+
+    async def _renew(self) -> None:
+        settings = self._settings
+        entry = PodEntry(
+            name=settings.pod,
+            incarnation=self.incarnation,
+            url=settings.public_url,
+            region=settings.region,
+            revision=settings.revision,
+            state=PodState.DRAINING if self._draining() else PodState.READY,
+            connections=self._connections(),
+            capacity=settings.capacity,
+            started_at=self._started_at,
+            lease_until=0,
+        )
+        try:
+            result = await self._registry.renew(entry, settings.lease_s)
+            if not result.ok:
+                log.error("another pod of this name is registered")
+                return
+            if result.was_missing:
+                await self._on_forgotten()
+            if self.degraded:
+                log.info("registry back")
+            self.degraded = False
+            self.registered.set()
+        except ChatError as error:
+            if not self.degraded:
+                log.warning("registry away", extra={"error": str(error)})
+            self.degraded = True
+
+    async def leave(self) -> None:
+        """Take the entry out: nobody is sent here any more."""
+        try:
+            await self._registry.remove(self._settings.pod, self.incarnation)
+        except ChatError as error:
+            log.warning("registry entry left to expire", extra={"error": str(error)})

@@ -1,0 +1,113 @@
+"""Starts a chat pod: `python -m chatpod.main`, with CHAT_CONFIG naming its settings file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+import uvloop
+
+from chatkernel.errors import ChatError
+from chatkernel.lifeline import watch_parent
+from chatkernel.logs import configure_logs
+from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
+from chatkernel.wiring import Kernel
+from chatpod.app import make_app
+from chatpod.pod import Pod
+from chatpod.websocket import PodWebSocketProtocol
+
+log = logging.getLogger(__name__)
+
+
+class PodServer(uvicorn.Server):
+    """uvicorn closes all WebSockets as soon as it is told to stop: so it is told only after the drain."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.pod: Pod | None = None
+        self._leaving: asyncio.Task[None] | None = None
+
+    def leave(self) -> None:
+        """Drain, then stop; a second call stops at once."""
+        if self.pod is None or self._leaving is not None:
+            self.should_exit = True
+            return
+        self._leaving = asyncio.create_task(self._leave(self.pod))
+
+    async def _leave(self, pod: Pod) -> None:
+        try:
+            await pod.drain_and_leave()
+        finally:
+            self.should_exit = True
+
+
+async def serve(settings: ServiceSettings) -> None:
+    """Run until a signal or the end of the parent. Raises ChatError, SettingsError."""
+    kernel = await Kernel.build(settings, load_secrets(settings))
+
+    async def start_pod() -> AsyncIterator[Pod]:
+        pod = Pod(kernel)
+        server.pod = pod
+        await pod.start()
+        yield pod
+        await pod.stop()
+
+    server = PodServer(
+        uvicorn.Config(
+            make_app(start_pod),
+            host=settings.host,
+            port=settings.port,
+            ws=PodWebSocketProtocol,
+            http="httptools",
+            ws_max_size=settings.limits.frame_max_bytes,
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
+            log_config=None,
+            access_log=False,
+            backlog=4096,
+            timeout_graceful_shutdown=2,
+        )
+    )
+    logging.getLogger("uvicorn").setLevel("WARNING")
+    loop = asyncio.get_running_loop()
+    parent_gone = asyncio.Event()
+    watching = [
+        asyncio.create_task(watch_parent(parent_gone)),
+        asyncio.create_task(_leave_when(parent_gone, server)),
+    ]
+    # uvicorn's own handlers would close the sockets first.
+    server.capture_signals = _no_signals  # type: ignore[method-assign]
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, server.leave)
+    await server.serve()
+    for task in watching:
+        task.cancel()
+
+
+async def _leave_when(parent_gone: asyncio.Event, server: PodServer) -> None:
+    await parent_gone.wait()
+    server.should_exit = True
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    yield
+
+
+def main() -> None:
+    try:
+        settings = load_settings()
+        configure_logs("chatpod", settings.pod, settings.log_level)
+        uvloop.run(serve(settings))
+    except (SettingsError, ChatError) as error:
+        print(f"chatpod: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        sys.exit(78)
+
+
+if __name__ == "__main__":
+    main()

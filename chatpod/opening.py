@@ -1,0 +1,186 @@
+"""Brings a client up to date and makes its channels live, without a gap and without a hold-up for others.
+
+A channel becomes live for a client in the same turn of the loop in which the last of its missing events is
+written: so no event is between what was read from the store and what comes live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.protocol import ChannelHead, Event, Limits, Page, Resync
+from chatkernel.storage.model import Absence, EventRange, Grant
+from chatkernel.storage.store import Store
+from chatpod.client import Client
+from chatpod.hub import Hub
+from chatpod.room import Room
+from chatpod.rooms import Rooms
+
+HEADS_PER_PAGE = 500
+PACE_S = 0.02
+"""How long to wait before looking again whether a client has read the pages it was sent."""
+
+
+class Opener:
+    """Holds no state: rooms are the hub's."""
+
+    def __init__(self, hub: Hub, rooms: Rooms, store: Store, limits: Limits) -> None:
+        self._hub, self._rooms, self._store, self._limits = hub, rooms, store, limits
+
+    async def open(self, client: Client, page_id: str, cursors: Mapping[str, int]) -> None:
+        """Send everything after the cursors and go live in all channels of the person. Raises ChatError."""
+        grants = await self._rooms.grants(client.user_id)
+        mine = {grant.channel_id for grant in grants}
+        left = [channel_id for channel_id in cursors if channel_id not in mine]
+        left += await self.catch_up(client, page_id, grants, cursors)
+        client.opening = False
+        client.send(Page(page_id, "sync", left=left))
+
+    async def reconcile(self, user_ids: Sequence[str]) -> None:
+        """Put people into channels that they are in by the store and not here, and out of those they left.
+
+        Raises ChatError.
+        """
+        by_user = await self._store.grants_of(user_ids)
+        for user_id, grants in by_user.items():
+            held = {grant.channel_id for grant in grants}
+            for client in list(self._hub.users.get(user_id, ())):
+                if client.opening:
+                    continue
+                missing = [grant for grant in grants if grant.channel_id not in client.rooms]
+                if missing:
+                    await self.catch_up(client, "", missing, {})
+                for channel_id in [c for c in client.rooms if c not in held]:
+                    if isinstance(await self._store.grant(channel_id, user_id), Absence):
+                        self._hub.detach(client, channel_id)
+                        client.send(Resync([channel_id]))
+
+    async def catch_up(
+        self, client: Client, page_id: str, grants: Sequence[Grant], cursors: Mapping[str, int]
+    ) -> list[str]:
+        """Pages of what is after each cursor (no cursor: from the head on), each channel live when it is complete.
+
+        The channels that the person turned out not to be in any more. Raises ChatError.
+        """
+        await self._rooms.open(grants)
+        pinned = [self._open_room(grant.channel_id) for grant in grants]
+        for room in pinned:
+            room.pins += 1
+        try:
+            return await self._catch_up(client, page_id, grants, cursors)
+        finally:
+            for room in pinned:
+                room.pins -= 1
+                self._hub.drop_if_empty(room.channel_id)
+
+    async def _catch_up(
+        self, client: Client, page_id: str, grants: Sequence[Grant], cursors: Mapping[str, int]
+    ) -> list[str]:
+        left: list[str] = []
+        ready: dict[str, ChannelHead] = {}
+        behind: dict[str, tuple[int, Grant]] = {}
+        for given in grants:
+            grant = await self._current(given)
+            if grant is None:
+                left.append(given.channel_id)
+                continue
+            room = self._open_room(grant.channel_id)
+            cursor = cursors.get(grant.channel_id)
+            if cursor is not None and max(cursor, grant.from_seq) < (room.last_seq or 0):
+                behind[grant.channel_id] = (max(cursor, grant.from_seq), grant)
+                continue
+            self._hub.attach(client, room, grant.role)
+            ready[grant.channel_id] = ChannelHead(max(room.last_seq or 0, cursor or 0))
+            if len(ready) >= HEADS_PER_PAGE:
+                client.send(Page(page_id, "sync", heads=ready, done=False))
+                ready = {}
+        if ready:
+            client.send(Page(page_id, "sync", heads=ready, done=False))
+        while behind and not client.connection.closed:
+            left += await self._next_page(client, page_id, behind)
+            await self.pace(client)
+        return left
+
+    async def _next_page(
+        self, client: Client, page_id: str, behind: dict[str, tuple[int, Grant]]
+    ) -> list[str]:
+        """Read one page's worth for the first channels that are behind; the channels found to be left."""
+        left: list[str] = []
+        for channel_id in list(behind)[:HEADS_PER_PAGE]:
+            fresh = await self._current(behind[channel_id][1])
+            if fresh is None:
+                left.append(channel_id)
+                del behind[channel_id]
+            else:
+                behind[channel_id] = (behind[channel_id][0], fresh)
+        # No await between here and the read: what goes out from now on is noted from exactly `upto_seq`.
+        wanted: list[EventRange] = []
+        notes: dict[str, list[bytes]] = {}
+        items = self._limits.page_max_items
+        for channel_id, (after, _) in list(behind.items())[:HEADS_PER_PAGE]:
+            room = self._open_room(channel_id)
+            last = room.last_seq or 0
+            wanted.append(EventRange(channel_id, after, max(1, min(items, last - after)), last))
+            notes[channel_id] = room.record()
+            items -= last - after
+            if items <= 0:
+                break
+        try:
+            self._finish(client, page_id, behind, wanted, await self._store.events(wanted), notes)
+        finally:
+            for channel_id, noted in notes.items():
+                self._open_room(channel_id).stop_recording(noted)
+        return left
+
+    def _finish(  # noqa: PLR0917 - one page's state, which only this and its caller know
+        self,
+        client: Client,
+        page_id: str,
+        behind: dict[str, tuple[int, Grant]],
+        wanted: Sequence[EventRange],
+        answers: Sequence[list[Event]],
+        notes: Mapping[str, list[bytes]],
+    ) -> None:
+        """Send the page; channels complete with it go live. Waits for nothing, so nothing can come in between."""
+        events: list[Event] = []
+        heads: dict[str, ChannelHead] = {}
+        for asked, got in zip(wanted, answers, strict=True):
+            events.extend(got)
+            upto, grant = asked.upto_seq or 0, behind[asked.channel_id][1]
+            reached = got[-1].seq if got else upto
+            behind[asked.channel_id] = (reached, grant)
+            # After a change of membership the grant is read again first, in the next round.
+            if reached >= upto and self._open_room(asked.channel_id).members_seq <= grant.members_seq:
+                heads[asked.channel_id] = ChannelHead(reached)
+        client.send(Page(page_id, "sync", events=events, heads=heads, done=False))
+        for channel_id in heads:
+            _, grant = behind.pop(channel_id)
+            for payload in notes[channel_id]:
+                client.send_payload(payload)
+            self._hub.attach(client, self._open_room(channel_id), grant.role)
+
+    async def _current(self, grant: Grant) -> Grant | None:
+        """The grant, read again if the room has seen a later change of membership."""
+        room = self._hub.rooms.get(grant.channel_id)
+        if room is None:
+            await self._rooms.open([grant])
+            room = self._open_room(grant.channel_id)
+        if room.members_seq <= grant.members_seq:
+            return grant
+        fresh = await self._store.grant(grant.channel_id, grant.user_id)
+        return None if isinstance(fresh, Absence) else fresh
+
+    def _open_room(self, channel_id: str) -> Room:
+        room = self._hub.rooms.get(channel_id)
+        if room is None or room.last_seq is None:
+            raise ChatError(Code.STORAGE_UNAVAILABLE, "The channel could not be opened", retry_after_s=0.5)
+        return room
+
+    async def pace(self, client: Client) -> None:
+        """Wait for a client that has much to read; if it does not, its outbox limit ends it."""
+        while client.connection.unsent_bytes() > self._limits.outbox_max_bytes // 4:
+            await asyncio.sleep(PACE_S)
+            if client.connection.closed:
+                return

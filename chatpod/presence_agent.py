@@ -1,0 +1,101 @@
+"""Keeps the leases of the people connected here, in one batch per interval, and tells who came or went."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from chatkernel.batching import Coalescer
+from chatkernel.bus import Post, PresenceChange
+from chatkernel.errors import ChatError, Close
+from chatkernel.presence import PresenceStore
+from chatkernel.protocol import Presence, PresenceEntry, PresenceState, encode_json
+from chatkernel.routes import Routes
+from chatkernel.settings import PresenceSettings
+from chatkernel.storage.store import Store
+from chatpod.client import Client
+from chatpod.hub import Hub
+
+log = logging.getLogger(__name__)
+
+
+class PresenceAgent:
+    """Owns nothing but its tasks: leases are in Redis, clients are the hub's."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        presence: PresenceStore,
+        routes: Routes,
+        store: Store,
+        settings: PresenceSettings,
+        tell: Callable[[Sequence[Post]], None],
+        now: Callable[[], int],
+    ) -> None:
+        self._hub, self._presence, self._routes, self._store = hub, presence, routes, store
+        self._settings, self._tell, self._now = settings, tell, now
+        self._arrivals: Coalescer[Client, None] = Coalescer(self._arrived)
+        self.degraded = False
+
+    async def arrived(self, client: Client) -> None:
+        """A client has logged in: its lease begins, and who should know is told if the person was offline."""
+        await self._arrivals.call(client)
+
+    async def watch(self, client: Client, user_ids: frozenset[str]) -> None:
+        first, gone = self._hub.watch(client, user_ids)
+        try:
+            await self._routes.add(watched=first)
+            await self._routes.remove(watched=[u for u in gone if u not in self._hub.watchers])
+        except ChatError as error:
+            log.debug("routes wait for redis", extra={"error": str(error)})
+
+    async def run(self) -> None:
+        """Renew leases and close silent clients, for ever."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_interval_s)
+            oldest = asyncio.get_running_loop().time() - self._settings.offline_after_s
+            silent = [client for client in self._hub.clients.values() if client.beat_at < oldest]
+            for client in silent:
+                client.connection.close(Close.HEARTBEAT_TIMEOUT, "no heartbeat")
+            await self.renew_all()
+
+    async def renew_all(self) -> None:
+        recent = asyncio.get_running_loop().time() - 2 * self._settings.heartbeat_interval_s
+        alive = [client for client in self._hub.clients.values() if client.beat_at >= recent]
+        for start in range(0, len(alive), 500):
+            await self._arrived(alive[start : start + 500])
+
+    async def _arrived(self, clients: Sequence[Client]) -> list[None]:
+        try:
+            came = set(await self._presence.beat([(c.user_id, c.device_id) for c in clients]))
+            self.degraded = False
+            if came:
+                await self._announce([client for client in clients if client.user_id in came])
+        except ChatError as error:
+            if not self.degraded:
+                log.warning("presence degraded", extra={"error": str(error)})
+            self.degraded = True
+        except Exception:
+            log.exception("presence failed")
+        return [None] * len(clients)
+
+    async def _announce(self, clients: Sequence[Client]) -> None:
+        """Friends and the members of 1:1s and small groups are told; large groups ask."""
+        by_user = {client.user_id: client for client in clients}
+        friends = await self._store.friend_ids(list(by_user))
+        now = self._now()
+        posts = []
+        for user_id, client in by_user.items():
+            channels = [
+                channel_id
+                for channel_id in client.rooms
+                if (room := self._hub.rooms.get(channel_id)) is not None
+                and room.member_count <= self._settings.small_group_max
+            ]
+            audience = friends.get(user_id, [])
+            await self._presence.set_audience(user_id, channels, audience)
+            frame = encode_json(Presence([PresenceEntry(user_id, PresenceState.ONLINE, now)]))
+            change = PresenceChange(frame, user_id, channels, audience)
+            posts.append(Post(change, tuple(channels), tuple(audience), (user_id,)))
+        self._tell(posts)

@@ -1,0 +1,122 @@
+"""Opens and closes rooms: the order is routes first, then the head from the store, then live.
+
+Whatever is appended between the two is after the head, and comes by the bus or is found by the healer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+
+from chatkernel.batching import Coalescer
+from chatkernel.errors import ChatError
+from chatkernel.routes import Routes
+from chatkernel.storage.model import Grant, Head
+from chatkernel.storage.store import Store
+from chatpod.hub import Hub
+from chatpod.room import Room
+
+log = logging.getLogger(__name__)
+
+
+class Rooms:
+    """Owns the order of route changes; the hub owns the rooms."""
+
+    def __init__(self, hub: Hub, routes: Routes, store: Store, look: Callable[[str], None]) -> None:
+        self._hub, self._routes, self._store, self._look = hub, routes, store, look
+        self._heads: Coalescer[str, Head] = Coalescer(self._read_heads)
+        self._grants: Coalescer[str, list[Grant]] = Coalescer(self._read_grants, max_items=64)
+        self._opening: dict[str, asyncio.Future[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def grants(self, user_id: str) -> list[Grant]:
+        """Raises ChatError."""
+        return await self._grants.call(user_id)
+
+    async def open(self, grants: Sequence[Grant]) -> None:
+        """Make sure that these rooms are open. Raises ChatError when the store is away; Redis may be."""
+        new = [g for g in grants if g.channel_id not in self._hub.rooms]
+        waiting = [self._opening[g.channel_id] for g in grants if g.channel_id in self._opening]
+        if new:
+            await self._open_new(new)
+        for future in waiting:
+            await future
+
+    async def _open_new(self, grants: Sequence[Grant]) -> None:
+        loop = asyncio.get_running_loop()
+        rooms: list[Room] = []
+        for grant in grants:
+            room = self._hub.room(grant.channel_id)
+            room.member_count = grant.member_count
+            rooms.append(room)
+            self._opening[grant.channel_id] = loop.create_future()
+        try:
+            await self._add_routes([room.channel_id for room in rooms])
+            heads = await asyncio.gather(*(self._heads.call(room.channel_id) for room in rooms))
+            for room, head in zip(rooms, heads, strict=True):
+                room.open_at(head)
+        finally:
+            for room in rooms:
+                future = self._opening.pop(room.channel_id)
+                if not future.done():
+                    future.set_result(None)
+                if room.last_seq is None:
+                    self._hub.drop_if_empty(room.channel_id)
+
+    async def _add_routes(self, channel_ids: Sequence[str]) -> None:
+        try:
+            await self._routes.add(channels=list(channel_ids))
+        except ChatError as error:
+            # The routes module remembers them and writes them when Redis is back.
+            log.debug("routes wait for redis", extra={"error": str(error)})
+
+    def opened_by_event(self, channel_id: str) -> None:
+        """A room began with a membership event: its route is new, so look once at what came in between."""
+        self._spawn(self._route_then_look(channel_id))
+
+    def closed(self, channel_ids: list[str]) -> None:
+        self._spawn(self._remove_routes(channel_ids))
+
+    async def user_came(self, user_id: str) -> None:
+        """The person's first client here: what is for the person comes here from now on."""
+        try:
+            await self._routes.add(users=[user_id])
+        except ChatError as error:
+            log.debug("routes wait for redis", extra={"error": str(error)})
+
+    def user_gone(self, user_id: str) -> None:
+        self._spawn(self._remove_user(user_id))
+
+    async def _remove_user(self, user_id: str) -> None:
+        if user_id in self._hub.users:
+            return
+        try:
+            await self._routes.remove(users=[user_id])
+        except ChatError as error:
+            log.debug("routes wait for redis", extra={"error": str(error)})
+
+    async def _route_then_look(self, channel_id: str) -> None:
+        await self._add_routes([channel_id])
+        self._look(channel_id)
+
+    async def _remove_routes(self, channel_ids: list[str]) -> None:
+        # Somebody may have come in again meanwhile.
+        gone = [channel_id for channel_id in channel_ids if channel_id not in self._hub.rooms]
+        try:
+            await self._routes.remove(channels=gone)
+        except ChatError as error:
+            log.debug("routes wait for redis", extra={"error": str(error)})
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read_heads(self, channel_ids: Sequence[str]) -> list[Head]:
+        heads = await self._store.heads(list(dict.fromkeys(channel_ids)))
+        return [heads.get(channel_id, Head()) for channel_id in channel_ids]
+
+    async def _read_grants(self, user_ids: Sequence[str]) -> list[list[Grant]]:
+        found = await self._store.grants_of(list(dict.fromkeys(user_ids)))
+        return [found.get(user_id, []) for user_id in user_ids]

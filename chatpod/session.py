@@ -1,0 +1,194 @@
+"""A client's session as a sans-I/O state machine: bytes in, one outcome out; no sockets, no clocks of its own.
+
+| state    | hello | other frames          | next                                   |
+|----------|-------|-----------------------|----------------------------------------|
+| GREETING | open  | error and close 1008  | OPENING                                |
+| OPENING  | error | error `conflict`      | LIVE when opened                       |
+| LIVE     | error | run                   | CLOSED                                 |
+| CLOSED   | –     | ignored               | –                                      |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from chatkernel.errors import ChatError, Close, Code
+from chatkernel.protocol import (
+    ClientFrame,
+    Delete,
+    Edit,
+    Error,
+    Hello,
+    Limits,
+    Ping,
+    React,
+    Send,
+    decode_client_json,
+    decode_client_msgpack,
+)
+from chatkernel.validation import field_of
+
+MALFORMED_MAX = 10
+"""Refused frames in a row after which the client is closed: it does not speak the protocol."""
+
+
+class State(StrEnum):
+    GREETING = "greeting"
+    OPENING = "opening"
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+class Refuse(Struct, frozen=True):
+    """Answer with this error and go on."""
+
+    error: Error
+
+
+class Reject(Struct, frozen=True):
+    """Answer with this error and close."""
+
+    error: Error
+    close: Close
+
+
+Outcome = Hello | ClientFrame | Refuse | Reject | None
+
+NEXT: dict[State, frozenset[State]] = {
+    State.GREETING: frozenset({State.OPENING, State.CLOSED}),
+    State.OPENING: frozenset({State.LIVE, State.CLOSED}),
+    State.LIVE: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+_COUNTED = (Send, Edit, Delete, React)
+
+
+class _Header(Struct):
+    """What is still read of a frame that is refused, to answer with its id."""
+
+    id: str | None = None
+
+
+_header_json = msgspec.json.Decoder(_Header)
+_header_msgpack = msgspec.msgpack.Decoder(_Header)
+
+
+class Session:
+    """Decodes, counts and limits the frames of one client."""
+
+    __slots__ = ("_limits", "_monotonic_s", "_open", "_refused", "_tokens", "_tokens_at", "binary", "state")
+
+    def __init__(self, limits: Limits, binary: bool, monotonic_s: Callable[[], float]) -> None:
+        self._limits, self._monotonic_s = limits, monotonic_s
+        self.binary, self.state = binary, State.GREETING
+        self._open: set[str] | None = None
+        self._refused = 0
+        self._tokens = float(limits.sends_burst)
+        self._tokens_at = monotonic_s()
+
+    def become(self, state: State) -> None:
+        if state not in NEXT[self.state]:
+            raise AssertionError(f"a session does not go from {self.state} to {state}")
+        self.state = state
+
+    def receive(self, data: bytes, is_text: bool) -> Outcome:
+        """What to do about a frame's bytes."""
+        if self.state is State.CLOSED:
+            return None
+        if is_text is self.binary:
+            wanted = "binary MessagePack" if self.binary else "text JSON"
+            return Reject(
+                error_frame(None, ChatError(Code.MALFORMED, f"This session speaks {wanted}")), Close.MALFORMED
+            )
+        if len(data) > self._limits.frame_max_bytes:
+            most = self._limits.frame_max_bytes
+            refusal = ChatError(Code.TOO_LARGE, f"A frame has at most {most} bytes", limit=most)
+            return Reject(error_frame(None, refusal), Close.TOO_LARGE)
+        try:
+            frame = decode_client_msgpack(data) if self.binary else decode_client_json(data)
+        except msgspec.ValidationError as error:
+            return self._refuse(self._id_of(data), field_of(error))
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return Reject(error_frame(None, ChatError(Code.MALFORMED)), Close.MALFORMED)
+        self._refused = 0
+        return self._admit(frame)
+
+    def _admit(self, frame: ClientFrame) -> Outcome:
+        if self.state is not State.LIVE:
+            if self.state is State.GREETING:
+                if isinstance(frame, Hello):
+                    return frame
+                refusal = ChatError(Code.UNAUTHENTICATED, "The first frame is `hello`", field="type")
+                return Reject(error_frame(frame.id, refusal), Close.POLICY)
+            if not isinstance(frame, Ping):
+                return self._refuse(frame.id, ChatError(Code.CONFLICT, "Wait for the `ack` of `hello`"))
+            return frame
+        if isinstance(frame, Hello):
+            return self._refuse(
+                frame.id, ChatError(Code.CONFLICT, "This session has said `hello`", field="type")
+            )
+        if isinstance(frame, _COUNTED):
+            wait_s = self._take_token()
+            if wait_s > 0:
+                limit = int(self._limits.sends_per_s)
+                return self._refuse(frame.id, ChatError(Code.RATE_LIMITED, limit=limit, retry_after_s=wait_s))
+        if self._open is None:
+            self._open = set()
+        elif frame.id in self._open:
+            return self._refuse(
+                frame.id, ChatError(Code.CONFLICT, "A request with this id is open", field="id")
+            )
+        elif len(self._open) >= self._limits.open_requests_max:
+            most = self._limits.open_requests_max
+            return self._refuse(frame.id, ChatError(Code.BUSY, limit=most, retry_after_s=0.1))
+        self._open.add(frame.id)
+        return frame
+
+    def finished(self, frame_id: str) -> None:
+        """The request has had its `ack` or `error`."""
+        if self._open is not None:
+            self._open.discard(frame_id)
+
+    def _take_token(self) -> float:
+        """Token bucket: 0.0, or how many seconds to wait."""
+        now = self._monotonic_s()
+        rate = self._limits.sends_per_s
+        self._tokens = min(self._limits.sends_burst, self._tokens + (now - self._tokens_at) * rate)
+        self._tokens_at = now
+        if self._tokens < 1.0:
+            return (1.0 - self._tokens) / rate
+        self._tokens -= 1.0
+        return 0.0
+
+    def _refuse(self, frame_id: str | None, error: ChatError) -> Outcome:
+        if self.state is State.GREETING:
+            return Reject(error_frame(frame_id, error), Close.POLICY)
+        self._refused += error.code in (Code.INVALID_FIELD, Code.UNKNOWN_TYPE)
+        if self._refused >= MALFORMED_MAX:
+            return Reject(error_frame(frame_id, error), Close.POLICY)
+        return Refuse(error_frame(frame_id, error))
+
+    def _id_of(self, data: bytes) -> str | None:
+        try:
+            found = (_header_msgpack if self.binary else _header_json).decode(data).id
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return None
+        return found if found is not None and len(found) <= 64 else None
+
+
+def error_frame(frame_id: str | None, error: ChatError) -> Error:
+    """An error of the catalogue as the client sees it."""
+    return Error(
+        frame_id,
+        str(error.code),
+        error.detail,
+        error.retryable,
+        error.field,
+        error.limit,
+        None if error.retry_after_s is None else max(1, int(error.retry_after_s * 1000)),
+    )
