@@ -47,8 +47,8 @@ class Publisher:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                while self._posts and not self.degraded:
-                    await asyncio.sleep(0.01)  # noqa: ASYNC110 - ends by the time-out as well
+                while self._posts and not self.degraded:  # noqa: ASYNC110 - ends by the time-out
+                    await asyncio.sleep(0.01)
         self._task.cancel()
         await asyncio.wait([self._task])
         self._task = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from chatkernel.messaging import Actor
-from chatkernel.protocol import Role, ServerFrame, decode_server_json, encode_json, encode_msgpack
+from chatkernel.protocol import ServerFrame, decode_server_json, encode_json, encode_msgpack
 from chatpod.connection import Connection, binary_frame, text_frame
 
 
 class Client:
-    """`rooms` maps each live channel to the person's role there; the hub alone changes it."""
+    """`rooms` are the channels that are live for it; the hub alone changes them."""
 
     __slots__ = (
         "actor",
@@ -27,7 +27,7 @@ class Client:
         self.session_id, self.actor = session_id, actor
         self.user_id, self.device_id = actor.user_id, actor.device_id
         self.connection = connection
-        self.rooms: dict[str, Role] = {}
+        self.rooms: set[str] = set()
         self.watched: frozenset[str] | None = None
         self.beat_at = now_s
         """When it was last heard of (monotonic seconds)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from chatkernel.errors import Close
 from chatpod.websocket import PodWebSocketProtocol
@@ -66,7 +67,8 @@ class Connection:
         self._protocol, self._flusher, self._limit = protocol, flusher, limit_bytes
         self._transport = protocol.transport
         self._on_slow = on_slow
-        self._out: bytes | list[bytes] | None = None
+        self._out: Any = None
+        """None, one frame, or a list of frames: most turns have one, and a list costs more than it."""
         self.binary, self.closed = binary, False
 
     def write(self, frame: bytes) -> None:
@@ -78,16 +80,16 @@ class Connection:
             self._out = frame
             self._flusher.add(self)
         elif out.__class__ is list:
-            out.append(frame)  # type: ignore[union-attr]
+            out.append(frame)
         else:
-            self._out = [out, frame]  # type: ignore[list-item]
+            self._out = [out, frame]
 
     def flush(self) -> None:
         out, self._out = self._out, None
         transport = self._transport
         if out is None or transport.is_closing():
             return
-        transport.write(out if out.__class__ is bytes else b"".join(out))  # type: ignore[arg-type]
+        transport.write(out if out.__class__ is bytes else b"".join(out))
         if transport.get_write_buffer_size() > self._limit and not self.closed:
             self._on_slow(self)
 

@@ -77,8 +77,10 @@ class Drainer:
             if loop.time() - started > deadline_s:
                 break
             await asyncio.sleep(TICK_S)
-        while loop.time() - started <= deadline_s and any(c.session_id in self._hub.clients for c in told):
-            await asyncio.sleep(TICK_S)  # noqa: ASYNC110 - ends by the deadline as well
+        while loop.time() - started <= deadline_s and any(  # noqa: ASYNC110 - ends by the deadline as well
+            c.session_id in self._hub.clients for c in told
+        ):
+            await asyncio.sleep(TICK_S)
         left = told if count is not None else list(self._hub.clients.values())
         for client in left:
             client.connection.close(Close.MIGRATED, "moved")

@@ -26,7 +26,6 @@ from chatkernel.protocol import (
     MEMBERSHIP_KINDS,
     Event,
     EventKind,
-    Role,
     decode_server_json,
     encode_msgpack,
 )
@@ -92,14 +91,14 @@ class Hub:
             room = self.rooms[channel_id] = Room(channel_id)
         return room
 
-    def attach(self, client: Client, room: Room, role: Role) -> None:
+    def attach(self, client: Client, room: Room) -> None:
         """From here on the client gets what follows `room.last_seq`."""
         if client.session_id in self.clients:
             room.add(client)
-            client.rooms[room.channel_id] = role
+            client.rooms.add(room.channel_id)
 
     def detach(self, client: Client, channel_id: str) -> None:
-        client.rooms.pop(channel_id, None)
+        client.rooms.discard(channel_id)
         if self._leave(channel_id, client):
             self._on_rooms_closed([channel_id])
 
@@ -210,24 +209,12 @@ class Hub:
         if event.kind in (EventKind.CREATED, EventKind.JOIN):
             room.member_count += len(users)
             for client in self._clients_of(users):
-                owner = event.kind is EventKind.CREATED and users[0] == client.user_id
-                self.attach(client, room, Role.OWNER if owner else Role.MEMBER)
+                self.attach(client, room)
         self.deliveries += room.write_event(frame)
         if event.kind in (EventKind.LEAVE, EventKind.BAN):
             room.member_count -= len(users)
             for client in self._clients_of(users):
                 self.detach(client, room.channel_id)
-        elif event.kind is EventKind.ROLE and event.role is not None:
-            self._change_roles(room, event, event.role)
-
-    def _change_roles(self, room: Room, event: Event, role: Role) -> None:
-        for client in self._clients_of(event.users or []):
-            if room.channel_id in client.rooms:
-                client.rooms[room.channel_id] = role
-        if role is Role.OWNER:
-            for client in self._clients_of([event.sender_id]):
-                if room.channel_id in client.rooms:
-                    client.rooms[room.channel_id] = Role.ADMIN
 
     # --- frames that are no events ------------------------------------------------------------------------
 

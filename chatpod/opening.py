@@ -91,7 +91,7 @@ class Opener:
             if cursor is not None and max(cursor, grant.from_seq) < (room.last_seq or 0):
                 behind[grant.channel_id] = (max(cursor, grant.from_seq), grant)
                 continue
-            self._hub.attach(client, room, grant.role)
+            self._hub.attach(client, room)
             ready[grant.channel_id] = ChannelHead(max(room.last_seq or 0, cursor or 0))
             if len(ready) >= HEADS_PER_PAGE:
                 client.send(Page(page_id, "sync", heads=ready, done=False))
@@ -156,10 +156,10 @@ class Opener:
                 heads[asked.channel_id] = ChannelHead(reached)
         client.send(Page(page_id, "sync", events=events, heads=heads, done=False))
         for channel_id in heads:
-            _, grant = behind.pop(channel_id)
+            del behind[channel_id]
             for payload in notes[channel_id]:
                 client.send_payload(payload)
-            self._hub.attach(client, self._open_room(channel_id), grant.role)
+            self._hub.attach(client, self._open_room(channel_id))
 
     async def _current(self, grant: Grant) -> Grant | None:
         """The grant, read again if the room has seen a later change of membership."""

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class PresenceAgent:
     """Owns nothing but its tasks: leases are in Redis, clients are the hub's."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - wiring
         self,
         hub: Hub,
         presence: PresenceStore,
