@@ -1,0 +1,125 @@
+"""Who asks: from a bearer token to a live device of a person."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+
+from msgspec import Struct
+from starlette.types import Scope
+
+from apipod.bodies import header
+from apipod.issuers import Issuers, Subject
+from apipod.liveness import Liveness
+from apipod.tokens import AccessTokens, Caller, Verified, token_header, unauthenticated
+from chatkernel.errors import ChatError, Code, invalid
+from chatkernel.ids import NowMs, new_user_id
+from chatkernel.storage.directory import Accounts, Devices
+from chatkernel.storage.model import Device, User
+
+TOKEN_MAX_BYTES = 8 * 1024
+TRUST_VERIFIED_S = 5.0
+"""How long a verified token is believed without doing the mathematics again. Its expiry and its device's
+life are looked at every time."""
+REMEMBERED_MAX = 10_000
+
+DEVICE_ID = re.compile(r"[A-Za-z0-9_.-]{4,64}")
+DEVICE_HEADER = b"x-device-id"
+
+
+class _Remembered(Struct, frozen=True):
+    verified: Verified
+    until: float
+
+
+def check_device_id(device_id: str, field: str = "device_id") -> str:
+    """Raises ChatError(INVALID_FIELD)."""
+    if not DEVICE_ID.fullmatch(device_id):
+        raise invalid(field, "4 to 64 characters of A-Z a-z 0-9 _ . -", 64)
+    return device_id
+
+
+class Authenticator:
+    """Verifies tokens of our own and of configured issuers."""
+
+    def __init__(
+        self,
+        *,
+        tokens: AccessTokens,
+        issuers: Issuers | None,
+        liveness: Liveness,
+        accounts: Accounts,
+        devices: Devices,
+        now: NowMs,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._tokens, self._issuers, self._liveness = tokens, issuers, liveness
+        self._accounts, self._devices = accounts, devices
+        self._now, self._monotonic = now, monotonic
+        self._remembered: OrderedDict[tuple[str, bytes], _Remembered] = OrderedDict()
+
+    async def caller(self, scope: Scope) -> Caller:
+        """Raises ChatError(UNAUTHENTICATED | TOKEN_EXPIRED | DEVICE_REVOKED | ACCOUNT_SUSPENDED)."""
+        token = _bearer(scope)
+        device_header = header(scope, DEVICE_HEADER) or b""
+        key = (token, device_header)
+        known = self._remembered.get(key)
+        if known is None or known.until <= self._monotonic():
+            verified = await self._verify(token, device_header)
+            if len(self._remembered) >= REMEMBERED_MAX:
+                self._remembered.popitem(last=False)
+            self._remembered[key] = _Remembered(verified, self._monotonic() + TRUST_VERIFIED_S)
+        else:
+            verified = known.verified
+        if verified.expires_at <= self._now():
+            raise ChatError(Code.TOKEN_EXPIRED)
+        caller = verified.caller
+        if not await self._liveness.is_live(caller.device_id):
+            raise await self._why_dead(caller)
+        return caller
+
+    async def _verify(self, token: str, device_header: bytes) -> Verified:
+        head = token_header(token)
+        if self._tokens.knows(head):
+            return self._tokens.verify(token, head)
+        if self._issuers is None:
+            raise unauthenticated("The access token is not one of this cluster's")
+        subject = await self._issuers.verify(token, head)
+        if not device_header:
+            raise invalid("X-Device-Id", "this header names the device when the token is an issuer's")
+        device_id = check_device_id(device_header.decode("latin-1"), "X-Device-Id")
+        user_id = await self._person(subject)
+        await self._own_device(user_id, device_id)
+        return Verified(Caller(user_id, device_id), subject.expires_at)
+
+    async def _person(self, subject: Subject) -> str:
+        new = User(new_user_id(), subject.username, subject.display_name, self._now())
+        return (await self._accounts.user_of_subject(subject.issuer, subject.subject, new)).user_id
+
+    async def _own_device(self, user_id: str, device_id: str) -> None:
+        """An issuer's device is added at first sight. A revoked one stays revoked: adding would revive it."""
+        device = await self._devices.device(device_id)
+        if device is None:
+            now = self._now()
+            await self._devices.add_device(Device(device_id, user_id, "", now, now))
+        elif device.user_id != user_id:
+            raise ChatError(Code.CONFLICT, "The device id is another person's", field="X-Device-Id")
+        elif device.revoked_at is not None:
+            raise ChatError(Code.DEVICE_REVOKED)
+
+    async def _why_dead(self, caller: Caller) -> ChatError:
+        device = await self._devices.device(caller.device_id)
+        if device is None or device.user_id != caller.user_id or device.revoked_at is not None:
+            return ChatError(Code.DEVICE_REVOKED)
+        return ChatError(Code.ACCOUNT_SUSPENDED)
+
+
+def _bearer(scope: Scope) -> str:
+    value = header(scope, b"authorization")
+    if value is None:
+        raise unauthenticated()
+    scheme, _, token = value.partition(b" ")
+    if scheme.lower() != b"bearer" or not token or len(token) > TOKEN_MAX_BYTES:
+        raise unauthenticated("The Authorization header is not `Bearer <token>`")
+    return token.strip().decode("latin-1")

@@ -1,0 +1,129 @@
+"""From bytes of strangers to typed requests: every refusal is an error of the catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from chatkernel.errors import ChatError, Code, invalid
+from chatkernel.validation import field_of
+
+BODY_TIMEOUT_S = 15.0
+"""A body that has not arrived within this is given up, so that slow senders hold nothing."""
+
+PATH_PARAMETER_MAX_CHARS = 128
+
+T = TypeVar("T")
+
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = re.compile(rb"[^][{}]+")
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete: there is nobody to answer."""
+
+
+async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    """The whole body, chunked or not. Raises ChatError(TOO_LARGE | MALFORMED), ClientGone."""
+    declared = header(scope, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        return body
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read_rest(message, receive, max_bytes)
+    except TimeoutError as error:
+        raise ChatError(Code.MALFORMED, "The body did not arrive in time") from error
+
+
+async def _read_rest(message: Any, receive: Receive, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await receive()
+
+
+def _too_large(max_bytes: int) -> ChatError:
+    return ChatError(
+        Code.TOO_LARGE, f"The body may have at most {max_bytes} bytes", field="body", limit=max_bytes
+    )
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return None
+
+
+def check_nesting(data: bytes, max_depth: int) -> None:
+    """Refuse a document nested deeper than `max_depth`, before a recursive decoder sees it. Raises
+    ChatError."""
+    if data.count(b"{") + data.count(b"[") <= max_depth:
+        return
+    depth = 0
+    for bracket in _NOT_BRACKETS.sub(b"", _STRINGS.sub(b"", data)):
+        if bracket in b"{[":
+            depth += 1
+            if depth > max_depth:
+                raise invalid("body", f"is nested deeper than {max_depth} levels", max_depth)
+        else:
+            depth -= 1
+
+
+def decode_json(decoder: msgspec.json.Decoder[T], data: bytes, max_depth: int) -> T:
+    """Raises ChatError(MALFORMED | INVALID_FIELD | UNKNOWN_TYPE), naming field and limit."""
+    check_nesting(data, max_depth)
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise field_of(error) from error
+    except msgspec.DecodeError as error:
+        raise ChatError(Code.MALFORMED, f"The body is not a JSON document: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ChatError(Code.MALFORMED, "The body is not UTF-8") from error
+    except RecursionError as error:
+        raise invalid("body", f"is nested deeper than {max_depth} levels", max_depth) from error
+
+
+def decode_query(kind: type[T], query_string: bytes) -> T:
+    """Query parameters as a struct; the last of a repeated name counts. Raises ChatError."""
+    try:
+        values = dict(parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict"))
+    except ValueError as error:
+        raise ChatError(Code.MALFORMED, "The query string is not percent-encoded UTF-8") from error
+    if any("\0" in value for value in values.values()):
+        raise ChatError(Code.MALFORMED, "The query string holds a NUL character")
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise field_of(error) from error
+
+
+def check_path_parameters(parameters: dict[str, str]) -> None:
+    """Ids that cannot exist are not found, whatever a store would make of them. Raises
+    ChatError(NOT_FOUND)."""
+    for value in parameters.values():
+        if len(value) > PATH_PARAMETER_MAX_CHARS or not value.isprintable():
+            raise ChatError(Code.NOT_FOUND)

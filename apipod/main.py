@@ -1,0 +1,82 @@
+"""Runs one API pod: `python -m apipod.main`, with CHAT_CONFIG naming its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+
+import uvicorn
+import uvloop
+
+from apipod.app import build_app
+from apipod.services import Services
+from chatkernel.errors import ChatError
+from chatkernel.logs import configure_logs
+from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
+from chatkernel.wiring import Kernel
+
+BACKLOG = 2048
+STOP_AFTER_S = 5
+"""Requests that run at SIGTERM are given this long."""
+KEEP_ALIVE_S = 75
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that a successor may open as well, so that it takes over before this pod stops.
+
+    Bound and not yet listening: from then on the system would give it a share of the connections, which
+    would wait for this pod to start while its predecessor could serve them.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.setblocking(False)
+    return listener
+
+
+def server_of(services: Services) -> uvicorn.Server:
+    settings = services.settings
+    debug = settings.log_level.upper() == "DEBUG"
+    config = uvicorn.Config(
+        build_app(services),
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=debug,
+        server_header=False,
+        # Forwarded addresses are believed only from proxies that somebody has named.
+        proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_AFTER_S,
+        backlog=BACKLOG,
+    )
+    return uvicorn.Server(config)
+
+
+async def serve(settings: ServiceSettings) -> None:
+    """Until SIGTERM or SIGINT. Raises SettingsError, ChatError or OSError when it cannot start."""
+    kernel = await Kernel.build(settings, load_secrets(settings))
+    server = server_of(Services(kernel))
+    await server.serve(sockets=[listen(settings.host, settings.port)])
+
+
+def main() -> None:
+    try:
+        settings = load_settings()
+        configure_logs("apipod", settings.pod, settings.log_level)
+        uvloop.run(serve(settings))
+    except (SettingsError, ChatError, OSError) as error:
+        sys.stderr.write(f"apipod: {error}\n")
+        raise SystemExit(1) from error
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise SystemExit(0) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The parts of one API pod, built from its settings and put in one place for the handlers."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import httpx
+
+from apipod.announce import Announcer
+from apipod.auth import Authenticator
+from apipod.discovery import Discovery
+from apipod.health import Health
+from apipod.issuers import FETCH_TIMEOUT_S, Issuers
+from apipod.liveness import Liveness
+from apipod.passwords import Passwords
+from apipod.sessions import Sessions
+from apipod.throttle import Throttle
+from apipod.tokens import AccessTokens
+from chatkernel.bus import Poke, Post
+from chatkernel.errors import ChatError
+from chatkernel.ids import NowMs, now_ms
+from chatkernel.tickets import TicketIssuer
+from chatkernel.wiring import Kernel
+
+
+class Services:
+    """What handlers use. `start` before the first request, `aclose` after the last."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        *,
+        now: NowMs = now_ms,
+        monotonic: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+        passwords: Passwords | None = None,
+    ) -> None:
+        settings, auth = kernel.settings, kernel.settings.auth
+        self.kernel, self.settings, self.store = kernel, settings, kernel.store
+        self.now = now
+        self.responses: Counter[int] = Counter()
+        self.passwords = passwords or Passwords()
+        self.tokens = AccessTokens(kernel.secrets, auth.access_token_ttl_s, now)
+        self.announcer = Announcer(kernel.tell, kernel.presence, now)
+        self.liveness = Liveness(kernel.store, monotonic)
+        self.throttle = Throttle(kernel.limiter, "http", auth.requests_per_s, auth.requests_burst)
+        limits = settings.limits
+        self.send_throttle = Throttle(kernel.limiter, "send", limits.sends_per_s, limits.sends_burst)
+        self.sessions = Sessions(
+            store=kernel.store,
+            tokens=self.tokens,
+            passwords=self.passwords,
+            limiter=kernel.limiter,
+            liveness=self.liveness,
+            announcer=self.announcer,
+            settings=auth,
+            devices_max=limits.devices_max,
+            now=now,
+        )
+        self._issuers = _issuers(kernel, now, monotonic)
+        self.authenticator = Authenticator(
+            tokens=self.tokens,
+            issuers=self._issuers,
+            liveness=self.liveness,
+            accounts=kernel.store,
+            devices=kernel.store,
+            now=now,
+            monotonic=monotonic,
+        )
+        tickets = TicketIssuer(kernel.secrets, auth.ticket_ttl_s, now)
+        self.discovery = Discovery(
+            kernel.registry,
+            tickets,
+            redis=kernel.redis,
+            mark=kernel.keys.base + "discovery_mark",
+            region=settings.region,
+            monotonic=monotonic,
+            rng=rng or random.Random(),
+        )
+        self.health = Health(kernel, monotonic)
+
+    def count(self, status: int) -> None:
+        self.responses[status] += 1
+
+    async def start(self) -> None:
+        self.passwords.prepare()
+        self.kernel.start()
+        await self.discovery.start()
+        await self._look_after_predecessor()
+
+    async def aclose(self) -> None:
+        await self.discovery.aclose()
+        await self.kernel.aclose()
+        if self._issuers is not None:
+            await self._issuers.aclose()
+        self.passwords.close()
+
+    async def _look_after_predecessor(self) -> None:
+        """An API pod of this name that died between storing and telling left a note of the channels."""
+        try:
+            channels = await self.kernel.intents.take(self.settings.pod)
+        except ChatError:
+            return
+        if channels:
+            self.kernel.tell([Post(Poke(list(channels)), channels=tuple(channels))])
+
+
+def _issuers(kernel: Kernel, now: NowMs, monotonic: Callable[[], float]) -> Issuers | None:
+    issuers = kernel.settings.auth.issuers
+    if not issuers:
+        return None
+    return Issuers(issuers, httpx.AsyncClient(timeout=FETCH_TIMEOUT_S), now, monotonic)

@@ -1,0 +1,46 @@
+"""Request rates per device or address, with few trips to Redis: requests are counted here and charged in
+blocks."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.ratelimit import RateLimiter
+
+REMEMBERED_MAX = 20_000
+BLOCK_MAX = 16
+
+
+class Throttle:
+    """A rate for each key, shared by all API pods.
+
+    A pod lets at most `block - 1` requests per key pass that Redis does not know of yet: a sixteenth of the
+    burst at most. Who asks now and then is never worth a trip; who asks often costs one trip per block; who
+    is over the rate costs one each, until it is allowed again.
+    """
+
+    def __init__(self, limiter: RateLimiter, name: str, rate_per_s: float, burst: int) -> None:
+        self._limiter, self._name = limiter, name
+        self._rate_per_s, self._burst = rate_per_s, burst
+        self._block = max(1, min(BLOCK_MAX, burst // 16))
+        self._owed: OrderedDict[str, int] = OrderedDict()
+
+    async def check(self, key: str) -> None:
+        """Count one request. Raises ChatError(RATE_LIMITED)."""
+        owed = min(self._owed.get(key, 0) + 1, self._block)
+        self._owed[key] = owed
+        self._owed.move_to_end(key)
+        if owed < self._block:
+            if len(self._owed) > REMEMBERED_MAX:
+                self._owed.popitem(last=False)
+            return
+        wait_s = await self._limiter.hit(f"{self._name}:{key}", self._rate_per_s, self._burst, owed)
+        if wait_s > 0:
+            raise rate_limited(wait_s, math.ceil(self._rate_per_s))
+        self._owed[key] = 0
+
+
+def rate_limited(wait_s: float, limit: int) -> ChatError:
+    return ChatError(Code.RATE_LIMITED, retry_after_s=round(wait_s, 3), limit=limit)
