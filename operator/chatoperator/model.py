@@ -56,6 +56,8 @@ class EntryView(Struct, frozen=True):
     name: str
     incarnation: str
     live: bool
+    seen_since: float = 0.0
+    """When the operator first saw this run in the registry."""
 
 
 class RegistryView(Struct, frozen=True):

@@ -68,7 +68,7 @@ def plan(spec: Spec, observed: Observed, now: float) -> list[Action]:
         actions += _plan_kind(wanted, spec.drain.deadline_seconds, observed, now)
     revision = revision_of(spec, PodKind.CHAT)
     # Discovery learns first who goes, so that nobody is sent to a pod that is about to drain.
-    routing = [*plan_policy(revision, observed, actions), *plan_entries(observed)]
+    routing = [*plan_policy(revision, observed, actions), *plan_entries(observed, now)]
     return routing + actions + plan_shedding(spec, revision, observed, actions, now)
 
 

@@ -22,6 +22,10 @@ from chatoperator.spec import Spec
 
 SETTLE_S = 3.0
 """After a failure clients come back by themselves; only then the counts mean something."""
+FOREIGN_ENTRY_S = 3.0
+"""How long an entry may differ from what its pod says of itself."""
+SHED_AT_LEAST = 5
+"""Fewer clients than this are not worth moving."""
 REBALANCE_ROUNDS = 10
 """Shedding ends this many cooldowns after the disturbance: an imbalance that lasts is not from it."""
 
@@ -60,8 +64,12 @@ def _serving(wanted: str, present: str, ready: list[PodView]) -> str:
     return present if present in revisions else max(revisions, key=lambda name: (revisions[name], name))
 
 
-def plan_entries(observed: Observed) -> list[Action]:
-    """Removes what no living pod of ours has written: entries of the dead, of zombies, and forged ones."""
+def plan_entries(observed: Observed, now: float) -> list[Action]:
+    """Removes what no living pod of ours has written: entries of the dead, of zombies, and forged ones.
+
+    A pod that wakes from a freeze registers as a new run before it is asked who it is: a run that is not the
+    pod's is removed only when the pod has told so since, or the pod itself would be refused from then on.
+    """
     if observed.registry is None:
         return []
     alive = {pod.name: pod for pod in observed.pods if pod.alive and pod.kind is PodKind.CHAT}
@@ -70,7 +78,11 @@ def plan_entries(observed: Observed) -> list[Action]:
         pod = alive.get(entry.name)
         if pod is None:
             actions.append(RemoveEntry(entry.name, entry.incarnation, "no such pod"))
-        elif pod.incarnation and pod.incarnation != entry.incarnation:
+        elif (
+            pod.incarnation not in ("", entry.incarnation)
+            and pod.answered_at is not None
+            and pod.answered_at > entry.seen_since + FOREIGN_ENTRY_S
+        ):
             actions.append(RemoveEntry(entry.name, entry.incarnation, "not this pod's incarnation"))
     return actions
 
@@ -103,5 +115,5 @@ def plan_shedding(
     return [
         Shed(name, count - math.ceil(mean), f"{count} connections, mean {mean:.1f}")
         for name, count in sorted(known.items())
-        if count > mean * spec.rebalance.tolerance and count > math.ceil(mean)
+        if count > mean * spec.rebalance.tolerance and count - math.ceil(mean) >= SHED_AT_LEAST
     ]

@@ -1,0 +1,60 @@
+"""A service that is a supervisor's child never outlives it, even when the supervisor is killed with SIGKILL.
+
+The supervisor holds the write end of a pipe and never writes; services read: end of file means that it is gone.
+On Linux the kernel ends them too, which also reaches a process that is stopped and cannot read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+
+LIFELINE_ENV = "CHAT_LIFELINE_FD"
+"""The environment variable that holds the read end's file descriptor. Absent: nobody to watch."""
+
+STOP_DEADLINE_S = 10.0
+"""A service that has not ended this long after its supervisor is ended hard."""
+
+_PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
+
+
+def die_with_parent() -> None:
+    """Linux only, elsewhere nothing: SIGKILL for this process when the thread that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+async def watch_parent(stop: asyncio.Event) -> None:
+    """Sets `stop` when the supervisor is gone. Returns at once where there is none; otherwise only then."""
+    fd_text = os.environ.get(LIFELINE_ENV, "")
+    if not fd_text.isdigit():
+        return
+    die_with_parent()
+    fd, loop, ended = int(fd_text), asyncio.get_running_loop(), asyncio.Event()
+    os.set_blocking(fd, False)
+
+    def readable() -> None:
+        try:
+            if os.read(fd, 64):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # a broken lifeline is a lost one
+        loop.remove_reader(fd)
+        ended.set()
+
+    loop.add_reader(fd, readable)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+    log.warning("supervisor is gone")
+    stop.set()
+    loop.call_later(STOP_DEADLINE_S, os._exit, 1)

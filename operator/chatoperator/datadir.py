@@ -1,0 +1,165 @@
+"""The one directory that a laptop cluster writes: what is in it, who may read it, and who is using it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from chatkernel.settings import SecretFile, SigningKey
+
+MARKER_ENV = "CHATCLUSTER_DATA"
+"""Every process of a cluster has this in its environment: how leftovers of a killed run are told from others."""
+
+SOCKET_PATH_MAX_BYTES = 100
+"""Unix sockets' paths are limited to 104 (macOS) or 108 bytes."""
+
+
+class UpError(Exception):
+    """The cluster cannot be started or reached; the message is one for a person."""
+
+
+class Running(Struct, frozen=True):
+    """Who holds the lock."""
+
+    pid: int
+    url: str
+
+
+class DataDir:
+    """Paths below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.logs = self.root / "logs"
+        self.run = self.root / "run"
+        """Only of the present run; emptied at start."""
+        self.sessions = self.root / "sessions"
+        self.secrets = self.root / "secrets.json"
+        self.accounts = self.root / "accounts.json"
+        self.names = self.root / "names.json"
+        self.database = self.root / "chat.db"
+        self._lock_file = self.root / "lock"
+        self._socket_note = self.root / "control.path"
+        self._pids = self.root / "pids"
+        self._lock_fd: int | None = None
+
+    def create(self) -> None:
+        """Raises UpError."""
+        try:
+            for folder in (self.root, self.logs, self.run, self.sessions):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UpError(f"cannot use {self.root} as data directory: {error.strerror}") from error
+
+    # -- one cluster at a time
+
+    def lock(self, url: str) -> None:
+        """Raises UpError when another cluster is running here. The lock goes with the process."""
+        fd = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            other = self.running()
+            who = f" (process {other.pid}, {other.url})" if other else ""
+            raise UpError(
+                f"a cluster is already running on {self.root}{who}. Use it, stop it with Ctrl-C there, "
+                "or start another one with --data DIR --port N"
+            ) from error
+        os.ftruncate(fd, 0)
+        os.write(fd, msgspec.json.encode(Running(os.getpid(), url)))
+        self._lock_fd = fd
+
+    def running(self) -> Running | None:
+        """What the present or last holder of the lock has written."""
+        try:
+            return msgspec.json.decode(self._lock_file.read_bytes(), type=Running)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def unlock(self) -> None:
+        if self._lock_fd is not None:
+            os.ftruncate(self._lock_fd, 0)
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    # -- leftovers
+
+    def note_pid(self, pid: int) -> None:
+        with self._pids.open("a") as file:
+            file.write(f"{pid}\n")
+
+    def clean(self) -> int:
+        """Only with the lock held: ends what a killed run left behind and empties `run`. How many were left."""
+        left = 0
+        if self._pids.exists():
+            for line in self._pids.read_text().split():
+                if line.isdigit() and self._is_ours(int(line)):
+                    left += 1
+                    os.kill(int(line), signal.SIGKILL)
+            self._pids.unlink()
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.run.mkdir(mode=0o700, exist_ok=True)
+        self.control_socket().unlink(missing_ok=True)
+        return left
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether that process belongs to a cluster on this directory, and is not another with the same number."""
+        mark = f"{MARKER_ENV}={self.root}"
+        if sys.platform == "linux":
+            try:
+                return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            except OSError:
+                return False
+        listed = subprocess.run(
+            ["/bin/ps", "-E", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
+        )
+        return mark.encode() in listed.stdout
+
+    # -- files
+
+    def control_socket(self) -> Path:
+        """Its path; below the system's temporary directory when this one's is too long for a socket."""
+        path = self.root / "control.sock"
+        if len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES:
+            return path
+        try:
+            return Path(self._socket_note.read_text())
+        except OSError:
+            digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+            path = Path(tempfile.mkdtemp(prefix=f"chat-{digest[:6]}-")) / "control.sock"
+            self._socket_note.write_text(str(path))
+            return path
+
+    def load_secrets(self) -> SecretFile:
+        """Made at the first start, then kept: tokens outlive restarts. Raises UpError."""
+        try:
+            return msgspec.json.decode(self.secrets.read_bytes(), type=SecretFile)
+        except FileNotFoundError:
+            made = SecretFile([SigningKey(f"k-{secrets.token_hex(4)}", secrets.token_urlsafe(48))])
+            write_private(self.secrets, msgspec.json.encode(made))
+            return made
+        except (OSError, msgspec.DecodeError) as error:
+            raise UpError(f"{self.secrets} cannot be read: {error}. Delete it to log everyone out") from error
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """All or nothing, readable by the owner alone."""
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,78 @@
+"""From the resource to the settings file of one pod. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from chatkernel.protocol import Limits
+from chatkernel.settings import AuthSettings, DrainSettings, Issuer, PresenceSettings, ServiceSettings
+from chatoperator.model import PodKind
+from chatoperator.place import PodSpec
+from chatoperator.spec import Auth
+
+SOCKET_PATH = "/v1/socket"
+PREFIX = "chat"
+"""What every key in Redis begins with."""
+
+
+class Surroundings(Struct, frozen=True):
+    """What pods are told about where they run, the same for all of them."""
+
+    redis_url: str
+    store_url: str
+    secret_file: str
+    api_url: str
+    host: str = "127.0.0.1"
+
+
+def service_settings(pod: PodSpec, name: str, port: int, around: Surroundings) -> ServiceSettings:
+    cluster, spec = pod.cluster, pod.cluster.spec
+    is_chat = pod.kind is PodKind.CHAT
+    return ServiceSettings(
+        cluster=cluster.metadata.name,
+        pod=name,
+        revision=pod.revision,
+        redis_url=around.redis_url,
+        store_url=around.store_url,
+        secret_file=around.secret_file,
+        region=spec.region,
+        host=around.host,
+        port=port,
+        public_url=f"ws://{around.host}:{port}{SOCKET_PATH}" if is_chat else around.api_url,
+        key_prefix=PREFIX,
+        capacity=spec.chat_pods.connections_per_pod,
+        limits=msgspec.convert(spec.limits, Limits, from_attributes=True),
+        presence=PresenceSettings(
+            heartbeat_interval_s=spec.presence.heartbeat_seconds,
+            offline_after_s=spec.presence.offline_seconds,
+            small_group_max=spec.presence.small_group_max,
+        ),
+        auth=_auth(spec.auth),
+        drain=DrainSettings(deadline_s=spec.drain.deadline_seconds, rate_per_s=spec.drain.rate_per_second),
+    )
+
+
+def _auth(auth: Auth) -> AuthSettings:
+    return AuthSettings(
+        access_token_ttl_s=auth.access_token_ttl_seconds,
+        refresh_token_ttl_s=auth.refresh_token_ttl_seconds,
+        ticket_ttl_s=auth.ticket_ttl_seconds,
+        own_accounts=auth.own_accounts,
+        issuers=[
+            Issuer(
+                issuer=issuer.issuer,
+                jwks_url=issuer.jwks_url,
+                audience=issuer.audience,
+                username_claim=issuer.username_claim,
+                jwks_cache_s=issuer.jwks_cache_seconds,
+            )
+            for issuer in auth.issuers
+        ],
+        allowed_origins=auth.allowed_origins,
+        login_attempts=auth.login_attempts,
+        login_window_s=auth.login_window_seconds,
+        requests_per_s=auth.requests_per_s,
+        requests_burst=auth.requests_burst,
+        signups_per_address=auth.signups_per_address,
+    )

@@ -1,0 +1,50 @@
+"""The registry in Redis as the operator sees it: never waits long, remembers since when it sees a run."""
+
+from __future__ import annotations
+
+import asyncio
+
+from chatkernel.registry import Policy, Registry
+from chatoperator.model import EntryView, RegistryView
+
+LOOK_TIMEOUT_S = 0.5
+AWAY_PAUSE_S = 1.0
+"""After a look that failed the next is not before this, so that a dead Redis does not slow the loop."""
+
+
+class RedisRegistry:
+    """Implements RegistryPort."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._seen: dict[tuple[str, str], float] = {}
+        self._away_until = 0.0
+
+    async def observe(self, now: float) -> RegistryView:
+        """Raises ChatError(REDIS_UNAVAILABLE) or TimeoutError."""
+        if now < self._away_until:
+            raise TimeoutError
+        self._away_until = now + AWAY_PAUSE_S
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            snapshot = await self._registry.snapshot()
+            # What stands in Redis, not what the snapshot remembers: after a loss it has to be written again.
+            policy = await self._registry.policy()
+        self._away_until = 0.0
+        found = [(entry, True) for entry in snapshot.entries] + [(entry, False) for entry in snapshot.expired]
+        self._seen = {
+            run: self._seen.get(run, now) for run in ((entry.name, entry.incarnation) for entry, _ in found)
+        }
+        return RegistryView(
+            tuple(
+                EntryView(entry.name, entry.incarnation, live, self._seen[entry.name, entry.incarnation])
+                for entry, live in found
+            ),
+            policy.serving_revision,
+            frozenset(policy.excluded),
+        )
+
+    async def remove(self, pod: str, incarnation: str) -> None:
+        await self._registry.remove(pod, incarnation)
+
+    async def set_policy(self, serving_revision: str, excluded: frozenset[str]) -> None:
+        await self._registry.set_policy(Policy(serving_revision, sorted(excluded)))

@@ -1,0 +1,101 @@
+"""Where the laptop's resource comes from: a file that may change while the cluster runs, and orders by hand."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from chatoperator.spec import ChatCluster
+from chatoperator.specfile import SpecError, load_cluster
+
+log = logging.getLogger(__name__)
+
+FIXED = ("metadata.name", "spec.region", "spec.apiPods.port", "spec.redis", "spec.storage")
+"""What a running laptop cluster cannot change: the file's other changes are carried out."""
+
+
+class Fixed(Struct, frozen=True):
+    """What is decided at start: from the file, or over it by the command line."""
+
+    port: int
+    redis_url: str | None
+
+
+class SpecSource:
+    """`current` is the last good resource, with what was ordered by hand."""
+
+    def __init__(self, path: Path, *, port: int | None = None, redis_url: str | None = None) -> None:
+        """Raises SpecError."""
+        self._path = path
+        self._seen = self._stamp()
+        first = load_cluster(path)
+        self.fixed = Fixed(
+            first.spec.api_pods.port if port is None else port,
+            first.spec.redis.url if redis_url is None else redis_url,
+        )
+        self._first = self._file = first
+        self._replicas: int | None = None
+        self.problem = ""
+        self.current = self._combined()
+
+    def poll(self) -> bool:
+        """Whether the resource has changed since the last call. A bad file is reported and changes nothing."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            changed = load_cluster(self._path)
+        except SpecError as error:
+            self.problem = str(error)
+            log.error("file refused, the last good one stays", extra={"problem": self.problem})
+            return False
+        self.problem = ""
+        for field in FIXED:
+            if _at(changed, field) != _at(self._first, field):
+                log.warning("takes effect at the next start", extra={"field": field})
+        self._file, self._replicas = changed, None
+        before, self.current = self.current, self._combined()
+        if before != self.current:
+            log.info("file changed", extra={"file": str(self._path)})
+        return before != self.current
+
+    def scale(self, replicas: int) -> None:
+        """Overrides the file until the file changes."""
+        self._replicas = replicas
+        self.current = self._combined()
+
+    def _combined(self) -> ChatCluster:
+        replace = msgspec.structs.replace
+        spec, first = self._file.spec, self._first.spec
+        chat_pods = spec.chat_pods
+        if self._replicas is not None:
+            chat_pods = replace(chat_pods, replicas=self._replicas)
+        spec = replace(
+            spec,
+            chat_pods=chat_pods,
+            api_pods=replace(spec.api_pods, port=self.fixed.port),
+            region=first.region,
+            redis=replace(first.redis, url=self.fixed.redis_url),
+            storage=first.storage,
+        )
+        return replace(self._file, metadata=self._first.metadata, spec=spec)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            stat = os.stat(self._path)  # noqa: PTH116 - twice a second
+        except OSError:
+            return None
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def _at(cluster: ChatCluster, field: str) -> object:
+    value: object = cluster
+    for part in field.split("."):
+        snake = "".join(f"_{char.lower()}" if char.isupper() else char for char in part)
+        value = getattr(value, snake)
+    return value
