@@ -1,0 +1,321 @@
+"""The bus between pods: one stream per pod, written only by pods that have something for it.
+
+An entry of a stream is a batch of envelopes. Memory: a stream holds at most about STREAM_ENTRIES_MAX entries
+of at most ENTRY_MAX_BYTES (or one larger envelope) each, and goes with its pod's lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from random import Random
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from chatkernel.batching import Coalescer
+from chatkernel.errors import ChatError
+from chatkernel.keys import Keys
+from chatkernel.redis_client import execute
+from chatkernel.redis_link import Command
+from chatkernel.routes import Routes
+
+STREAM_ENTRIES_MAX = 4_096
+"""Entries that a stream keeps for a reader that lags; beyond it the reader has a gap and its sessions
+sync."""
+
+ENTRY_MAX_BYTES = 64 * 1024
+"""Envelopes of a batch beyond this go into further entries."""
+
+PIPELINE_MAX_BYTES = 4 * 1024 * 1024
+"""Bytes written to Redis in one round trip."""
+
+READ_ENTRIES_MAX = 128
+BLOCK_MS = 500
+"""How long a read waits for an entry; it looks at `stop`, and whether the stream is still there, this
+often."""
+
+RECONNECT_MIN_S = 0.05
+RECONNECT_MAX_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class EventEnvelope(Struct, frozen=True, array_like=True, tag=1):
+    """An event of a channel's log. `frame` is its JSON; `membership`: it changes who is in the channel."""
+
+    channel_id: str
+    seq: int
+    frame: bytes
+    membership: bool
+
+
+class ChannelFrame(Struct, frozen=True, array_like=True, tag=2):
+    """A frame (JSON) for everyone in a channel that is in no log: typing, receipts."""
+
+    channel_id: str
+    frame: bytes
+
+
+class UserFrame(Struct, frozen=True, array_like=True, tag=3):
+    """A frame (JSON) for all devices of people."""
+
+    user_ids: list[str]
+    frame: bytes
+
+
+class Revoked(Struct, frozen=True, array_like=True, tag=4):
+    """Close these devices' sockets at once."""
+
+    user_id: str
+    device_ids: list[str]
+
+
+class Poke(Struct, frozen=True, array_like=True, tag=5):
+    """Something may have been appended to these channels unannounced: compare heads with the store, and
+    heal."""
+
+    channel_ids: list[str]
+
+
+class PresenceChange(Struct, frozen=True, array_like=True, tag=6):
+    """A Presence frame (JSON) about `user_id`, for the members of these channels and these people."""
+
+    frame: bytes
+    user_id: str
+    channel_ids: list[str]
+    user_ids: list[str]
+
+
+class BlocksChanged(Struct, frozen=True, array_like=True, tag=7):
+    """Forget what is remembered of who has blocked whom among these people."""
+
+    user_ids: list[str]
+
+
+Envelope: TypeAlias = (
+    EventEnvelope | ChannelFrame | UserFrame | Revoked | Poke | PresenceChange | BlocksChanged
+)
+
+
+class Post(Struct, frozen=True):
+    """An envelope and its addresses: the pods that have a route of any of them get it, once each."""
+
+    envelope: Envelope
+    channels: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+
+
+class GapReason(StrEnum):
+    RECONNECTED = "reconnected"
+    """Redis was away: others may not have been able to write."""
+    TRIMMED = "trimmed"
+    """This reader lagged behind the stream's bound."""
+    VANISHED = "vanished"
+    """The stream was gone: Redis was emptied, or this pod was taken for dead. Its routes are gone too."""
+    UNREADABLE = "unreadable"
+    """An entry could not be decoded."""
+
+
+class BusGap(Struct, frozen=True):
+    """Something may have been missed: reassert routes (always right, needed when VANISHED), then have all
+    sessions compare with the store. What comes after it is complete again."""
+
+    reason: GapReason
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Envelope])
+
+
+class Bus:
+    """Publishes for any service; reads for a chat pod (`pod` is "" for services that have no stream)."""
+
+    def __init__(
+        self, redis: Redis, keys: Keys, routes: Routes, pod: str, random: Random | None = None
+    ) -> None:
+        self._redis, self._keys, self._routes, self._pod = redis, keys, routes, pod
+        self._random = random or Random()
+        # Unbounded in items on purpose: all that waited goes out together, or fails together, so that an
+        # outage costs each caller one time-out and not a queue of them.
+        self._publishing: Coalescer[Sequence[Post], int] = Coalescer(self._flush, max_items=1 << 30)
+        self._position: bytes | None = None
+
+    async def publish(self, posts: Sequence[Post]) -> int:
+        """Write the posts to the streams of the pods they are for, this pod excepted; how many entries that
+        took.
+
+        Two round trips, whatever the number of posts: resolve, then write. Posts arrive in the order
+        published. Calls that arrive together are one, counted for the first. Raises
+        ChatError(REDIS_UNAVAILABLE): some may have been written.
+        """
+        return await self._publishing.call(posts) if posts else 0
+
+    async def open(self) -> None:
+        """Make this pod's stream, and take its end as where reading starts. Before routes are registered, so
+        that nothing sent by them is missed. Raises ChatError(REDIS_UNAVAILABLE)."""
+        # The entry is empty: it makes the stream, and its id is the position. Others never make a stream
+        # (NOMKSTREAM), so no stream outlives its pod and a stream that is gone stays gone until its owner
+        # notices.
+        (self._position,) = await execute(
+            self._redis,
+            [("XADD", self._keys.stream(self._pod), "MAXLEN", "~", STREAM_ENTRIES_MAX, "*", "e", "")],
+        )
+
+    async def read(self, stop: asyncio.Event) -> AsyncIterator[list[Envelope] | BusGap]:
+        """Batches from this pod's stream until `stop` is set (seen within BLOCK_MS) or the task is cancelled.
+
+        Opens the stream when `open` was not called. Lives through outages; never raises ChatError.
+        """
+        delay_s = RECONNECT_MIN_S
+        failed = self._position is None
+        while not stop.is_set():
+            try:
+                if failed:
+                    vanished = await self._reopen()
+                    failed, delay_s = False, RECONNECT_MIN_S
+                    yield BusGap(GapReason.VANISHED if vanished else GapReason.RECONNECTED)
+                    continue
+                for item in await self._read_once():
+                    yield item
+            except ChatError as error:
+                if not failed:
+                    log.warning("bus: lost Redis", extra={"error": str(error)})
+                failed = True
+                await _pause(stop, delay_s * (0.5 + self._random.random() / 2))
+                delay_s = min(RECONNECT_MAX_S, delay_s * 2)
+
+    async def _read_once(self) -> list[list[Envelope] | BusGap]:
+        before = self._position
+        assert before is not None  # noqa: S101 - `read` has opened the stream
+        entries = await self._xread(before)
+        if not entries:
+            vanished = await self._reopen()
+            return [BusGap(GapReason.VANISHED)] if vanished else []
+        out: list[list[Envelope] | BusGap] = []
+        # Trimming takes the oldest and leaves at least STREAM_ENTRIES_MAX entries, so entries that we had not
+        # read can only be missing before a full batch: then see whether the last one we had read is still
+        # there.
+        if len(entries) >= READ_ENTRIES_MAX and not await self._has(before):
+            out.append(BusGap(GapReason.TRIMMED))
+        envelopes: list[Envelope] = []
+        try:
+            for _, fields in entries:
+                if fields[1]:
+                    envelopes += _decoder.decode(fields[1])
+        except msgspec.DecodeError:
+            log.exception("bus: unreadable entry")
+            out.append(BusGap(GapReason.UNREADABLE))
+        if envelopes:
+            out.append(envelopes)
+        self._position = entries[-1][0]
+        return out
+
+    async def _xread(self, after: bytes) -> list[tuple[bytes, list[bytes]]]:
+        stream = self._keys.stream(self._pod)
+        (reply,) = await execute(
+            self._redis,
+            [("XREAD", "COUNT", READ_ENTRIES_MAX, "BLOCK", BLOCK_MS, "STREAMS", stream, after)],
+            BLOCK_MS / 1000,
+        )
+        return [] if reply is None else reply[0][1]
+
+    async def _has(self, entry_id: bytes) -> bool:
+        (found,) = await execute(
+            self._redis, [("XRANGE", self._keys.stream(self._pod), entry_id, entry_id, "COUNT", 1)]
+        )
+        return bool(found)
+
+    async def _reopen(self) -> bool:
+        """Make the stream if it is gone, before anybody is told, so that what follows is read. Whether it
+        was."""
+        if self._position is not None:
+            (there,) = await execute(self._redis, [("EXISTS", self._keys.stream(self._pod))])
+            if there:
+                return False
+        await self.open()
+        return True
+
+    async def _flush(self, calls: Sequence[Sequence[Post]]) -> list[int]:
+        posts = [post for call in calls for post in call]
+        by_pod = await self._destinations(posts)
+        payloads = _Payloads(posts)
+        commands: list[Command] = []
+        pending_bytes = written = 0
+        for pod, wanted in by_pod.items():
+            for payload in payloads.of(tuple(wanted)):
+                if commands and pending_bytes + len(payload) > PIPELINE_MAX_BYTES:
+                    await execute(self._redis, commands)
+                    commands, pending_bytes = [], 0
+                commands.append(self._xadd(pod, payload))
+                pending_bytes += len(payload)
+                written += 1
+        if commands:
+            await execute(self._redis, commands)
+        return [written] + [0] * (len(calls) - 1)
+
+    async def _destinations(self, posts: Sequence[Post]) -> dict[str, list[int]]:
+        """For each pod the positions of the posts that are for it, in order."""
+        channels = list(dict.fromkeys(channel for post in posts for channel in post.channels))
+        users = list(dict.fromkeys(user for post in posts for user in post.users))
+        watched = list(dict.fromkeys(user for post in posts for user in post.watched))
+        resolved = iter(await self._routes.resolve(channels, users, watched))
+        of_channel = dict(zip(channels, resolved, strict=False))
+        of_user = dict(zip(users, resolved, strict=False))
+        of_watched = dict(zip(watched, resolved, strict=False))
+        by_pod: dict[str, list[int]] = defaultdict(list)
+        for index, post in enumerate(posts):
+            pods: set[str] = set()
+            pods.update(*[of_channel[channel] for channel in post.channels])
+            pods.update(*[of_user[user] for user in post.users])
+            pods.update(*[of_watched[user] for user in post.watched])
+            pods.discard(self._pod)
+            for pod in pods:
+                by_pod[pod].append(index)
+        return by_pod
+
+    def _xadd(self, pod: str, payload: bytes) -> Command:
+        stream = self._keys.stream(pod)
+        return ("XADD", stream, "NOMKSTREAM", "MAXLEN", "~", STREAM_ENTRIES_MAX, "*", "e", payload)
+
+
+class _Payloads:
+    """Encodes each envelope once, and each combination that several pods get once."""
+
+    def __init__(self, posts: Sequence[Post]) -> None:
+        self._encoded = [msgspec.Raw(_encoder.encode(post.envelope)) for post in posts]
+        self._made: dict[tuple[int, ...], list[bytes]] = {}
+
+    def of(self, wanted: tuple[int, ...]) -> list[bytes]:
+        if wanted not in self._made:
+            self._made[wanted] = self._join(wanted)
+        return self._made[wanted]
+
+    def _join(self, wanted: tuple[int, ...]) -> list[bytes]:
+        payloads: list[bytes] = []
+        part: list[Any] = []
+        part_bytes = 0
+        for index in wanted:
+            raw = self._encoded[index]
+            size = memoryview(raw).nbytes
+            if part and part_bytes + size > ENTRY_MAX_BYTES:
+                payloads.append(_encoder.encode(part))
+                part, part_bytes = [], 0
+            part.append(raw)
+            part_bytes += size
+        payloads.append(_encoder.encode(part))
+        return payloads
+
+
+async def _pause(stop: asyncio.Event, delay_s: float) -> None:
+    try:
+        async with asyncio.timeout(delay_s):
+            await stop.wait()
+    except TimeoutError:
+        pass

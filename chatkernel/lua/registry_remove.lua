@@ -1,0 +1,23 @@
+-- Remove a pod's entry; its run is over and left to be cleared away.
+-- KEYS: pods, leases, departed, ended. ARGV: name, incarnation ('' is any), how long to remember
+-- ended runs (ms). Returns 1 if there was one.
+local pods, leases, departed, ended = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local name = ARGV[1]
+local present = redis.call('HGET', pods, name)
+if not present then
+  return 0
+end
+local incarnation = cjson.decode(present).incarnation
+if ARGV[2] ~= '' and ARGV[2] ~= incarnation then
+  return 0
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local run = name .. '~' .. incarnation
+redis.call('ZREMRANGEBYSCORE', ended, '-inf', now - tonumber(ARGV[3]))
+if redis.call('ZADD', ended, 'NX', now, run) == 1 then
+  redis.call('HSET', departed, run, present)
+end
+redis.call('HDEL', pods, name)
+redis.call('HDEL', leases, name)
+return 1

@@ -1,0 +1,30 @@
+-- Renew the lease of one run of a pod.
+-- KEYS: pods, leases, departed, ended. ARGV: name, incarnation, started_at (ms), lease (ms), entry (JSON).
+-- Returns {ok, missing}.
+local pods, leases, departed, ended = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local name, incarnation, started_at = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+if redis.call('ZSCORE', ended, name .. '~' .. incarnation) then
+  return {0, 1}
+end
+local missing = 1
+local present = redis.call('HGET', pods, name)
+if present then
+  local entry = cjson.decode(present)
+  if entry.incarnation == incarnation then
+    missing = 0
+  elseif entry.started_at > started_at then
+    return {0, 0}
+  else
+    -- A newer run takes the name over before the older one's lease ran out: the older one is over, and what it
+    -- had in flight is somebody's to look at.
+    local run = name .. '~' .. entry.incarnation
+    redis.call('HSET', departed, run, present)
+    redis.call('ZADD', ended, now, run)
+  end
+end
+redis.call('HSET', pods, name, ARGV[5])
+redis.call('HSET', leases, name, now + tonumber(ARGV[4]))
+return {1, missing}

@@ -1,0 +1,165 @@
+"""One connection to Redis that everyone shares: what is called in one turn of the loop goes out in one write.
+
+The client library connects, logs in and speaks TLS; from then on its socket is ours. A call costs about a
+fifth of the library's own, and an outage ends all calls in flight together, at one deadline, instead of one
+after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Argument: TypeAlias = str | bytes | int | float
+Command: TypeAlias = tuple[Argument, ...]
+
+CONNECT_TIMEOUT_S = 2.0
+"""To connect and log in."""
+
+UNSENT_MAX_BYTES = 32 * 1024 * 1024
+"""Bytes that the socket has not taken; beyond it calls fail at once."""
+
+
+class _Call:
+    """Replies that one caller waits for."""
+
+    __slots__ = ("deadline", "future", "replies", "wanted")
+
+    def __init__(self, future: asyncio.Future[list[Any]], wanted: int, deadline: float) -> None:
+        self.future, self.wanted, self.deadline = future, wanted, deadline
+        self.replies: list[Any] = []
+
+
+class _Wire(asyncio.Protocol):
+    """A connected socket and the calls in flight on it, in order."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(replyError=_error_of)
+        self._calls: deque[_Call] = deque()
+        self._out: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self.lost: Exception | None = None
+        # Taking the socket over: the library's objects would close it when they are collected. The writer
+        # does, too, so it is kept.
+        self._writer = cast(asyncio.StreamWriter, connection._writer)
+        connection._writer = connection._reader = None
+        self._transport = cast(asyncio.Transport, self._writer.transport)
+        self._transport.set_protocol(self)
+        # Flow control by the library's stream may be in force; here the deadline bounds what is unread.
+        self._transport.resume_reading()
+
+    def call(self, packed: bytes, wanted: int, timeout_s: float) -> asyncio.Future[list[Any]]:
+        if self._transport.get_write_buffer_size() > UNSENT_MAX_BYTES:
+            raise RedisConnectionError("Redis does not take what is sent")
+        call = _Call(self._loop.create_future(), wanted, self._loop.time() + timeout_s)
+        self._calls.append(call)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(packed)
+        if self._timer is None:
+            self._timer = self._loop.call_at(call.deadline, self._look)
+        return call.future
+
+    def close(self, reason: Exception) -> None:
+        if self.lost is None:
+            self.lost = reason
+            self._transport.abort()
+            if self._timer is not None:
+                self._timer.cancel()
+            calls, self._calls = self._calls, deque()
+            for call in calls:
+                if not call.future.done():
+                    call.future.set_exception(reason)
+
+    def data_received(self, data: bytes) -> None:
+        if self.lost is not None:
+            return
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                # Replies come in the order of calls; those of a cancelled call are read all the same.
+                call = self._calls[0]
+                call.replies.append(reply)
+                if len(call.replies) == call.wanted:
+                    self._calls.popleft()
+                    if not call.future.done():
+                        call.future.set_result(call.replies)
+        except (hiredis.HiredisError, IndexError) as error:
+            self.close(RedisConnectionError(f"Redis sent what was not asked: {error}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close(RedisConnectionError(f"Redis closed the connection: {exc}"))
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self.lost is None:
+            self._transport.write(b"".join(out))
+
+    def _look(self) -> None:
+        """One timer for all: only the first call in flight can be the one that holds up the others."""
+        self._timer = None
+        if self._calls:
+            first = self._calls[0]
+            if first.deadline <= self._loop.time():
+                self.close(RedisTimeoutError("Redis did not answer in time"))
+            else:
+                self._timer = self._loop.call_at(first.deadline, self._look)
+
+
+class Link:
+    """Connects at the first call, and again at the first call after it was lost."""
+
+    def __init__(self, make_connection: Callable[[], AbstractConnection]) -> None:
+        self._make_connection = make_connection
+        self._wire: _Wire | None = None
+        self._connecting: asyncio.Task[_Wire] | None = None
+
+    async def call(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+        """Raises redis.exceptions.RedisError or OSError; a command that Redis refused is a ResponseError
+        among the replies. A cancelled call may have taken effect."""
+        if not commands:
+            return []
+        # hiredis declares a tuple of one where it takes any.
+        packed = b"".join([hiredis.pack_command(cast(Any, command)) for command in commands])
+        wire = self._wire
+        if wire is None or wire.lost is not None:
+            wire = await self._connect()
+        return await wire.call(packed, len(commands), timeout_s)
+
+    async def aclose(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._wire is not None:
+            self._wire.close(RedisConnectionError("closed"))
+            self._wire = None
+
+    async def _connect(self) -> _Wire:
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._open(), name="redis-connect")
+            self._connecting.add_done_callback(self._connected)
+        # Shielded: the caller that began it may be cancelled while others wait for it.
+        return await asyncio.shield(self._connecting)
+
+    async def _open(self) -> _Wire:
+        connection = self._make_connection()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await cast(Any, connection).connect()
+        return _Wire(connection)
+
+    def _connected(self, task: asyncio.Task[_Wire]) -> None:
+        self._connecting = None
+        if not task.cancelled() and task.exception() is None:
+            self._wire = task.result()
+
+
+def _error_of(text: str) -> ResponseError:
+    return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)

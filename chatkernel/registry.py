@@ -1,0 +1,166 @@
+"""The registry of chat pods: leased entries that pods write themselves, and the operator's policy beside
+them.
+
+All times are by Redis' clock. Everything here can be lost: pods notice at their next renewal and register
+again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from chatkernel.keys import Keys
+from chatkernel.redis_client import Script, execute, run_scripts
+
+ENDED_KEPT_S = 3600.0
+"""How long a run that was declared dead is refused; after a freeze longer than this its entry is simply
+missing."""
+
+POLICY_REMEMBERED_S = 60.0
+"""When Redis was emptied, the policy last seen stands for this long, until the operator writes it again."""
+
+
+class PodState(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class PodEntry(Struct, frozen=True):
+    """One run of a chat pod. `incarnation` names the run; `started_at` and `lease_until` are Unix ms, the
+    latter by Redis' clock and set by the registry. `capacity` is the connections that discovery gives it at
+    most."""
+
+    name: str
+    incarnation: str
+    url: str
+    region: str
+    revision: str
+    state: PodState
+    connections: int
+    capacity: int
+    started_at: int
+    lease_until: int = 0
+
+
+class Policy(Struct, frozen=True):
+    """What the operator wants of discovery. `serving_revision`: seats only there ("" is any). `excluded`:
+    pods that get no more seats, whatever they say of themselves."""
+
+    serving_revision: str = ""
+    excluded: list[str] = []
+
+
+class Snapshot(Struct, frozen=True):
+    """The registry at one moment: `entries` within their lease, `expired` beyond it and not removed yet."""
+
+    entries: list[PodEntry]
+    expired: list[PodEntry]
+    policy: Policy
+    redis_now_ms: int
+
+
+class RenewResult(NamedTuple):
+    """`ok`: the run holds its lease. Not ok: it is over (declared dead, or a newer run has the name): the pod
+    closes its sockets and registers as a new incarnation.
+
+    `was_missing`: there was no entry of this run (the first renewal, or Redis was emptied): routes, intents
+    and presence have to be written anew, and heads compared with the store.
+    """
+
+    ok: bool
+    was_missing: bool
+
+
+_RENEW = Script("registry_renew")
+_REMOVE = Script("registry_remove")
+_CONDEMN = Script("registry_condemn")
+_SNAPSHOT = Script("registry_snapshot")
+
+_encoder = msgspec.json.Encoder()
+_entry_decoder = msgspec.json.Decoder(PodEntry)
+_policy_decoder = msgspec.json.Decoder(Policy)
+
+
+class Registry:
+    """Each method is one round trip and raises ChatError(REDIS_UNAVAILABLE) when Redis does not answer."""
+
+    def __init__(self, redis: Redis, keys: Keys, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._redis, self._keys, self._monotonic = redis, keys, monotonic
+        self._tables = (keys.pods, keys.leases, keys.departed, keys.ended)
+        self._policy_seen = Policy()
+        self._policy_seen_at = -POLICY_REMEMBERED_S
+
+    async def renew(self, entry: PodEntry, lease_s: float) -> RenewResult:
+        """Write the entry with a lease from now on. An older run of the same name is over by this."""
+        args = (
+            entry.name,
+            entry.incarnation,
+            entry.started_at,
+            int(lease_s * 1000),
+            _encoder.encode(entry),
+        )
+        ((ok, missing),) = await run_scripts(self._redis, [_RENEW.call(self._tables, args)])
+        return RenewResult(bool(ok), bool(missing))
+
+    async def remove(self, name: str, incarnation: str | None = None) -> bool:
+        """Take a pod out, if it is still that run (None: whichever). The run cannot renew any more; what it
+        left is cleared away by the reaper. Whether there was such an entry."""
+        args = (name, incarnation or "", int(ENDED_KEPT_S * 1000))
+        (removed,) = await run_scripts(self._redis, [_REMOVE.call(self._tables, args)])
+        return bool(removed)
+
+    async def snapshot(self) -> Snapshot:
+        keys = (self._keys.pods, self._keys.leases, self._keys.policy)
+        ((now, pods, leases, policy),) = await run_scripts(self._redis, [_SNAPSHOT.call(keys, ())])
+        ends = dict(_pairs(leases))
+        entries: list[PodEntry] = []
+        expired: list[PodEntry] = []
+        for name, data in _pairs(pods):
+            until = int(ends.get(name, 0))
+            entry = msgspec.structs.replace(_entry_decoder.decode(data), lease_until=until)
+            (entries if until > now else expired).append(entry)
+        return Snapshot(entries, expired, self._policy_of(policy), now)
+
+    async def set_policy(self, policy: Policy) -> None:
+        await execute(self._redis, [("SET", self._keys.policy, _encoder.encode(policy))])
+
+    async def policy(self) -> Policy:
+        """The policy as it stands in Redis: empty when it is not there."""
+        (data,) = await execute(self._redis, [("GET", self._keys.policy)])
+        return _policy_decoder.decode(data) if data else Policy()
+
+    async def condemn(self, entry: PodEntry) -> bool:
+        """End a run whose lease is over, so that it cannot come back while what it left is cleared away.
+        Whether it is over and not yet cleared away; False when it has renewed meanwhile."""
+        args = (entry.name, entry.incarnation, int(ENDED_KEPT_S * 1000))
+        (over,) = await run_scripts(self._redis, [_CONDEMN.call(self._tables, args)])
+        return bool(over)
+
+    async def departed(self) -> list[PodEntry]:
+        """Runs that are over (condemned, removed or replaced) and not cleared away."""
+        (found,) = await execute(self._redis, [("HVALS", self._keys.departed)])
+        return [_entry_decoder.decode(data) for data in found]
+
+    async def bury(self, entry: PodEntry) -> None:
+        """The run has been cleared away."""
+        await execute(self._redis, [("HDEL", self._keys.departed, f"{entry.name}~{entry.incarnation}")])
+
+    def _policy_of(self, data: bytes | None) -> Policy:
+        if data:
+            self._policy_seen, self._policy_seen_at = _policy_decoder.decode(data), self._monotonic()
+            return self._policy_seen
+        # Redis was emptied: a pod of an outgoing revision must not get seats until the operator has looked.
+        recent = self._monotonic() - self._policy_seen_at < POLICY_REMEMBERED_S
+        return self._policy_seen if recent else Policy()
+
+
+def _pairs(flat: list[Any]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,95 @@
+"""The seam to Redis: batches, scripts by digest, errors translated, and life after an outage."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from support.valkey import Valkey, redis_client
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.keys import Keys
+from chatkernel.redis_client import Script, execute, guard, run_scripts
+
+RATE = Script("rate_limit")
+
+
+async def test_a_batch_answers_each_command_in_order(redis: Redis, keys: Keys) -> None:
+    key = keys.limit("batch")
+    assert await execute(redis, [("SET", key, 1), ("INCR", key), ("GET", key), ("GET", key + "x")]) == [
+        b"OK",
+        2,
+        b"2",
+        None,
+    ]
+
+
+async def test_a_refused_command_is_an_error_and_the_connection_stays_usable(
+    redis: Redis, keys: Keys
+) -> None:
+    key = keys.limit("refused")
+    with pytest.raises(ChatError) as caught:
+        await execute(redis, [("SET", key, "text"), ("INCR", key), ("SET", key, "later")])
+    assert caught.value.code is Code.REDIS_UNAVAILABLE
+    assert caught.value.__cause__ is not None
+    assert await execute(redis, [("GET", key)]) == [b"later"]
+
+
+async def test_scripts_run_by_digest_and_come_back_after_redis_forgot_them(redis: Redis, keys: Keys) -> None:
+    calls = [RATE.call((keys.limit(name),), (1.0, 1, 1)) for name in ("a", "b")]
+    assert await run_scripts(redis, calls) == [0, 0]
+    await execute(redis, [("SCRIPT", "FLUSH")])
+    waits = await run_scripts(redis, calls)
+    assert all(0 < wait <= 1_000_000 for wait in waits)
+    assert (await execute(redis, [("SCRIPT", "EXISTS", RATE.digest)]))[0] == [1]
+
+
+async def test_a_missing_script_in_a_batch_runs_once_and_the_others_are_not_repeated(
+    redis: Redis, keys: Keys
+) -> None:
+    await execute(redis, [("SCRIPT", "FLUSH")])
+    call = RATE.call((keys.limit("once"),), (1.0, 2, 1))
+    # Three hits of a burst of two: had any run twice, more than one would have to wait.
+    waits = await run_scripts(redis, [call, call, call])
+    assert [wait > 0 for wait in waits] == [False, False, True]
+
+
+async def test_redis_away_is_one_catalogued_error(own_valkey: Valkey) -> None:
+    async with redis_client(own_valkey.url) as client:
+        await execute(client, [("PING",)])
+        own_valkey.kill()
+        with pytest.raises(ChatError) as caught:
+            await execute(client, [("PING",)])
+        assert caught.value.code is Code.REDIS_UNAVAILABLE
+        own_valkey.start()
+        assert await execute(client, [("PING",)]) == [b"PONG"]
+
+
+async def test_a_frozen_redis_costs_one_time_out_and_then_answers_again(own_valkey: Valkey) -> None:
+    async with redis_client(own_valkey.url) as client:
+        await execute(client, [("SET", "k", "v")])
+        own_valkey.freeze()
+        started = asyncio.get_running_loop().time()
+        results = await asyncio.gather(
+            *[execute(client, [("GET", "k")]) for _ in range(100)], return_exceptions=True
+        )
+        assert all(isinstance(result, ChatError) for result in results)
+        assert asyncio.get_running_loop().time() - started < 3.0
+        own_valkey.thaw()
+        # Late answers of the abandoned calls must never be taken for those of later ones.
+        assert await execute(client, [("ECHO", "fresh")]) == [b"fresh"]
+
+
+async def test_a_cancelled_call_leaves_no_answer_behind_for_the_next(redis: Redis) -> None:
+    for _ in range(20):
+        task = asyncio.create_task(execute(redis, [("BLPOP", "nothing-here", "0.05")]))
+        await asyncio.sleep(0.002)
+        task.cancel()
+        await asyncio.wait([task])
+        assert await execute(redis, [("ECHO", "mine")]) == [b"mine"]
+
+
+def test_other_errors_pass_the_guard_unchanged() -> None:
+    with pytest.raises(ValueError, match="own"), guard():
+        raise ValueError("own")
