@@ -1,0 +1,166 @@
+"""The port Conversations on SQL: grants, members and a person's own view of a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from chatkernel.protocol import Role
+from chatkernel.storage.model import (
+    Absence,
+    ChannelKind,
+    ChannelState,
+    ConversationPage,
+    ConversationPrefs,
+    Grant,
+    Head,
+    Member,
+    Watermark,
+    WatermarkState,
+)
+from chatkernel.storage.sql.conversation_list import conversations
+from chatkernel.storage.sql.runner import Runner
+from chatkernel.storage.sql.statements import Query, Row, Write
+from chatkernel.storage.sql.watermarks import put_watermarks
+
+_GRANT = (
+    "SELECT m.user_id, m.channel_id, m.role, m.from_seq, c.members_seq, c.kind, c.member_count"
+    " FROM memberships m CROSS JOIN channels c"
+)
+_GRANT_COLUMNS = "user_id, channel_id, role, from_seq, members_seq, kind, member_count"
+_grant = Query(
+    _GRANT_COLUMNS,
+    f"{_GRANT} WHERE m.channel_id = :channel_id AND m.user_id = :user_id AND c.channel_id = m.channel_id",
+)
+_banned = Query("seq", "SELECT seq FROM bans WHERE channel_id = :channel_id AND user_id = :user_id")
+_grants_of = Query(
+    _GRANT_COLUMNS,
+    "SELECT m.user_id, m.channel_id, m.role, m.from_seq, c.members_seq, c.kind, c.member_count"
+    " FROM {values} k CROSS JOIN memberships m CROSS JOIN channels c"
+    " WHERE m.user_id = k.user_id AND c.channel_id = m.channel_id",
+    values="user_id",
+)
+_channel = Query(
+    "channel_id, kind, name, history_from_start, created_at, head_seq, head_message_id, head_messages,"
+    " members_seq, member_count",
+    "SELECT channel_id, kind, name, history_from_start, created_at, head_seq, head_message_id, head_messages,"
+    " members_seq, member_count FROM channels WHERE channel_id = :channel_id",
+)
+_members = Query(
+    "user_id, role, joined_seq, read_seq, delivered_seq",
+    "SELECT user_id, role, joined_seq, read_seq, delivered_seq FROM memberships"
+    " WHERE channel_id = :channel_id AND user_id > :after ORDER BY user_id LIMIT :limit",
+)
+_set_prefs = Write(
+    "UPDATE memberships SET muted_until = COALESCE(:muted_until, muted_until),"
+    " pinned = COALESCE(:pinned, pinned), archived = COALESCE(:archived, archived)"
+    " WHERE channel_id = :channel_id AND user_id = :user_id"
+)
+_prefs = Query(
+    "muted_until, pinned, archived",
+    "SELECT muted_until, pinned, archived FROM memberships"
+    " WHERE channel_id = :channel_id AND user_id = :user_id",
+)
+_unread = Query(
+    "channel_id, unread",
+    "SELECT c.channel_id, c.head_messages - m.read_messages AS unread"
+    " FROM {values} k CROSS JOIN memberships m CROSS JOIN channels c"
+    " WHERE m.channel_id = k.channel_id AND m.user_id = :user_id AND c.channel_id = k.channel_id",
+    values="channel_id",
+)
+
+
+def _grant_of(row: Row) -> Grant:
+    return Grant(row[0], row[1], Role(row[2]), row[3], row[4], ChannelKind(row[5]), row[6])
+
+
+def grant(conn: Connection, channel_id: str, user_id: str) -> Grant | Absence:
+    params = {"channel_id": channel_id, "user_id": user_id}
+    row = _grant.row(conn, params)
+    if row is not None:
+        return _grant_of(row)
+    return Absence.NOT_MEMBER if _banned.row(conn, params) is None else Absence.BANNED
+
+
+def grants_of(conn: Connection, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
+    answer: dict[str, list[Grant]] = {user_id: [] for user_id in user_ids}
+    for row in _grants_of.rows_for(conn, [(user_id,) for user_id in answer]):
+        answer[row[0]].append(_grant_of(row))
+    return answer
+
+
+def channel(conn: Connection, channel_id: str) -> ChannelState | None:
+    row = _channel.row(conn, {"channel_id": channel_id})
+    if row is None:
+        return None
+    head = Head(row[5], row[6], row[7], row[8])
+    return ChannelState(row[0], ChannelKind(row[1]), row[2], bool(row[3]), row[4], head, row[9])
+
+
+def members(conn: Connection, channel_id: str, after_user_id: str, limit: int) -> list[Member]:
+    rows = _members.rows(conn, {"channel_id": channel_id, "after": after_user_id, "limit": limit})
+    return [Member(row[0], Role(row[1]), row[2], row[3], row[4]) for row in rows]
+
+
+def set_prefs(
+    conn: Connection,
+    channel_id: str,
+    user_id: str,
+    *,
+    muted_until: int | None,
+    pinned: bool | None,
+    archived: bool | None,
+) -> ConversationPrefs | None:
+    who = {"channel_id": channel_id, "user_id": user_id}
+    if not _set_prefs.run(conn, {**who, "muted_until": muted_until, "pinned": pinned, "archived": archived}):
+        return None
+    row = _prefs.row(conn, who)
+    return None if row is None else ConversationPrefs(row[0], bool(row[1]), bool(row[2]))
+
+
+def unread(conn: Connection, user_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
+    rows = _unread.rows_for(conn, [(channel_id,) for channel_id in channel_ids], {"user_id": user_id})
+    return dict(rows)
+
+
+class SqlConversations:
+    _db: Runner
+
+    async def grant(self, channel_id: str, user_id: str) -> Grant | Absence:
+        return await self._db.read(lambda conn: grant(conn, channel_id, user_id))
+
+    async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
+        return await self._db.read(lambda conn: grants_of(conn, user_ids)) if user_ids else {}
+
+    async def channel(self, channel_id: str) -> ChannelState | None:
+        return await self._db.read(lambda conn: channel(conn, channel_id))
+
+    async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:
+        return await self._db.read(lambda conn: members(conn, channel_id, after_user_id, limit))
+
+    async def conversations(
+        self, user_id: str, *, cursor: str | None, limit: int, archived: bool
+    ) -> ConversationPage:
+        return await self._db.read(lambda conn: conversations(conn, user_id, cursor, limit, archived))
+
+    async def conversation_prefs(
+        self,
+        channel_id: str,
+        user_id: str,
+        *,
+        muted_until: int | None,
+        pinned: bool | None,
+        archived: bool | None,
+    ) -> ConversationPrefs | None:
+        return await self._db.write(
+            lambda conn: set_prefs(
+                conn, channel_id, user_id, muted_until=muted_until, pinned=pinned, archived=archived
+            )
+        )
+
+    async def put_watermarks(self, watermarks: Sequence[Watermark]) -> list[WatermarkState | None]:
+        return await self._db.write(lambda conn: put_watermarks(conn, watermarks)) if watermarks else []
+
+    async def unread(self, user_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
+        return await self._db.read(lambda conn: unread(conn, user_id, channel_ids)) if channel_ids else {}

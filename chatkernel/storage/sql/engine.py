@@ -1,0 +1,109 @@
+"""Opening SQLite files: how each connection is set up, and what is refused before anything runs on it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.storage.sql.errors import is_busy, translate
+
+SQLITE_VERSION_MIN = (3, 40, 0)
+CACHE_KIB = 16 * 1024
+"""Pages that each connection keeps."""
+CHECKPOINT_PAGES = 4000
+"""The log is folded into the file at about 16 MiB: pages that many commits touch are then written once."""
+WAL_KEEP_BYTES = 64 * 1024 * 1024
+STATEMENTS_CACHED = 512
+READ_WAIT_MS = 5000
+"""Reads never wait for writes; only for the moment of recovery after a crash."""
+CHECK_MAX_BYTES = 32 * 1024 * 1024
+"""Files up to this size are checked page by page when opened; larger ones would delay the start."""
+SETUP_WAIT_S = 5.0
+
+
+def sqlite_engine(url: URL) -> Engine:
+    """An engine whose connections are set up, and whose transactions the runner begins and ends itself."""
+    engine = create_engine(
+        url.set(drivername="sqlite"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+        # Errors are logged with their cause, which must not hold texts or password hashes.
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": 0, "cached_statements": STATEMENTS_CACHED},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(dbapi_connection: Any, _record: object) -> None:
+        cursor = dbapi_connection.cursor()
+        for pragma in (
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            # Many-row statements keep an undo journal: in memory, not in a file of its own.
+            "temp_store = MEMORY",
+            f"cache_size = -{CACHE_KIB}",
+            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+            f"journal_size_limit = {WAL_KEEP_BYTES}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
+
+
+def parse_sqlite_url(text: str) -> tuple[URL, Path]:
+    """Raises ChatError(INVALID_FIELD) with what is wrong."""
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise ChatError(Code.INVALID_FIELD, "store_url: not a URL", field="store_url") from error
+    if not url.database or url.database == ":memory:":
+        raise ChatError(
+            Code.INVALID_FIELD, "store_url: name a file, as in sqlite:////var/lib/chat.db", field="store_url"
+        )
+    return url, Path(url.database)
+
+
+def prepare_file(engine: Engine, path: Path) -> None:
+    """Make the file a WAL database, or refuse it. Several processes may do this at once.
+
+    Raises ChatError(STORAGE_UNAVAILABLE) naming the file and what to do.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + SETUP_WAIT_S
+    while True:
+        try:
+            with engine.connect() as conn:
+                _prepare(conn, path)
+        except SQLAlchemyError as error:
+            # Changing to WAL needs the file alone for a moment, and SQLite does not wait for it.
+            if is_busy(error) and time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
+            shown = translate(error)
+            detail = f"{path}: {shown.detail}. Restore the file from a backup, or move it away to begin anew"
+            raise ChatError(shown.code, detail) from error
+        return
+
+
+def _prepare(conn: Connection, path: Path) -> None:
+    mode = conn.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
+    if mode != "wal":
+        raise ChatError(
+            Code.STORAGE_UNAVAILABLE,
+            f"{path}: this file system cannot hold a database that is shared ({mode})",
+        )
+    if path.stat().st_size > CHECK_MAX_BYTES:
+        return
+    found = conn.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    if found != "ok":
+        raise ChatError(
+            Code.STORAGE_UNAVAILABLE,
+            f"{path}: the database file is damaged. Restore it from a backup, or move it away to begin anew",
+        )

@@ -1,0 +1,32 @@
+"""The port EventLog on SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chatkernel.protocol import Event, HistoryItem
+from chatkernel.storage.model import EventRange, Head, HistoryPage, InsertOutcome, PageQuery, Run, SendKey
+from chatkernel.storage.sql import append, history
+from chatkernel.storage.sql.runner import Runner
+
+
+class SqlEventLog:
+    _db: Runner
+
+    async def insert(self, runs: Sequence[Run]) -> list[InsertOutcome]:
+        return await self._db.write(lambda conn: append.insert_runs(conn, runs)) if runs else []
+
+    async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
+        return await self._db.read(lambda conn: history.heads(conn, channel_ids)) if channel_ids else {}
+
+    async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
+        return await self._db.read(lambda conn: history.find_sent(conn, keys)) if keys else {}
+
+    async def events(self, ranges: Sequence[EventRange]) -> list[list[Event]]:
+        return await self._db.read(lambda conn: history.events_in(conn, ranges)) if ranges else []
+
+    async def page(self, query: PageQuery) -> HistoryPage:
+        return await self._db.read(lambda conn: history.page(conn, query))
+
+    async def message(self, channel_id: str, message_id: int) -> HistoryItem | None:
+        return await self._db.read(lambda conn: history.message(conn, channel_id, message_id))

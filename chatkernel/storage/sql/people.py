@@ -1,0 +1,177 @@
+"""The port People on SQL: friends, blocks and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+
+from chatkernel.errors import ChatError, Code, invalid
+from chatkernel.storage.model import Friend, FriendAction, FriendState, UserSettings
+from chatkernel.storage.sql.runner import Runner
+from chatkernel.storage.sql.schema import blocks, friends, user_settings, users
+from chatkernel.storage.sql.statements import Query
+
+_friend_ids = Query(
+    "user_id, other_id",
+    "SELECT f.user_id, f.other_id FROM {values} k CROSS JOIN friends f"
+    " WHERE f.user_id = k.id AND f.state = 'friends'",
+    values="id",
+)
+_values = msgspec.json.Decoder(dict[str, Any])
+
+
+def _has_blocked(conn: Connection, user_id: str, other_id: str) -> bool:
+    found = select(blocks.c.since).where(blocks.c.user_id == user_id, blocks.c.other_id == other_id)
+    return conn.execute(found).first() is not None
+
+
+def _state(conn: Connection, user_id: str, other_id: str) -> FriendState | None:
+    if _has_blocked(conn, user_id, other_id):
+        return FriendState.BLOCKED
+    found = select(friends.c.state).where(friends.c.user_id == user_id, friends.c.other_id == other_id)
+    state = conn.execute(found).scalar()
+    return None if state is None else FriendState(state)
+
+
+def _pair(a: str, b: str) -> Any:
+    """Both rows of two people."""
+    return or_(
+        and_(friends.c.user_id == a, friends.c.other_id == b),
+        and_(friends.c.user_id == b, friends.c.other_id == a),
+    )
+
+
+def _befriend(conn: Connection, user_id: str, other_id: str, at: int) -> FriendState:
+    conn.execute(
+        update(friends).where(_pair(user_id, other_id)).values(state=FriendState.FRIENDS.value, since=at)
+    )
+    return FriendState.FRIENDS
+
+
+def _request(conn: Connection, user_id: str, other_id: str, at: int) -> FriendState:
+    state = _state(conn, user_id, other_id)
+    if state is FriendState.BLOCKED or _has_blocked(conn, other_id, user_id):
+        raise ChatError(Code.BLOCKED)
+    if state is FriendState.PENDING:
+        return _befriend(conn, user_id, other_id, at)
+    if state is not None:
+        return state
+    rows = [
+        {"user_id": user_id, "other_id": other_id, "state": FriendState.REQUESTED.value, "since": at},
+        {"user_id": other_id, "other_id": user_id, "state": FriendState.PENDING.value, "since": at},
+    ]
+    conn.execute(insert(friends), rows)
+    return FriendState.REQUESTED
+
+
+def _accept(conn: Connection, user_id: str, other_id: str, at: int) -> FriendState:
+    if _has_blocked(conn, other_id, user_id):
+        raise ChatError(Code.BLOCKED)
+    state = _state(conn, user_id, other_id)
+    if state is FriendState.PENDING:
+        return _befriend(conn, user_id, other_id, at)
+    if state is FriendState.FRIENDS:
+        return state
+    raise ChatError(Code.NOT_FOUND, "They have not asked")
+
+
+def _block(conn: Connection, user_id: str, other_id: str, at: int) -> FriendState:
+    if not _has_blocked(conn, user_id, other_id):
+        conn.execute(insert(blocks).values(user_id=user_id, other_id=other_id, since=at))
+        conn.execute(delete(friends).where(_pair(user_id, other_id)))
+    return FriendState.BLOCKED
+
+
+def friend_action(
+    conn: Connection, user_id: str, other_id: str, action: FriendAction, at: int
+) -> FriendState | None:
+    if user_id == other_id:
+        raise invalid("user_id", "is yourself")
+    for one in (user_id, other_id):
+        if conn.execute(select(users.c.user_id).where(users.c.user_id == one)).first() is None:
+            raise ChatError(Code.USER_NOT_FOUND)
+    match action:
+        case FriendAction.REQUEST:
+            return _request(conn, user_id, other_id, at)
+        case FriendAction.ACCEPT:
+            return _accept(conn, user_id, other_id, at)
+        case FriendAction.BLOCK:
+            return _block(conn, user_id, other_id, at)
+        case FriendAction.REMOVE:
+            conn.execute(delete(friends).where(_pair(user_id, other_id)))
+        case FriendAction.UNBLOCK:
+            mine = (blocks.c.user_id == user_id, blocks.c.other_id == other_id)
+            conn.execute(delete(blocks).where(*mine))
+    return _state(conn, user_id, other_id)
+
+
+def list_friends(conn: Connection, user_id: str) -> list[Friend]:
+    """Friends, requests and blocks, newest first."""
+    found = [
+        Friend(row[0], FriendState(row[1]), row[2])
+        for row in conn.execute(
+            select(friends.c.other_id, friends.c.state, friends.c.since).where(friends.c.user_id == user_id)
+        )
+    ]
+    mine = select(blocks.c.other_id, blocks.c.since).where(blocks.c.user_id == user_id)
+    found += [Friend(row[0], FriendState.BLOCKED, row[1]) for row in conn.execute(mine)]
+    return sorted(found, key=lambda friend: (-friend.since, friend.user_id))
+
+
+def friend_ids(conn: Connection, user_ids: Sequence[str]) -> dict[str, list[str]]:
+    answer: dict[str, list[str]] = {user_id: [] for user_id in user_ids}
+    for user_id, other_id in _friend_ids.rows_for(conn, [(user_id,) for user_id in answer]):
+        answer[user_id].append(other_id)
+    return answer
+
+
+def read_settings(conn: Connection, user_id: str) -> UserSettings:
+    mine = select(user_settings.c.body, user_settings.c.version).where(user_settings.c.user_id == user_id)
+    row = conn.execute(mine).first()
+    return UserSettings({}, 0) if row is None else UserSettings(_values.decode(row[0]), row[1])
+
+
+def put_settings(
+    conn: Connection, user_id: str, values: dict[str, Any], expected_version: int | None
+) -> UserSettings | None:
+    version = read_settings(conn, user_id).version
+    if expected_version is not None and expected_version != version:
+        return None
+    body = msgspec.json.encode(values).decode()
+    if version:
+        mine = user_settings.c.user_id == user_id
+        conn.execute(update(user_settings).where(mine).values(body=body, version=version + 1))
+    elif conn.execute(select(users.c.user_id).where(users.c.user_id == user_id)).first() is None:
+        raise ChatError(Code.USER_NOT_FOUND)
+    else:
+        conn.execute(insert(user_settings).values(user_id=user_id, body=body, version=1))
+    return UserSettings(values, version + 1)
+
+
+class SqlPeople:
+    _db: Runner
+
+    async def friend_action(
+        self, user_id: str, other_id: str, action: FriendAction, at: int
+    ) -> FriendState | None:
+        return await self._db.write(lambda conn: friend_action(conn, user_id, other_id, action, at))
+
+    async def friends(self, user_id: str) -> list[Friend]:
+        return await self._db.read(lambda conn: list_friends(conn, user_id))
+
+    async def friend_ids(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+        return await self._db.read(lambda conn: friend_ids(conn, user_ids)) if user_ids else {}
+
+    async def blocked_between(self, a: str, b: str) -> bool:
+        return await self._db.read(lambda conn: _has_blocked(conn, a, b) or _has_blocked(conn, b, a))
+
+    async def settings(self, user_id: str) -> UserSettings:
+        return await self._db.read(lambda conn: read_settings(conn, user_id))
+
+    async def put_settings(
+        self, user_id: str, values: dict[str, Any], expected_version: int | None
+    ) -> UserSettings | None:
+        return await self._db.write(lambda conn: put_settings(conn, user_id, values, expected_version))

@@ -1,0 +1,239 @@
+"""Runs operations, which are plain functions of a Connection, on SQLite: one writer thread, a few readers.
+
+A whole group of writes is one hop to a thread and one commit. Another database brings a runner of its own with
+the same two methods (`AsyncEngine.run_sync` fits).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.storage.sql.errors import is_busy, translate
+
+T = TypeVar("T")
+Operation = Callable[[Connection], T]
+
+READERS = 2
+WRITE_BATCH_MAX = 64
+"""Operations that share a commit."""
+LOCK_WAIT_S = 5.0
+"""How long a write waits for other processes' writes."""
+LOCK_POLL_S = 0.0005
+"""Between tries for the write lock. SQLite's own wait grows to 100 ms a try, so that whoever has waited longest
+gets it last; short equal steps give all processes the same chance."""
+
+
+class Runner(Protocol):
+    async def read(self, operation: Operation[T]) -> T:
+        """Run on one snapshot of committed data."""
+        ...
+
+    async def write(self, operation: Operation[T]) -> T:
+        """Run in a transaction; durable when this returns. An error of the operation undoes all of it."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class _Job:
+    """One operation and the future of whoever waits for it."""
+
+    __slots__ = ("error", "future", "loop", "operation", "result")
+
+    def __init__(self, operation: Operation[Any]) -> None:
+        self.operation = operation
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def settle(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+def _settle(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.settle()
+
+
+class SqliteRunner:
+    """The runner of a SQLite file that several processes may share."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writes: SimpleQueue[_Job | None] = SimpleQueue()
+        self._reads: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closed = False
+        self._threads = [threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)]
+        self._threads += [
+            threading.Thread(target=self._read_loop, name=f"sqlite-reader-{number}", daemon=True)
+            for number in range(READERS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def read(self, operation: Operation[T]) -> T:
+        return await self._submit(self._reads, operation)
+
+    async def write(self, operation: Operation[T]) -> T:
+        return await self._submit(self._writes, operation)
+
+    async def _submit(self, queue: SimpleQueue[_Job | None], operation: Operation[T]) -> T:
+        if self._closed:
+            raise ChatError(Code.STORAGE_UNAVAILABLE, "The store is closed")
+        job = _Job(operation)
+        queue.put(job)
+        result: T = await job.future
+        return result
+
+    async def aclose(self) -> None:
+        """What was submitted is finished first."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writes.put(None)
+        for _ in range(READERS):
+            self._reads.put(None)
+        await asyncio.to_thread(self._join)
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        self._engine.dispose()
+
+    # --- the threads ------------------------------------------------------------------------------------
+
+    def _read_loop(self) -> None:
+        held: Connection | None = None
+        while (job := self._reads.get()) is not None:
+            try:
+                held = held or self._engine.connect()
+                job.result = _on_snapshot(held, job.operation)
+            except Exception as error:  # noqa: BLE001 - handed to the caller
+                job.error = _shown(error)
+            _tell([job])
+        _close(held)
+
+    def _write_loop(self) -> None:
+        held: Connection | None = None
+        open_for_more = True
+        while open_for_more:
+            first = self._writes.get()
+            if first is None:
+                break
+            jobs = [first]
+            while len(jobs) < WRITE_BATCH_MAX:
+                try:
+                    job = self._writes.get_nowait()
+                except Empty:
+                    break
+                if job is None:
+                    open_for_more = False
+                    break
+                jobs.append(job)
+            try:
+                held = held or self._engine.connect()
+                _commit_together(held, jobs)
+            except Exception as error:  # noqa: BLE001 - handed to the callers
+                shown = _shown(error)
+                for job in jobs:
+                    job.error = job.error or shown
+            _tell(jobs)
+        _close(held)
+
+
+def _tell(jobs: list[_Job]) -> None:
+    """Wake each waiting loop once. A loop that has been closed has nobody waiting in it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, group in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, group)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+
+
+def _shown(error: Exception) -> Exception:
+    """As the caller sees it: database errors translated with their cause, anything else as it is."""
+    if not isinstance(error, SQLAlchemyError | sqlite3.Error):
+        return error
+    shown = translate(error)
+    shown.__cause__ = error
+    return shown
+
+
+def _close(held: Connection | None) -> None:
+    if held is not None:
+        held.close()
+
+
+def _in_transaction(conn: Connection) -> bool:
+    return bool(conn.connection.driver_connection.in_transaction)  # type: ignore[union-attr]
+
+
+def _on_snapshot(conn: Connection, operation: Operation[T]) -> T:
+    conn.exec_driver_sql("BEGIN")
+    try:
+        return operation(conn)
+    finally:
+        if _in_transaction(conn):
+            conn.exec_driver_sql("COMMIT")
+
+
+def _begin_write(conn: Connection) -> None:
+    """Take the write lock, which other processes want too, for at most LOCK_WAIT_S."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+        except SQLAlchemyError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(LOCK_POLL_S)
+        else:
+            return
+
+
+def _commit_together(conn: Connection, jobs: list[_Job]) -> None:
+    """One transaction for all. An operation that fails is undone alone, unless the whole transaction is lost."""
+    _begin_write(conn)
+    try:
+        for job in jobs:
+            _run_alone(conn, job) if len(jobs) > 1 else _run_only(conn, job)
+        if _in_transaction(conn):
+            conn.exec_driver_sql("COMMIT")
+    except BaseException:
+        if _in_transaction(conn):
+            conn.exec_driver_sql("ROLLBACK")
+        raise
+
+
+def _run_only(conn: Connection, job: _Job) -> None:
+    job.result = job.operation(conn)
+
+
+def _run_alone(conn: Connection, job: _Job) -> None:
+    conn.exec_driver_sql("SAVEPOINT job")
+    try:
+        job.result = job.operation(conn)
+    except (ChatError, IntegrityError) as error:
+        job.error = _shown(error)
+        conn.exec_driver_sql("ROLLBACK TO job")
+    conn.exec_driver_sql("RELEASE job")

@@ -1,0 +1,123 @@
+"""Prepared statements of the hot paths: SQL text compiled once per dialect, many rows in one step.
+
+Why many rows in one step: the driver gives up the interpreter lock around every step of a statement and must win
+it back from a busy event loop, which then costs up to the switch interval (5 ms) per row. So rows go in as one
+VALUES list and come out as one JSON array; another dialect may fetch rows plainly.
+"""
+
+# ruff: noqa: S608 - constants of this module are joined; values are always bound
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, text
+
+Row = tuple[Any, ...]
+
+LOOKUP_MAX_ROWS = 1024
+"""Rows of one VALUES list in a lookup; more are looked up in several steps."""
+
+WRITE_SIZES = (64, 16, 4, 1)
+"""Rows per step of a write, so that any number of rows takes few steps of few different statements."""
+
+_NOTHING: Mapping[str, Any] = {}
+_rows = msgspec.json.Decoder(list[tuple[Any, ...]])
+
+
+class _Statement:
+    """`template` has named parameters (:name). With `values`, the columns of the rows that go in: `{values}` is
+    a table of them, `{columns}` and `{rows}` are the two parts of an INSERT."""
+
+    def __init__(self, template: str, values: str = "") -> None:
+        self._template, self._values = template, [name.strip() for name in values.split(",") if name]
+        self._width = len(self._values)
+        self._compiled: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {}
+
+    def _text(self, conn: Connection, size: int) -> tuple[str, tuple[str, ...]]:
+        """The driver's SQL for so many rows, and the names of the parameters that follow the rows, in order."""
+        key = (conn.dialect.name, size)
+        found = self._compiled.get(key)
+        if found is None:
+            found = self._compiled[key] = self._compile(conn, size)
+        return found
+
+    def _compile(self, conn: Connection, size: int) -> tuple[str, tuple[str, ...]]:
+        row = "(" + ", ".join(["{}"] * self._width) + ")"
+        names = [f":v{number}" for number in range(size * self._width)]
+        rows = ", ".join([row] * size).format(*names)
+        columns = ", ".join(f"column{number} AS {name}" for number, name in enumerate(self._values, 1))
+        source = self._template.replace("{values}", f"(SELECT {columns} FROM (VALUES {rows}) given)")
+        source = source.replace("{columns}", ", ".join(self._values)).replace("{rows}", rows)
+        compiled = text(self._wrap(conn, source)).compile(dialect=conn.dialect)
+        order: Sequence[str] = compiled.positiontup or ()
+        return str(compiled), tuple(order[size * self._width :])
+
+    def _wrap(self, conn: Connection, source: str) -> str:
+        return source
+
+
+class Query(_Statement):
+    """A read. `columns` are the names of what it selects."""
+
+    def __init__(self, columns: str, template: str, values: str = "") -> None:
+        super().__init__(template, values)
+        self._columns = columns
+
+    def _wrap(self, conn: Connection, source: str) -> str:
+        if conn.dialect.name != "sqlite":
+            return source
+        return f"SELECT json_group_array(json_array({self._columns})) FROM ({source})"
+
+    def rows(self, conn: Connection, params: Mapping[str, Any] = _NOTHING) -> list[Row]:
+        return self._fetch(conn, 0, (), params)
+
+    def row(self, conn: Connection, params: Mapping[str, Any] = _NOTHING) -> Row | None:
+        found = self._fetch(conn, 0, (), params)
+        return found[0] if found else None
+
+    def rows_for(
+        self, conn: Connection, values: Sequence[Row], params: Mapping[str, Any] = _NOTHING
+    ) -> list[Row]:
+        """Rows of the join with `values`. The list is filled up with rows of nulls to a power of two."""
+        found: list[Row] = []
+        for start in range(0, len(values), LOOKUP_MAX_ROWS):
+            part = values[start : start + LOOKUP_MAX_ROWS]
+            size = 1 << (len(part) - 1).bit_length()
+            flat = tuple(chain.from_iterable(part)) + (None,) * ((size - len(part)) * self._width)
+            found += self._fetch(conn, size, flat, params)
+        return found
+
+    def _fetch(self, conn: Connection, size: int, flat: Row, params: Mapping[str, Any]) -> list[Row]:
+        sql, names = self._text(conn, size)
+        result = conn.exec_driver_sql(sql, (*flat, *[params[name] for name in names]))
+        if conn.dialect.name != "sqlite":
+            return [tuple(row) for row in result]
+        return _rows.decode(result.scalar_one())
+
+
+class Write(_Statement):
+    """A change of rows. Each method answers how many rows were changed."""
+
+    def run(self, conn: Connection, params: Mapping[str, Any] = _NOTHING) -> int:
+        sql, names = self._text(conn, 0)
+        return conn.exec_driver_sql(sql, tuple([params[name] for name in names])).rowcount
+
+    def run_for(self, conn: Connection, values: Sequence[Row]) -> int:
+        """Apply to all rows of `values`, in few steps."""
+        changed = 0
+        for part in _parts(values):
+            sql, _ = self._text(conn, len(part))
+            changed += conn.exec_driver_sql(sql, tuple(chain.from_iterable(part))).rowcount
+        return changed
+
+
+def _parts(values: Sequence[Row]) -> Iterator[list[Row]]:
+    rows, left = iter(values), len(values)
+    for size in WRITE_SIZES:
+        while left >= size:
+            yield list(islice(rows, size))
+            left -= size

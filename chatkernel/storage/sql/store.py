@@ -1,0 +1,83 @@
+"""The SQL store as one object, and how it is opened."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import Connection, insert, inspect, select
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.storage.sql.accounts import SqlAccounts
+from chatkernel.storage.sql.conversations import SqlConversations
+from chatkernel.storage.sql.devices import SqlDevices
+from chatkernel.storage.sql.engine import parse_sqlite_url, prepare_file, sqlite_engine
+from chatkernel.storage.sql.event_log import SqlEventLog
+from chatkernel.storage.sql.people import SqlPeople
+from chatkernel.storage.sql.runner import Runner, SqliteRunner
+from chatkernel.storage.sql.schema import SCHEMA_VERSION, metadata, schema_version
+
+
+class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople):
+    """EventLog, Conversations, Accounts, Devices and People on one database."""
+
+    def __init__(self, db: Runner) -> None:
+        self._db = db
+
+    async def ensure_schema(self) -> None:
+        """Make what is missing; idempotent, and several processes may do it at once.
+
+        Raises ChatError(STORAGE_UNAVAILABLE) when the store is of a later version of this software.
+        """
+        if await self._db.read(_version) != SCHEMA_VERSION:
+            await self._db.write(_ensure)
+
+    async def check(self) -> None:
+        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has this version's tables."""
+        found = await self._db.read(_version)
+        if found is None:
+            raise ChatError(
+                Code.STORAGE_UNAVAILABLE, "The database has no tables yet: ensure_schema was not run"
+            )
+        _refuse_later(found)
+
+    async def aclose(self) -> None:
+        """What was submitted is finished first."""
+        await self._db.aclose()
+
+
+def _version(conn: Connection) -> int | None:
+    if not inspect(conn).has_table(schema_version.name):
+        return None
+    found: int | None = conn.execute(select(schema_version.c.version)).scalar()
+    return found
+
+
+def _refuse_later(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise ChatError(
+            Code.STORAGE_UNAVAILABLE,
+            f"The database has version {version}, this software knows up to {SCHEMA_VERSION}: update it",
+        )
+
+
+def _ensure(conn: Connection) -> None:
+    """Under the write lock: of several processes the first makes the tables, the others find them."""
+    version = _version(conn)
+    if version is None:
+        metadata.create_all(conn)
+        conn.execute(insert(schema_version).values(one=1, version=SCHEMA_VERSION))
+    else:
+        _refuse_later(version)
+
+
+async def open_sql(url: str) -> SqlStore:
+    """Open a store by its URL: `sqlite:///relative.db`, `sqlite:////absolute.db`. Tables are made by
+    `ensure_schema`, not here.
+
+    Raises ChatError(INVALID_FIELD) for a URL that cannot be meant, ChatError(STORAGE_UNAVAILABLE) for a file that
+    is damaged, is no database or cannot be written.
+    """
+    parsed, path = parse_sqlite_url(url)
+    engine = sqlite_engine(parsed)
+    await asyncio.to_thread(prepare_file, engine, path)
+    return SqlStore(SqliteRunner(engine))
