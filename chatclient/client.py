@@ -203,6 +203,15 @@ class ChatClient:
         return self.connected and not self._outbox and self._sync.settled
 
     @property
+    def in_sync(self) -> bool:
+        """Connected, and the app has had everything that we know of."""
+        return self.connected and self._sync.settled
+
+    @property
+    def unacked(self) -> int:
+        return len(self._outbox)
+
+    @property
     def moves(self) -> int:
         """How often a pod asked us to move, and we did."""
         return 0 if self._roamer is None else self._roamer.moves
@@ -419,7 +428,7 @@ class ChatClient:
     def _on_migrate(self, link: Link, frame: Migrate) -> None:
         # The deadline is in the pod's clock: what counts is how far it is from the pod's own "now" at hello.
         if self._roamer is not None:
-            self._roamer.migrate_asked(link, link.until_s(frame.deadline))
+            self._roamer.migrate_asked(link, link.until_s(frame.deadline), frame.reason)
 
     # --- inside: sending ---
 

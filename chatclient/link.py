@@ -80,6 +80,7 @@ class Link:
         self.welcome: WelcomeFrame | None = None
         self.migrating = False
         self.leave_by_s = 0.0
+        self.leave_reason = ""
         self._welcomed_at_s = 0.0
         self.socket: Socket | None = None
         self._owner, self._new_id = owner, new_id

@@ -23,6 +23,8 @@ class Up:
     moved: bool
     caught_up: int
     """Events that came by sync on the way."""
+    reason: str = ""
+    """For a move: the pod's word, such as `draining`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,12 @@ class Roamer:
         self._owner.on_down(link)
         self._wake.set()
 
-    def migrate_asked(self, link: Link, in_s: float) -> None:
+    def migrate_asked(self, link: Link, in_s: float, reason: str) -> None:
         """The pod is going and closes the link in `in_s` seconds."""
         # It may come before the link is ours, in the middle of its hello: the link remembers it.
         if not link.migrating:
             link.migrating = True
-            link.leave_by_s = self._now_s() + in_s
+            link.leave_by_s, link.leave_reason = self._now_s() + in_s, reason
             self._wake.set()
 
     def move(self) -> None:
@@ -167,7 +167,8 @@ class Roamer:
         self.link, self._lost_at = link, None
         self.moves += 1
         took_s = self._now_s() - started
-        self._owner.on_up(link, Up(link.pod, old.pod, took_s, True, self._owner.paged_events - paged))
+        caught_up = self._owner.paged_events - paged
+        self._owner.on_up(link, Up(link.pod, old.pod, took_s, True, caught_up, old.leave_reason))
         task = asyncio.create_task(self._farewell(old), name=f"farewell {old.pod}")
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)

@@ -1,4 +1,5 @@
-"""A small scripted chat cluster over real sockets: it does as the protocol says until a test tells it to fail."""
+"""A small scripted chat cluster over real sockets: it does as the protocol says until a test tells it to
+fail."""
 
 from __future__ import annotations
 
