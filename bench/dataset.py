@@ -72,6 +72,7 @@ async def store(url: str, rooms: Iterable[Room]) -> None:
     seats = [seat for room in rooms for seat in room.seats]
     at = now_ms()
     port = await open_store(url)
+    await port.ensure_schema()
     try:
         users = list(dict.fromkeys(user for user, _ in seats))
         await _together(port.create_user(User(u, f"b{u[2:]}", "Bench", at), "") for u in users)
