@@ -64,7 +64,7 @@ class DataDir:
 
     # -- one cluster at a time
 
-    def lock(self, url: str) -> None:
+    def lock(self) -> None:
         """Raises UpError when another cluster is running here. The lock goes with the process."""
         fd = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -77,9 +77,11 @@ class DataDir:
                 f"a cluster is already running on {self.root}{who}. Use it, stop it with Ctrl-C there, "
                 "or start another one with --data DIR --port N"
             ) from error
-        os.ftruncate(fd, 0)
-        os.write(fd, msgspec.json.encode(Running(os.getpid(), url)))
         self._lock_fd = fd
+
+    def note_running(self, url: str) -> None:
+        """Only with the lock held: what `running` tells others."""
+        self._lock_file.write_bytes(msgspec.json.encode(Running(os.getpid(), url)))
 
     def running(self) -> Running | None:
         """What the present or last holder of the lock has written."""
@@ -122,7 +124,7 @@ class DataDir:
                 return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             except OSError:
                 return False
-        listed = subprocess.run(
+        listed = subprocess.run(  # noqa: S603 - a fixed command and a number
             ["/bin/ps", "-E", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
         )
         return mark.encode() in listed.stdout

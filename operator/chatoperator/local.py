@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -58,13 +57,15 @@ class LocalPlace:
         secrets: SecretFile,
         *,
         shared_socket: socket.socket | None = None,
+        marker: tuple[str, str] = ("", ""),
+        on_pid: Callable[[int], None] = lambda _: None,
         commands: Mapping[PodKind, Sequence[str]] = COMMANDS,
         changed: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
         self._files, self._around, self._commands = files, around, commands
-        self._token = ops_token(secrets)
+        self._token, self._marker, self._on_pid = ops_token(secrets), marker, on_pid
         self._shared_socket, self._now, self._rng = shared_socket, now, rng or random.Random()
         self.changed = changed
         self.pods: dict[str, LocalPod] = {}
@@ -155,7 +156,8 @@ class LocalPlace:
         config.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
         fds = [self._lifeline_read]
         env = {**os.environ, CONFIG_ENV: str(config), LIFELINE_ENV: str(self._lifeline_read)}
-        env["PYTHONUNBUFFERED"] = "1"
+        if self._marker[0]:
+            env[self._marker[0]] = self._marker[1]
         if spec.kind is PodKind.API and self._shared_socket is not None:
             fds.append(self._shared_socket.fileno())
             env[LISTEN_FD_ENV] = str(self._shared_socket.fileno())
@@ -175,6 +177,8 @@ class LocalPlace:
         log_file = prepare_log(self._files.logs, name)
         await pod.spawn(self._commands[spec.kind], env, log_file, fds)
         self.pods[name] = pod
+        if pod.pid is not None:
+            self._on_pid(pod.pid)
         return name
 
     def _note_death(self, pod: LocalPod) -> None:
@@ -209,13 +213,3 @@ class LocalPlace:
 
     def _settings_file(self, name: str) -> Path:
         return self._files.settings / f"{name}.json"
-
-
-async def wait_until(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.02) -> bool:
-    """Whether it came true in time."""
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        if asyncio.get_running_loop().time() > deadline:
-            return False
-        await asyncio.sleep(interval_s)
-    return True

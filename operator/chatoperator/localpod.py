@@ -53,6 +53,7 @@ class LocalPod:
         self._tasks: set[asyncio.Task[None]] = set()
         self._order: asyncio.Task[None] | None = None
         self.ended = asyncio.Event()
+        self._log_file = Path()
 
     # -- life
 
@@ -60,6 +61,7 @@ class LocalPod:
         self, command: Sequence[str], env: Mapping[str, str], log_file: Path, fds: Sequence[int]
     ) -> None:
         """Raises OSError when the process cannot be started."""
+        self._log_file = log_file
         output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self.process = await asyncio.create_subprocess_exec(
@@ -108,8 +110,10 @@ class LocalPod:
         code = await process.wait()
         self.ended.set()
         self._ready = False
-        level = logging.INFO if self._stopping else logging.WARNING
-        log.log(level, "pod ended", extra={"of": self.name, "exit_code": code})
+        if self._stopping:
+            log.info("pod ended", extra={"of": self.name})
+        else:
+            log.warning("pod died", extra={"of": self.name, "exit_code": code, "log": str(self._log_file)})
         self._changed()
 
     async def _end(self, grace_s: float) -> None:

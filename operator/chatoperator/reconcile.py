@@ -61,10 +61,16 @@ class Reconciler:
         self.history = History()
         self.observed = Observed()
         self._told: dict[str, str] = {}
+        self._stepped = asyncio.Event()
 
     def wake(self) -> None:
         """Something may have changed."""
         self._wake.set()
+
+    async def until(self, condition: Callable[[Observed], bool]) -> None:
+        """Returns when an observation satisfies the condition."""
+        while not condition(self.observed):
+            await self._stepped.wait()
 
     async def run(self, stop: asyncio.Event) -> None:
         last = self._now()
@@ -100,6 +106,8 @@ class Reconciler:
                 await self._apply(action)
             except (PlaceError, ChatError, TimeoutError) as error:
                 log.warning("not done", extra={"action": type(action).__name__, "error": str(error)})
+        self._stepped.set()
+        self._stepped = asyncio.Event()
         return actions
 
     async def _look_at_registry(self) -> RegistryView | None:

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-API_VERSION = "chatcluster.dev/v1alpha1"
-KIND = "ChatCluster"
+API_VERSION: Literal["chatcluster.dev/v1alpha1"] = "chatcluster.dev/v1alpha1"
+KIND: Literal["ChatCluster"] = "ChatCluster"
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]

@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from chatoperator.spec import ChatCluster
+from chatoperator.spec import API_VERSION, KIND, ChatCluster, Metadata
 from chatoperator.specfile import SpecError, load_cluster
 
 log = logging.getLogger(__name__)
+
+DEFAULTS = ChatCluster(api_version=API_VERSION, kind=KIND, metadata=Metadata(name="laptop"))
 
 FIXED = ("metadata.name", "spec.region", "spec.apiPods.port", "spec.redis", "spec.storage")
 """What a running laptop cluster cannot change: the file's other changes are carried out."""
@@ -28,11 +30,11 @@ class Fixed(Struct, frozen=True):
 class SpecSource:
     """`current` is the last good resource, with what was ordered by hand."""
 
-    def __init__(self, path: Path, *, port: int | None = None, redis_url: str | None = None) -> None:
-        """Raises SpecError."""
+    def __init__(self, path: Path | None, *, port: int | None = None, redis_url: str | None = None) -> None:
+        """Without a path, the defaults. Raises SpecError."""
         self._path = path
         self._seen = self._stamp()
-        first = load_cluster(path)
+        first = DEFAULTS if path is None else load_cluster(path)
         self.fixed = Fixed(
             first.spec.api_pods.port if port is None else port,
             first.spec.redis.url if redis_url is None else redis_url,
@@ -45,14 +47,14 @@ class SpecSource:
     def poll(self) -> bool:
         """Whether the resource has changed since the last call. A bad file is reported and changes nothing."""
         stamp = self._stamp()
-        if stamp == self._seen:
+        if self._path is None or stamp == self._seen:
             return False
         self._seen = stamp
         try:
             changed = load_cluster(self._path)
         except SpecError as error:
             self.problem = str(error)
-            log.error("file refused, the last good one stays", extra={"problem": self.problem})
+            log.error("file refused, the last good one stays", extra={"problem": self.problem})  # noqa: TRY400
             return False
         self.problem = ""
         for field in FIXED:
@@ -86,6 +88,8 @@ class SpecSource:
         return replace(self._file, metadata=self._first.metadata, spec=spec)
 
     def _stamp(self) -> tuple[int, int, int] | None:
+        if self._path is None:
+            return None
         try:
             stat = os.stat(self._path)  # noqa: PTH116 - twice a second
         except OSError:

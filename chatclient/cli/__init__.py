@@ -1,0 +1,1 @@
+"""`chatctl`: run a cluster, look at it, talk in it."""

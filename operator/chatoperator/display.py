@@ -1,0 +1,150 @@
+"""What a person sees of a laptop cluster: a live table on a terminal, plain lines elsewhere, JSON when asked."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from chatkernel.logs import JsonFormatter
+from chatoperator.logfiles import LOG_MAX_BYTES
+
+COLUMNS = ("pod", "phase", "connections", "messages/s", "restarts", "port", "pid", "revision")
+_SHOWN = ("reason", "took_ms", "exit_code", "field", "file", "problem", "error", "log", "for_s", "pods")
+_COLORS = {"ready": "green", "starting": "yellow", "draining": "cyan", "leaving": "cyan", "stopping": "dim"}
+
+
+class LineHandler(logging.Handler):
+    """One line a record, for people: time, pod, what, and the details."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        details = ", ".join(_detail(name, getattr(record, name)) for name in _SHOWN if hasattr(record, name))
+        who = getattr(record, "of", "cluster")
+        text = f"{at}  {who:<10} {record.getMessage()}{': ' + details if details else ''}"
+        self._write(text)
+
+
+def _detail(name: str, value: object) -> str:
+    return str(value) if name in ("reason", "problem", "error", "file", "field") else f"{name} {value}"
+
+
+class Display:
+    """Use as a context; `say` and log records appear above the table, `show` renews it."""
+
+    def __init__(self, operator_log: Path, *, as_json: bool = False, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._json = as_json
+        self._console = Console(file=self._out, highlight=False)
+        self._live = self._console.is_terminal and not as_json
+        self._table: Live | None = None
+        self._operator_log = operator_log
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Display]:
+        logger = logging.getLogger("chatoperator")
+        before = (logger.level, logger.propagate)
+        handlers: list[logging.Handler] = [self._file_handler()]
+        if not self._json:
+            handlers.append(LineHandler(self.say))
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        for handler in handlers:
+            logger.addHandler(handler)
+        try:
+            yield self
+        finally:
+            self.end_table()
+            for handler in handlers:
+                logger.removeHandler(handler)
+                handler.close()
+            logger.setLevel(before[0])
+            logger.propagate = before[1]
+
+    def _file_handler(self) -> logging.Handler:
+        handler = RotatingFileHandler(
+            self._operator_log, maxBytes=LOG_MAX_BYTES, backupCount=1, encoding="utf-8"
+        )
+        handler.setFormatter(JsonFormatter("chatoperator", "operator"))
+        return handler
+
+    def say(self, text: str) -> None:
+        """A closed terminal or pipe is no reason to fail: the cluster is then told to stop by a signal."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._live:
+                self._console.print(Text(text))
+            else:
+                self._out.write(text + "\n")
+                self._out.flush()
+
+    def say_json(self, event: str, fields: dict[str, Any]) -> None:
+        if self._json:
+            self.say(msgspec.json.encode({"event": event, **fields}).decode())
+
+    def welcome(self, status: dict[str, Any], lines: list[str]) -> None:
+        if self._json:
+            self.say_json("ready", status)
+        else:
+            self.say("\n" + "\n".join(lines) + "\n")
+
+    def show(self, status: dict[str, Any]) -> None:
+        """The table of now. Nothing without a terminal."""
+        if not self._live:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            if self._table is None:
+                self._table = Live(console=self._console, auto_refresh=False)
+                self._table.start()
+            self._table.update(render(status), refresh=True)
+
+    def end_table(self) -> None:
+        if self._table is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._table.stop()
+            self._table = None
+
+
+def render(status: dict[str, Any]) -> Group:
+    """A status, as `chatctl status` and `chatctl up` show it."""
+    table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[2:7]:
+        column.justify = "right"
+    for pod in status["pods"]:
+        phase = pod["phase"]
+        is_chat = pod["kind"] == "chat"
+        table.add_row(
+            pod["name"],
+            Text(phase, style=_COLORS.get(phase, "red")),
+            _number(pod["connections"]) if is_chat else "",
+            f"{pod['messages_per_s']:.1f}" if is_chat else "",
+            str(pod["restarts"]),
+            str(pod["port"]),
+            str(pod["pid"]),
+            pod["revision"],
+        )
+    redis, online = status["redis"], status["presence"]["online"]
+    head = Text.assemble(
+        (status["cluster"], "bold"), f"  {status['url']}  ", (status["phase"], "bold"),
+        f"  online {_number(online)}  redis {redis['state']}",
+        f" ({redis['restarts']} restarts)" if redis["restarts"] else "",
+    )  # fmt: skip
+    return Group(head, table)
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)
