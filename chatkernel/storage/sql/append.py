@@ -22,13 +22,14 @@ _insert_channels = Write(
     "INSERT INTO channels ({columns}) VALUES {rows}",
     values="channel_id, kind, name, history_from_start, created_at",
 )
-# The guard on head_seq is what keeps a log dense: a run that does not follow the head moves nothing.
+# The guard keeps a log dense and its message ids rising: a run that does not follow the head moves nothing.
 _move_heads = Write(
     "UPDATE channels SET head_seq = moved.seq, head_message_id = moved.message_id,"
     " head_messages = moved.messages, members_seq = moved.members_seq,"
     " listed_seq = COALESCE(moved.listed_seq, channels.listed_seq)"
-    " FROM {values} moved WHERE channels.channel_id = moved.channel_id AND channels.head_seq = moved.base",
-    values="channel_id, base, seq, message_id, messages, members_seq, listed_seq",
+    " FROM {values} moved WHERE channels.channel_id = moved.channel_id AND channels.head_seq = moved.base"
+    " AND channels.head_message_id < moved.first_id",
+    values="channel_id, base, first_id, seq, message_id, messages, members_seq, listed_seq",
 )
 _senders_read = Write(
     "UPDATE memberships SET read_seq = sent.seq, read_messages = sent.messages,"
@@ -76,13 +77,13 @@ def insert_runs(conn: Connection, runs: Sequence[Run]) -> list[InsertOutcome]:
 
 def _try_all(conn: Connection, runs: Sequence[Run]) -> bool:
     """Store all of them or leave no trace."""
-    savepoint = conn.begin_nested()
+    conn.exec_driver_sql("SAVEPOINT runs")
     try:
         _store(conn, runs)
     except (IntegrityError, _OffHead):
-        savepoint.rollback()
+        conn.exec_driver_sql("ROLLBACK TO SAVEPOINT runs")
         return False
-    savepoint.commit()
+    conn.exec_driver_sql("RELEASE SAVEPOINT runs")
     return True
 
 
@@ -150,7 +151,8 @@ def _head(run: Run) -> Row:
         raise _OffHead(run.channel_id)
     listed = next((event.seq for event in reversed(run.events) if event.kind not in CHANGE_KINDS), None)
     messages = last.messages_before + (last.kind is EventKind.MESSAGE)
-    return run.channel_id, first.seq - 1, last.seq, last.message_id, messages, last.members_seq, listed
+    base, seq = first.seq - 1, last.seq
+    return run.channel_id, base, first.message_id, seq, last.message_id, messages, last.members_seq, listed
 
 
 def _row(event: Event) -> Row:

@@ -44,17 +44,18 @@ _yield_ownership = Write(
 _rename = Write("UPDATE channels SET name = :name WHERE channel_id = :channel_id AND head_seq >= :seq")
 _edit = Write(
     "UPDATE events SET edited_text = :text, edited_at = :at, edit_seq = :seq"
-    " WHERE channel_id = :channel_id AND message_id = :target_id AND kind = 'message'"
-    " AND deleted_seq IS NULL AND COALESCE(edit_seq, 0) < :seq"
+    " WHERE channel_id = :channel_id AND message_id = :target_id AND listed"
+    " AND kind = 'message' AND deleted_seq IS NULL AND COALESCE(edit_seq, 0) < :seq"
 )
 _forget_edit_of_deleted = Write(
     "UPDATE events SET text = NULL, metadata = NULL WHERE channel_id = :channel_id AND seq = :seq AND EXISTS"
-    " (SELECT 1 FROM events t WHERE t.channel_id = :channel_id AND t.message_id = :target_id"
+    " (SELECT 1 FROM events t WHERE t.channel_id = :channel_id AND t.message_id = :target_id AND t.listed"
     " AND t.deleted_seq IS NOT NULL)"
 )
 _delete = Write(
     "UPDATE events SET text = NULL, metadata = NULL, edited_text = NULL, deleted_seq = :seq"
-    " WHERE channel_id = :channel_id AND message_id = :target_id AND kind = 'message' AND deleted_seq IS NULL"
+    " WHERE channel_id = :channel_id AND message_id = :target_id AND listed"
+    " AND kind = 'message' AND deleted_seq IS NULL"
 )
 _forget_edits = Write(
     "UPDATE events SET text = NULL, metadata = NULL"

@@ -15,7 +15,8 @@ from chatkernel.storage.model import EventRange, Head, HistoryPage, PageQuery, S
 from chatkernel.storage.sql.rows import EVENT_COLUMNS, STATE_COLUMNS, event_of, item_of, qualified
 from chatkernel.storage.sql.statements import Query, Row
 
-_MAX_SEQ = (1 << 53) - 1
+_END = 1 << 53
+"""Greater than any seq and any message id."""
 _ITEM_COLUMNS = f"{EVENT_COLUMNS}, {STATE_COLUMNS}"
 
 _heads = Query(
@@ -37,15 +38,21 @@ _ranges = Query(
     " WHERE e.channel_id = k.channel_id AND e.seq > k.low AND e.seq <= k.high ORDER BY k.n, e.seq",
     values="n, channel_id, low, high",
 )
+# Pages go by message id, which rises with seq and has the index; a bound by seq is looked up first.
+_BOUNDS = (
+    " channel_id = :channel_id AND listed"
+    " AND message_id > CASE WHEN :low = 0 THEN 0 ELSE COALESCE("
+    "(SELECT l.message_id FROM events l WHERE l.channel_id = :channel_id AND l.seq = :low), :end) END"
+    " AND message_id < COALESCE("
+    "(SELECT h.message_id FROM events h WHERE h.channel_id = :channel_id AND h.seq = :high), :end)"
+)
 _older = Query(
     _ITEM_COLUMNS,
-    f"SELECT {_ITEM_COLUMNS} FROM events"
-    " WHERE channel_id = :channel_id AND listed AND seq > :low AND seq < :high ORDER BY seq DESC LIMIT :limit",
+    f"SELECT {_ITEM_COLUMNS} FROM events WHERE {_BOUNDS} ORDER BY message_id DESC LIMIT :limit",
 )
 _newer = Query(
     _ITEM_COLUMNS,
-    f"SELECT {_ITEM_COLUMNS} FROM events"
-    " WHERE channel_id = :channel_id AND listed AND seq > :low AND seq < :high ORDER BY seq LIMIT :limit",
+    f"SELECT {_ITEM_COLUMNS} FROM events WHERE {_BOUNDS} ORDER BY message_id LIMIT :limit",
 )
 _seq_of = Query(
     "seq",
@@ -55,7 +62,7 @@ _seq_of = Query(
 _seq_at = Query(
     "seq",
     "SELECT seq FROM events WHERE channel_id = :channel_id AND message_id >= :message_id"
-    " ORDER BY message_id LIMIT 1",
+    " AND listed ORDER BY message_id LIMIT 1",
 )
 _one = Query(
     _ITEM_COLUMNS,
@@ -108,14 +115,14 @@ def page(conn: Connection, query: PageQuery) -> HistoryPage:
             at = _page_from(conn, query, found[0])
             if at.items:
                 return at
-    return _page_before(conn, query, _MAX_SEQ)
+    return _page_before(conn, query, _END)
 
 
 def _page_before(conn: Connection, query: PageQuery, before: int) -> HistoryPage:
     rows = _read_older(conn, query, before, query.limit + 1)
     more = len(rows) > query.limit
     kept = rows[: query.limit][::-1]
-    after = before < _MAX_SEQ and bool(_read_newer(conn, query, before, 1))
+    after = before < _END and bool(_read_newer(conn, query, before, 1))
     return HistoryPage(_fold(conn, query.channel_id, kept), more, after)
 
 
@@ -146,15 +153,16 @@ def _page_around(conn: Connection, query: PageQuery, message_id: int) -> History
 
 def _read_older(conn: Connection, query: PageQuery, before: int, limit: int) -> list[Row]:
     """Newest first."""
-    params = {"channel_id": query.channel_id, "low": query.from_seq, "high": before, "limit": limit}
-    return _older.rows(conn, params)
+    return _older.rows(conn, _bounds(query, query.from_seq, before, limit))
 
 
 def _read_newer(conn: Connection, query: PageQuery, first: int, limit: int) -> list[Row]:
-    low = max(query.from_seq, first - 1)
-    return _newer.rows(
-        conn, {"channel_id": query.channel_id, "low": low, "high": _MAX_SEQ + 1, "limit": limit}
-    )
+    return _newer.rows(conn, _bounds(query, max(query.from_seq, first - 1), _END, limit))
+
+
+def _bounds(query: PageQuery, low: int, high: int, limit: int) -> dict[str, int | str]:
+    """low < seq < high; neither need be in the log."""
+    return {"channel_id": query.channel_id, "low": low, "high": high, "limit": limit, "end": _END}
 
 
 def _fold(conn: Connection, channel_id: str, rows: Sequence[Row]) -> list[HistoryItem]:

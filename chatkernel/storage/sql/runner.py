@@ -15,10 +15,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.sql.errors import is_busy, translate
+from chatkernel.storage.sql.statements import driver
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
@@ -74,8 +75,8 @@ def _settle(jobs: list[_Job]) -> None:
 class SqliteRunner:
     """The runner of a SQLite file that several processes may share."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, lock_wait_s: float = LOCK_WAIT_S) -> None:
+        self._engine, self._lock_wait_s = engine, lock_wait_s
         self._writes: SimpleQueue[_Job | None] = SimpleQueue()
         self._reads: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
@@ -148,7 +149,7 @@ class SqliteRunner:
                 jobs.append(job)
             try:
                 held = held or self._engine.connect()
-                _commit_together(held, jobs)
+                _commit_together(held, jobs, self._lock_wait_s)
             except Exception as error:  # noqa: BLE001 - handed to the callers
                 shown = _shown(error)
                 for job in jobs:
@@ -184,26 +185,23 @@ def _close(held: Connection | None) -> None:
         held.close()
 
 
-def _in_transaction(conn: Connection) -> bool:
-    return bool(conn.connection.driver_connection.in_transaction)  # type: ignore[union-attr]
-
-
 def _on_snapshot(conn: Connection, operation: Operation[T]) -> T:
-    conn.exec_driver_sql("BEGIN")
+    raw = driver(conn)
+    raw.execute("BEGIN")
     try:
         return operation(conn)
     finally:
-        if _in_transaction(conn):
-            conn.exec_driver_sql("COMMIT")
+        if raw.in_transaction:
+            raw.execute("COMMIT")
 
 
-def _begin_write(conn: Connection) -> None:
-    """Take the write lock, which other processes want too, for at most LOCK_WAIT_S."""
-    deadline = time.monotonic() + LOCK_WAIT_S
+def _begin_write(raw: sqlite3.Connection, wait_s: float) -> None:
+    """Take the write lock, which other processes want too, for at most `wait_s`."""
+    deadline = time.monotonic() + wait_s
     while True:
         try:
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
-        except SQLAlchemyError as error:
+            raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(LOCK_POLL_S)
@@ -211,29 +209,31 @@ def _begin_write(conn: Connection) -> None:
             return
 
 
-def _commit_together(conn: Connection, jobs: list[_Job]) -> None:
+def _commit_together(conn: Connection, jobs: list[_Job], lock_wait_s: float) -> None:
     """One transaction for all. An operation that fails is undone alone, unless the whole transaction is lost."""
-    _begin_write(conn)
+    raw = driver(conn)
+    _begin_write(raw, lock_wait_s)
     try:
-        for job in jobs:
-            _run_alone(conn, job) if len(jobs) > 1 else _run_only(conn, job)
-        if _in_transaction(conn):
-            conn.exec_driver_sql("COMMIT")
+        if len(jobs) == 1:
+            jobs[0].result = jobs[0].operation(conn)
+        else:
+            for job in jobs:
+                _run_undoable(conn, raw, job)
+        raw.execute("COMMIT")
     except BaseException:
-        if _in_transaction(conn):
-            conn.exec_driver_sql("ROLLBACK")
+        # Some faults, a full disk among them, have undone the transaction already.
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
         raise
 
 
-def _run_only(conn: Connection, job: _Job) -> None:
-    job.result = job.operation(conn)
-
-
-def _run_alone(conn: Connection, job: _Job) -> None:
-    conn.exec_driver_sql("SAVEPOINT job")
+def _run_undoable(conn: Connection, raw: sqlite3.Connection, job: _Job) -> None:
+    raw.execute("SAVEPOINT job")
     try:
         job.result = job.operation(conn)
-    except (ChatError, IntegrityError) as error:
+    except Exception as error:
+        if not raw.in_transaction:
+            raise
         job.error = _shown(error)
-        conn.exec_driver_sql("ROLLBACK TO job")
-    conn.exec_driver_sql("RELEASE job")
+        raw.execute("ROLLBACK TO SAVEPOINT job")
+    raw.execute("RELEASE SAVEPOINT job")

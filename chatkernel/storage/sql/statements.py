@@ -9,9 +9,10 @@ VALUES list and come out as one JSON array; another dialect may fetch rows plain
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -26,6 +27,11 @@ WRITE_SIZES = (64, 16, 4, 1)
 
 _NOTHING: Mapping[str, Any] = {}
 _rows = msgspec.json.Decoder(list[tuple[Any, ...]])
+
+
+def driver(conn: Connection) -> sqlite3.Connection:
+    """The driver's own connection, of SQLite. What it raises are the driver's errors."""
+    return cast(sqlite3.Connection, conn.connection.driver_connection)
 
 
 class _Statement:
@@ -93,10 +99,11 @@ class Query(_Statement):
 
     def _fetch(self, conn: Connection, size: int, flat: Row, params: Mapping[str, Any]) -> list[Row]:
         sql, names = self._text(conn, size)
-        result = conn.exec_driver_sql(sql, (*flat, *[params[name] for name in names]))
+        bound = (*flat, *[params[name] for name in names])
         if conn.dialect.name != "sqlite":
-            return [tuple(row) for row in result]
-        return _rows.decode(result.scalar_one())
+            return [tuple(row) for row in conn.exec_driver_sql(sql, bound)]
+        # Straight to the driver: the result object around one value would cost more than the look-up.
+        return _rows.decode(driver(conn).execute(sql, bound).fetchone()[0])
 
 
 class Write(_Statement):

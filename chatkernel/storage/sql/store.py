@@ -13,7 +13,7 @@ from chatkernel.storage.sql.devices import SqlDevices
 from chatkernel.storage.sql.engine import parse_sqlite_url, prepare_file, sqlite_engine
 from chatkernel.storage.sql.event_log import SqlEventLog
 from chatkernel.storage.sql.people import SqlPeople
-from chatkernel.storage.sql.runner import Runner, SqliteRunner
+from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
 from chatkernel.storage.sql.schema import SCHEMA_VERSION, metadata, schema_version
 
 
@@ -70,9 +70,9 @@ def _ensure(conn: Connection) -> None:
         _refuse_later(version)
 
 
-async def open_sql(url: str) -> SqlStore:
+async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
     """Open a store by its URL: `sqlite:///relative.db`, `sqlite:////absolute.db`. Tables are made by
-    `ensure_schema`, not here.
+    `ensure_schema`, not here. `lock_wait_s` is how long a write waits for other processes' writes.
 
     Raises ChatError(INVALID_FIELD) for a URL that cannot be meant, ChatError(STORAGE_UNAVAILABLE) for a file that
     is damaged, is no database or cannot be written.
@@ -80,4 +80,4 @@ async def open_sql(url: str) -> SqlStore:
     parsed, path = parse_sqlite_url(url)
     engine = sqlite_engine(parsed)
     await asyncio.to_thread(prepare_file, engine, path)
-    return SqlStore(SqliteRunner(engine))
+    return SqlStore(SqliteRunner(engine, lock_wait_s))
