@@ -20,6 +20,7 @@ from apipod.operation import Operation
 from apipod.resources import OPERATIONS
 from apipod.services import Services
 from chatkernel.asyncapi import asyncapi
+from chatkernel.errors import ChatError, Code
 from chatkernel.settings import ServiceSettings
 
 
@@ -62,9 +63,16 @@ def build_app(services: Services) -> Starlette:
         ],
         lifespan=lifespan,
     )
+    app.router.default = unknown_path
     # A path with a stray slash is another path: nothing is redirected.
     app.router.redirect_slashes = False
     return app
+
+
+async def unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        raise RuntimeError(f"no {scope['type']} here")
+    raise ChatError(Code.NOT_FOUND)
 
 
 def public_url(settings: ServiceSettings) -> str:

@@ -157,6 +157,8 @@ class Discovery:
             return
         if self._empties(snapshot) and await self._was_emptied():
             return
+        if snapshot.entries:
+            self._emptied_until = 0.0
         self._snapshot = snapshot
         self._recent.catch_up(snapshot.entries)
         if self.degraded:

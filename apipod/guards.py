@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apipod.bodies import ClientGone, header
@@ -60,8 +59,6 @@ class Problems:
             return
         except ChatError as error:
             await self._answer(error, started, watched)
-        except HTTPException as error:
-            await self._answer(_of_status(error.status_code), started, watched)
         except Exception:
             log.exception("request.failed", extra={"method": scope["method"], "path": scope["path"]})
             await self._answer(ChatError(Code.INTERNAL), started, watched)
@@ -71,13 +68,6 @@ class Problems:
             log.error("request.failed_after_answer", extra={"code": error.code})
             return
         await send_problem(send, error)
-
-
-def _of_status(status: int) -> ChatError:
-    """What Starlette's own routing refuses."""
-    if status == 405:
-        return ChatError(Code.METHOD_NOT_ALLOWED)
-    return ChatError(Code.NOT_FOUND if status == 404 else Code.MALFORMED)
 
 
 class Origins:

@@ -42,14 +42,10 @@ class Frames(Struct, frozen=True):
 
 
 class FrameProblem(Problem, frozen=True, omit_defaults=True, kw_only=True):
-    """The problem document of a frame that was refused, with the `error` frame that a socket would have
-    got."""
+    """The problem of a frame that was refused, with the `error` frame that a socket would have got. What could not
+    be read as a frame gets none in return."""
 
-    frames: list[Error]
-
-
-RefusedFrame: TypeAlias = FrameProblem | Problem
-"""What could not be read as a frame gets no frame in return."""
+    frames: list[Error] | None = None
 
 
 async def perform_frame(services: Services, call: Call) -> Frames | Answer:
@@ -89,7 +85,7 @@ OPERATIONS = (
             Code.STORAGE_FULL,
             Code.BUSY,
         ),
-        error_answer=RefusedFrame,
+        error_answer=FrameProblem,
         tag="messages",
     ),
 )
