@@ -1,0 +1,135 @@
+"""What people's commands share: options, where the cluster is, who one is, and errors as one line."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+import typer
+from msgspec import Struct
+
+from chatclient.control import Control, Refused
+from chatclient.errors import Closed, Unreachable
+from chatclient.files import read_json, write_private
+from chatclient.http import Api, Credentials, Tokens
+from chatkernel.errors import ChatError
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+RETRY_FOR_S = 3.0
+"""A person at a terminal wants to know soon that nobody is there."""
+
+URL = Annotated[
+    str | None, typer.Option("--url", help="The cluster's URL. [default: that of the data directory]")
+]
+DATA = Annotated[
+    Path,
+    typer.Option(
+        "--data", envvar="CHATCTL_DATA", help="The cluster's data directory; sessions are kept there."
+    ),
+]
+JSON = Annotated[bool, typer.Option("--json", help="One JSON object (or one a line) for programs.")]
+AS = Annotated[str, typer.Option("--as", help="Who you are: a user name that signed up or logged in here.")]
+
+T = TypeVar("T")
+
+
+class Fail(Exception):
+    """The command cannot go on; the message is the one line that the person gets."""
+
+
+class Session(Struct, frozen=True):
+    """A login of this computer, kept in `<data>/sessions/NAME.json`, readable by its owner alone."""
+
+    username: str
+    url: str
+    tokens: Tokens
+
+
+class _Account(Struct, frozen=True):
+    password: str
+    user_id: str = ""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a command to its end. Every error that can be expected is one line and exit code 1."""
+    try:
+        return asyncio.run(_interruptible(work))
+    except Fail as error:
+        _say(str(error))
+    except ChatError as error:
+        _say(error.detail)
+    except (Unreachable, Refused) as error:
+        _say(str(error))
+    except Closed as error:
+        _say(error.reason)
+    except OSError as error:
+        _say(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(130) from None
+    raise typer.Exit(1)
+
+
+async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """SIGTERM ends a command as Ctrl-C does: sockets are closed, the cache is written."""
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
+def _say(line: str) -> None:
+    typer.echo(" ".join(line.split()), err=True)
+
+
+def fail(line: str) -> NoReturn:
+    raise Fail(line)
+
+
+async def base_url(url: str | None, data: Path) -> str:
+    """What was given, else what the cluster of the data directory says, else the usual."""
+    if url:
+        return url if "://" in url else f"http://{url}"
+    control = Control(data)
+    if control.exists:
+        try:
+            return (await control.status()).url or DEFAULT_URL
+        except (Unreachable, Refused):
+            return DEFAULT_URL
+    return DEFAULT_URL
+
+
+def session_path(data: Path, name: str) -> Path:
+    if not name or "/" in name or name.startswith("."):
+        fail(f"{name!r} is not a user name")
+    return data / "sessions" / f"{name.lower()}.json"
+
+
+def keep_session(data: Path, session: Session) -> None:
+    """Raises OSError."""
+    write_private(session_path(data, session.username), msgspec.json.encode(session))
+
+
+async def api_as(name: str, url: str | None, data: Path) -> Api:
+    """The API as that person: by a session kept here, else by the accounts that `chatctl up` made."""
+    session = read_json(session_path(data, name), Session)
+    account = (read_json(data / "accounts.json", dict[str, _Account]) or {}).get(name)
+    if session is None and account is None:
+        fail(f"nobody here is called {name}: `chatctl signup {name}` or `chatctl login {name}` first")
+    where = await base_url(url or (session.url if session is not None and account is None else None), data)
+    return Api(
+        where,
+        tokens=None if session is None else session.tokens,
+        credentials=None if account is None else Credentials(name, account.password),
+        on_tokens=lambda tokens: keep_session(data, Session(name, where, tokens)),
+        retry_for_s=RETRY_FOR_S,
+    )
+
+
+def out(as_json: bool, thing: object, line: str) -> None:
+    """One result, for a program or for a person."""
+    typer.echo(msgspec.json.encode(thing).decode() if as_json else line)

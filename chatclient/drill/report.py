@@ -1,0 +1,193 @@
+"""The verdict of a drill: as a table for people, as one flat object for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+from rich.table import Table
+
+from chatclient.drill.checker import Verdict
+
+RECONNECT_P95_MAX_S = 3.0
+"""After a killed pod 95 % of its clients are back and in sync within this."""
+
+MOVES_MAX = 1
+"""A client moves at most once for one drain or one scaling."""
+
+
+class FaultRecord(Struct):
+    """One fault as it went. Times in seconds; `at_s` from the start of the load."""
+
+    name: str
+    at_s: float
+    took_s: float = 0.0
+    moves_max: int = 0
+    recovered: bool = True
+    notes: list[str] = []
+
+
+class Report(Struct):
+    """What `--json` prints. Latencies are of live deliveries; `calm_*` of those while no fault was on."""
+
+    kept: bool
+    sent: int
+    acked: int
+    refused: int
+    lost: int
+    duplicated: int
+    reordered: int
+    behind_cursor: int
+    unauthorised: int
+    moves_max: int
+    reconnect_p50_s: float | None
+    reconnect_p95_s: float | None
+    reconnect_max_s: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+    calm_p50_ms: float | None
+    calm_p99_ms: float | None
+    faults: dict[str, int]
+    fault_log: list[FaultRecord]
+    seen_live: int
+    seen_by_sync: int
+    intrusions_tried: int
+    users: int
+    devices: int
+    channels: int
+    duration_s: float
+    settle_s: float
+    seed: int
+    broken: list[str] = []
+    details: list[str] = []
+
+
+@dataclass(slots=True)
+class Measured:
+    """What the runner measured beside the verdict."""
+
+    all_ms: list[float] = field(default_factory=list)
+    calm_ms: list[float] = field(default_factory=list)
+    reconnects_s: list[float] = field(default_factory=list)
+    fault_log: list[FaultRecord] = field(default_factory=list)
+    seen_live: int = 0
+    seen_by_sync: int = 0
+    intrusions_tried: int = 0
+    users: int = 0
+    devices: int = 0
+    channels: int = 0
+    duration_s: float = 0.0
+    settle_s: float = 0.0
+    settled: bool = True
+    seed: int = 0
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value below which that share of the values lies; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
+
+
+def make_report(verdict: Verdict, measured: Measured) -> Report:
+    moves_max = max((record.moves_max for record in measured.fault_log), default=0)
+    reconnect_p95_s = quantile(measured.reconnects_s, 0.95)
+    broken = _broken(verdict, measured, moves_max, reconnect_p95_s)
+    return Report(
+        kept=not broken,
+        sent=verdict.sent,
+        acked=verdict.acked,
+        refused=verdict.refused,
+        lost=verdict.lost,
+        duplicated=verdict.duplicated,
+        reordered=verdict.reordered,
+        behind_cursor=verdict.behind_cursor,
+        unauthorised=verdict.unauthorised,
+        moves_max=moves_max,
+        reconnect_p50_s=quantile(measured.reconnects_s, 0.5),
+        reconnect_p95_s=reconnect_p95_s,
+        reconnect_max_s=quantile(measured.reconnects_s, 1.0),
+        p50_ms=quantile(measured.all_ms, 0.5),
+        p99_ms=quantile(measured.all_ms, 0.99),
+        max_ms=quantile(measured.all_ms, 1.0),
+        calm_p50_ms=quantile(measured.calm_ms, 0.5),
+        calm_p99_ms=quantile(measured.calm_ms, 0.99),
+        faults=dict(Counter(record.name for record in measured.fault_log)),
+        fault_log=measured.fault_log,
+        seen_live=measured.seen_live,
+        seen_by_sync=measured.seen_by_sync,
+        intrusions_tried=measured.intrusions_tried,
+        users=measured.users,
+        devices=measured.devices,
+        channels=measured.channels,
+        duration_s=round(measured.duration_s, 1),
+        settle_s=round(measured.settle_s, 1),
+        seed=measured.seed,
+        broken=broken,
+        details=verdict.details,
+    )
+
+
+def _broken(verdict: Verdict, measured: Measured, moves_max: int, reconnect_p95_s: float | None) -> list[str]:
+    """The promises that did not hold, in words."""
+    counts = {
+        "a message was lost": verdict.lost,
+        "a message came twice": verdict.duplicated,
+        "a device saw another order": verdict.reordered,
+        "something appeared behind a cursor": verdict.behind_cursor,
+        "somebody read or wrote where they are not": verdict.unauthorised,
+        "a send ended with an error": verdict.refused,
+        "a send never ended": verdict.sent - verdict.acked - verdict.refused,
+    }
+    broken = [f"{what} ({count})" for what, count in counts.items() if count]
+    if moves_max > MOVES_MAX:
+        broken.append(f"a client moved {moves_max} times for one drain")
+    if reconnect_p95_s is not None and reconnect_p95_s > RECONNECT_P95_MAX_S:
+        broken.append(f"after a killed pod 95 % were back only after {reconnect_p95_s:.1f} s")
+    broken += [
+        f"{record.name}: not everybody came back" for record in measured.fault_log if not record.recovered
+    ]
+    if not measured.settled:
+        broken.append("not everybody was in sync in the end")
+    return broken
+
+
+def table_of(report: Report) -> Table:
+    table = Table(title="All promises kept" if report.kept else "Promises broken", title_justify="left")
+    table.add_column("what")
+    table.add_column("result", justify="right")
+    rows: list[tuple[str, object, bool]] = [
+        ("sent", report.sent, True),
+        ("acked", report.acked, report.acked == report.sent),
+        ("lost", report.lost, not report.lost),
+        ("duplicated", report.duplicated, not report.duplicated),
+        ("reordered", report.reordered, not report.reordered),
+        ("behind a cursor", report.behind_cursor, not report.behind_cursor),
+        (
+            "unauthorised",
+            f"{report.unauthorised} of {report.intrusions_tried} tries",
+            not report.unauthorised,
+        ),
+        ("moves per client, at most", report.moves_max, report.moves_max <= MOVES_MAX),
+        (
+            "reconnect p50 / p95 / max, s",
+            _row(report.reconnect_p50_s, report.reconnect_p95_s, report.reconnect_max_s),
+            report.reconnect_p95_s is None or report.reconnect_p95_s <= RECONNECT_P95_MAX_S,
+        ),
+        ("delivery p50 / p99 / max, ms", _row(report.p50_ms, report.p99_ms, report.max_ms), True),
+        ("  while no fault was on", _row(report.calm_p50_ms, report.calm_p99_ms), True),
+        ("seen live / by sync", f"{report.seen_live} / {report.seen_by_sync}", True),
+    ]
+    for what, result, good in rows:
+        table.add_row(what, str(result), style=None if good else "bold red")
+    for name, count in report.faults.items():
+        table.add_row(f"fault {name}", f"{count} times")
+    return table
+
+
+def _row(*values: float | None) -> str:
+    return " / ".join("-" if value is None else f"{value:.2f}" for value in values)

@@ -1,0 +1,235 @@
+"""One drill from the first sign-up to the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+
+from chatclient.control import Control, Refused
+from chatclient.drill.checker import check
+from chatclient.drill.crowd import Crowd, Device, gather_limited, read_log
+from chatclient.drill.faults import FAULTS, MOVING, Arena, expand, needs_control
+from chatclient.drill.histories import Latencies
+from chatclient.drill.load import Intruders, Load
+from chatclient.drill.report import FaultRecord, Measured, Report, make_report
+from chatclient.drill.shape import DrillOptions, make_shape
+from chatclient.errors import Unreachable
+from chatclient.http import new_http
+from chatkernel.protocol import Event
+
+CALM_FIRST_S = 3.0
+"""Load without faults at the beginning, to have something to compare with."""
+
+GAP_S = 1.0
+"""Between two faults."""
+
+BACK_WITHIN_S = 60.0
+"""Nobody may need longer to be connected and in sync after a fault."""
+
+REBALANCING = "rebalancing"
+"""A pod's word for moves that even out the load after a fault; they are not the fault's own."""
+
+Tell = Callable[[str], None]
+
+
+class DrillError(Exception):
+    """The drill could not be run; a sentence for a person."""
+
+
+class Drill:
+    """`tell` gets a line about what is going on; `progress` may be read at any time."""
+
+    def __init__(
+        self, url: str, options: DrillOptions, *, control: Control | None, book: Path | None, tell: Tell
+    ) -> None:
+        self.options, self.url = options, url
+        self._control, self._tell = control, tell
+        self._now = asyncio.get_running_loop().time
+        self._rng = Random(options.seed)
+        self._http = new_http(max_connections=64)
+        self._latencies = Latencies(self._now)
+        self._crowd = Crowd(
+            url,
+            make_shape(options),
+            self._latencies,
+            http=self._http,
+            rng=Random(options.seed + 1),
+            now=self._now,
+            book=book,
+        )
+        self._measured = Measured(seed=options.seed)
+        self._load: Load | None = None
+        self._started = 0.0
+
+    def progress(self) -> str:
+        """Where we are, in a line."""
+        if self._load is None:
+            return ""
+        connected = sum(device.client.connected for device in self._crowd.devices)
+        elapsed = self._now() - self._started
+        return (
+            f"{elapsed:4.0f} s  sent {len(self._load.sent)}  acked {self._load.acked}  "
+            f"connected {connected}/{len(self._crowd.devices)}"
+        )
+
+    async def run(self) -> Report:
+        """Raises DrillError, ChatError or Unreachable when it cannot be run at all."""
+        faults = self._fault_list()
+        await self._check_control(faults)
+        try:
+            await self._gather_crowd()
+            return await self._drill(faults)
+        finally:
+            await self._crowd.close()
+            await self._http.aclose()
+
+    def _fault_list(self) -> list[str]:
+        try:
+            names = expand(list(self.options.faults)) * self.options.times
+        except ValueError as error:
+            raise DrillError(str(error)) from error
+        self._rng.shuffle(names)
+        return names
+
+    async def _check_control(self, faults: list[str]) -> None:
+        of_server = sorted({name for name in faults if needs_control(name)})
+        if not of_server:
+            return
+        if self._control is None or not self._control.exists:
+            raise DrillError(
+                f"{', '.join(of_server)} can only be done to a cluster whose control socket is here: "
+                "name its data directory with --data, or use cut-connections and slow-reader"
+            )
+        try:
+            await self._control.status()
+        except (Unreachable, Refused) as error:
+            raise DrillError(str(error)) from error
+
+    async def _gather_crowd(self) -> None:
+        users, devices = self.options.users, sum(self._crowd.shape.devices)
+        self._tell(f"{users} users with {devices} devices log in")
+        await self._crowd.enter(_every(50, lambda n: self._tell(f"{n} of {users} users are there")))
+        self._tell(f"they make {len(self._crowd.shape.channels)} channels")
+        await self._crowd.make_rooms()
+        await self._crowd.connect(
+            _every(100, lambda n: self._tell(f"{n} of {devices} devices are connected"))
+        )
+        self._crowd.save()
+
+    async def _drill(self, faults: list[str]) -> Report:
+        load = self._load = Load(self._crowd, self.options.rate, Random(self.options.seed + 2), self._now)
+        intruders = Intruders(self._crowd, Random(self.options.seed + 3))
+        arena = Arena(self._crowd.devices, self._control, self._rng, self._now)
+        self._started = self._now()
+        self._tell(f"sending {self.options.rate:g} messages/s")
+        sending = asyncio.create_task(load.run(), name="drill load")
+        intruding = asyncio.create_task(intruders.run(), name="drill intruders")
+        try:
+            await asyncio.sleep(min(CALM_FIRST_S, self.options.duration_s / 3))
+            await intruders.remove_members()
+            for name in faults:
+                await self._fault(name, arena)
+                await asyncio.sleep(GAP_S)
+            await asyncio.sleep(max(0.0, self._started + self.options.duration_s - self._now()))
+            intruders.running = load.running = False
+            await asyncio.gather(sending, intruding)
+        finally:
+            sending.cancel()
+            intruding.cancel()
+        measured = self._measured
+        measured.duration_s = self._now() - self._started
+        measured.intrusions_tried = len(intruders.tried)
+        logs = await self._settle(load, arena)
+        self._collect(arena)
+        histories = [device.history for device in self._crowd.devices]
+        self._tell("comparing what was sent, acked, seen and stored")
+        return make_report(check(load.sent, histories, logs, intruders.tried), measured)
+
+    # --- one fault ---
+
+    async def _fault(self, name: str, arena: Arena) -> None:
+        started = self._now()
+        record = FaultRecord(name, round(started - self._started, 1))
+        self._measured.fault_log.append(record)
+        self._tell(f"fault: {name}")
+        self._latencies.calm = False
+        arena.notes.clear()
+        arena.lost_at.clear()
+        parts = name.split("+")
+        try:
+            chat_pods = len(await arena.pods("chat")) if needs_control(name) else 0
+            async with AsyncExitStack() as stack:
+                for part in parts:
+                    await stack.enter_async_context(FAULTS[part](arena))
+            back = await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
+            whole = not chat_pods or await arena.whole(chat_pods)
+            record.recovered = back and whole
+        except (Refused, Unreachable) as error:
+            record.recovered = False
+            arena.notes.append(str(error))
+        ended = self._now()
+        record.took_s = round(ended - started, 1)
+        if MOVING & set(parts):
+            record.moves_max = max((_moves(device, started, ended) for device in arena.devices), default=0)
+        if "kill-pod" in parts:
+            self._note_reconnects(arena)
+        record.notes = list(arena.notes)
+        self._latencies.calm = True
+        notes = f" ({', '.join(arena.notes)})" if arena.notes else ""
+        self._tell(f"{name}: all back after {record.took_s} s{notes}")
+
+    def _note_reconnects(self, arena: Arena) -> None:
+        for device, lost_at in arena.lost_at.items():
+            back_at = next((at for at, _ in device.recorder.ups if at > lost_at), None)
+            took_s = BACK_WITHIN_S if back_at is None else back_at - lost_at
+            self._measured.reconnects_s.append(took_s)
+
+    # --- the end ---
+
+    async def _settle(self, load: Load, arena: Arena) -> dict[str, list[Event]]:
+        """Everybody gets what is theirs by the usual means alone: nothing here asks for it."""
+        self._tell("settling")
+        started = self._now()
+        done = await arena.until(lambda: not load.open, BACK_WITHIN_S)
+        done &= await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
+        logs: dict[str, list[Event]] = {}
+
+        async def read(index: int) -> None:
+            room = self._crowd.rooms[index]
+            logs[room.channel_id] = await read_log(room.members[0].api, room.channel_id)
+
+        await gather_limited(read, range(len(self._crowd.rooms)), 4)
+        heads = {channel_id: log[-1].seq for channel_id, log in logs.items() if log}
+        # A delivery that was lost is found within a heartbeat; then it takes a moment to heal.
+        heartbeat_s = max((d.client.heartbeat_interval_s for d in arena.devices), default=10.0)
+        done &= await arena.until(lambda: all(_level(d, heads) for d in arena.devices), 2 * heartbeat_s + 10)
+        self._measured.settled, self._measured.settle_s = done, self._now() - started
+        return logs
+
+    def _collect(self, arena: Arena) -> None:
+        measured = self._measured
+        measured.all_ms, measured.calm_ms = self._latencies.all_ms, self._latencies.calm_ms
+        measured.users, measured.devices = len(self._crowd.people), len(arena.devices)
+        measured.channels = len(self._crowd.rooms)
+        for device in arena.devices:
+            device.history.cursors = dict(device.client.cursors)
+            measured.seen_live += device.recorder.live
+            measured.seen_by_sync += device.recorder.synced
+
+
+def _level(device: Device, heads: dict[str, int]) -> bool:
+    cursors = device.client.cursors
+    return all(cursors[name] >= head for name, head in heads.items() if name in cursors)
+
+
+def _moves(device: Device, since: float, until: float) -> int:
+    return sum(
+        up.moved and up.reason != REBALANCING for at, up in device.recorder.ups if since <= at <= until
+    )
+
+
+def _every(step: int, tell: Callable[[int], None]) -> Callable[[int], None]:
+    return lambda n: tell(n) if n % step == 0 else None
