@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from starlette.types import Scope
 
 from apipod.bodies import header
-from apipod.issuers import Issuers, Subject
 from apipod.liveness import Liveness
 from apipod.tokens import AccessTokens, Caller, Verified, token_header, unauthenticated
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.ids import NowMs, new_user_id
 from chatkernel.storage.directory import Accounts, Devices
 from chatkernel.storage.model import Device, User
+
+if TYPE_CHECKING:
+    from apipod.issuers import Issuers, Subject
 
 TOKEN_MAX_BYTES = 8 * 1024
 TRUST_VERIFIED_S = 5.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -66,7 +67,14 @@ async def serve(settings: ServiceSettings) -> None:
     await server.serve(sockets=[listen(settings.host, settings.port)])
 
 
+def _exit_cleanly(signum: int, frame: FrameType | None) -> None:
+    """Before and after uvicorn has the signals (it raises them again when it has stopped) they end the process."""
+    raise SystemExit(0)
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, _exit_cleanly)
+    signal.signal(signal.SIGINT, _exit_cleanly)
     try:
         settings = load_settings()
         configure_logs("apipod", settings.pod, settings.log_level)
@@ -74,8 +82,6 @@ def main() -> None:
     except (SettingsError, ChatError, OSError) as error:
         sys.stderr.write(f"apipod: {error}\n")
         raise SystemExit(1) from error
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        raise SystemExit(0) from None
 
 
 if __name__ == "__main__":

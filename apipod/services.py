@@ -6,14 +6,12 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-
-import httpx
+from typing import TYPE_CHECKING
 
 from apipod.announce import Announcer
 from apipod.auth import Authenticator
 from apipod.discovery import Discovery
 from apipod.health import Health
-from apipod.issuers import FETCH_TIMEOUT_S, Issuers
 from apipod.liveness import Liveness
 from apipod.passwords import Passwords
 from apipod.sessions import Sessions
@@ -24,6 +22,9 @@ from chatkernel.errors import ChatError
 from chatkernel.ids import NowMs, now_ms
 from chatkernel.tickets import TicketIssuer
 from chatkernel.wiring import Kernel
+
+if TYPE_CHECKING:
+    from apipod.issuers import Issuers
 
 
 class Services:
@@ -112,4 +113,9 @@ def _issuers(kernel: Kernel, now: NowMs, monotonic: Callable[[], float]) -> Issu
     issuers = kernel.settings.auth.issuers
     if not issuers:
         return None
+    # Late, because an HTTP client is a large part of the time to start, and few clusters need it.
+    import httpx
+
+    from apipod.issuers import FETCH_TIMEOUT_S, Issuers
+
     return Issuers(issuers, httpx.AsyncClient(timeout=FETCH_TIMEOUT_S), now, monotonic)

@@ -1,0 +1,70 @@
+"""People of an issuer of their own, end to end: their issuer's token is all they need."""
+
+import asyncio
+
+import httpx
+import pytest
+from conftest import Pod, settings_of
+from support.api_calls import PASSWORD, problem
+from test_issuers import JwksServer, token
+
+from chatkernel.settings import AuthSettings, Issuer
+
+
+@pytest.fixture
+async def http(valkey, tmp_path):
+    async with JwksServer().running() as jwks:
+        issuer = Issuer("https://id.example", jwks.url, "chat")
+        auth = AuthSettings(issuers=[issuer], own_accounts=False)
+        pod = await asyncio.to_thread(Pod(settings_of(tmp_path, valkey.url, auth=auth)).start)
+        async with httpx.AsyncClient(base_url=pod.url, trust_env=False) as client:
+            yield client
+        await asyncio.to_thread(pod.stop)
+
+
+def headers(device="device-1", **claims):
+    return {"authorization": f"Bearer {token(**claims)}", "x-device-id": device}
+
+
+async def test_a_person_and_their_device_are_there_at_first_sight(http):
+    first = (await http.get("/v1/me", headers=headers())).json()
+    assert (first["username"], first["display_name"]) == ("anna.o", "Anna")
+    again = (await http.get("/v1/me", headers=headers(kid="ec"))).json()
+    assert again["user_id"] == first["user_id"]
+    other = (await http.get("/v1/me", headers=headers("device-2", sub="person-2"))).json()
+    assert other["user_id"] != first["user_id"] and other["username"] != first["username"]
+    devices = (await http.get("/v1/me/devices", headers=headers())).json()
+    assert [d["device_id"] for d in devices["devices"]] == ["device-1"]
+
+
+async def test_a_revoked_device_of_theirs_stays_revoked(http):
+    mine, other = headers("device-1"), headers("device-2")
+    assert (await http.get("/v1/me", headers=other)).status_code == 200
+    assert (await http.get("/v1/me", headers=mine)).status_code == 200
+    assert (await http.delete("/v1/me/devices/device-2", headers=mine)).status_code == 204
+    problem(await http.get("/v1/me", headers=other), 401, "device_revoked")
+    problem(await http.get("/v1/me", headers=headers("device-2", name="A")), 401, "device_revoked")
+
+
+async def test_the_device_must_be_named_and_ones_own(http):
+    bare = {"authorization": headers()["authorization"]}
+    assert problem(await http.get("/v1/me", headers=bare), 422, "invalid_field")["field"] == "X-Device-Id"
+    problem(await http.get("/v1/me", headers={**bare, "x-device-id": "a b c d"}), 422, "invalid_field")
+    assert (await http.get("/v1/me", headers=headers("device-1"))).status_code == 200
+    problem(await http.get("/v1/me", headers=headers("device-1", sub="person-2")), 409, "conflict")
+
+
+async def test_many_first_requests_at_once_make_one_person(http):
+    answers = await asyncio.gather(
+        *(http.get("/v1/me", headers=headers(f"device-{n % 3}", n=n)) for n in range(12))
+    )
+    assert {a.status_code for a in answers} == {200}
+    assert len({a.json()["user_id"] for a in answers}) == 1
+
+
+async def test_bad_tokens_are_refused_and_own_accounts_are_off(http):
+    problem(await http.get("/v1/me", headers=headers(aud="other")), 401, "unauthenticated")
+    problem(await http.get("/v1/me", headers=headers(exp=1)), 401, "token_expired")
+    body = {"username": "somebody", "password": PASSWORD}
+    problem(await http.post("/v1/accounts", json=body), 403, "forbidden")
+    problem(await http.post("/v1/sessions", json=body), 403, "forbidden")
