@@ -67,9 +67,16 @@ class Draft(msgspec.Struct, eq=False):
     check: Callable[[Grant], None] | None = None
     """Raises ChatError if the fresh grant does not allow this; None: being a member is enough."""
     key: SendKey = SendKey("", "", "")
+    answered: bool = False
 
     def __post_init__(self) -> None:
         self.key = SendKey(self.channel_id, self.sender_id, self.client_msg_id)
+
+    def answer(self, placed: Placed | None, error: ChatError | None = None, duplicate: bool = False) -> None:
+        """Call `done`, the first time; an attempt that fails half-way may come by again."""
+        if not self.answered:
+            self.answered = True
+            self.done(placed, error, duplicate)
 
 
 class Appender:
@@ -120,11 +127,16 @@ class Appender:
         self.submit(Draft(done=done, **fields))
         return await future
 
-    def saw(self, channel_id: str, head: Head) -> None:
-        """The bus told of a later head: remember it, so that the next append wins at once."""
-        known = self._heads.get(channel_id)
-        if known is not None and head.seq > known.seq:
-            self._heads[channel_id] = head
+    def writes_to(self, channel_id: str) -> bool:
+        """Whether a head is remembered, so that `saw` is worth the while."""
+        return channel_id in self._heads
+
+    def saw(self, event: Event) -> None:
+        """Another pod appended: its event is the head to build on, so that the next append wins at once."""
+        known = self._heads.get(event.channel_id)
+        if known is not None and event.seq > known.seq:
+            messages = event.messages_before + (event.kind is EventKind.MESSAGE)
+            self._heads[event.channel_id] = Head(event.seq, event.message_id, messages, event.members_seq)
 
     async def aclose(self) -> None:
         """Wait until everything that was taken has its outcome."""
@@ -142,7 +154,7 @@ class Appender:
                     log.exception("append failed", extra={"drafts": len(batch)})
                     self._forget(batch)
                     for draft in batch:
-                        draft.done(None, ChatError(Code.INTERNAL), False)
+                        draft.answer(None, ChatError(Code.INTERNAL))
         finally:
             self._task = None
 
@@ -161,6 +173,7 @@ class Appender:
                 # Unknown outcome: the next round asks the store what it has before it inserts again.
                 error = failure
                 self._forget(drafts)
+                drafts = [draft for draft in drafts if not draft.answered]
             if not drafts:
                 return
             attempt += 1
@@ -179,7 +192,7 @@ class Appender:
     def _give_up(self, drafts: list[Draft], error: ChatError | None) -> None:
         refusal = error or ChatError(Code.BUSY, "The channel is too busy", retry_after_s=0.5)
         for draft in drafts:
-            draft.done(None, refusal, False)
+            draft.answer(None, refusal)
 
     async def _attempt(self, drafts: list[Draft]) -> list[Draft]:
         """One insert of what can be built; the drafts that must be tried again."""
@@ -213,7 +226,7 @@ class Appender:
                     self._remember(run.channel_id, end)
                     stored.extend(run.events)
                     for draft, event in zip(made, run.events, strict=True):
-                        draft.done(self._keep(draft.key, event), None, False)
+                        draft.answer(self._keep(draft.key, event))
                 else:
                     self._heads.pop(run.channel_id, None)
                     again.extend(made)
@@ -229,19 +242,22 @@ class Appender:
             if placed is None:
                 left.append(draft)
             else:
-                draft.done(placed, None, True)
+                draft.answer(placed, duplicate=True)
         return left
 
     async def _drop_stored(self, drafts: list[Draft]) -> list[Draft]:
-        """Answer those that the store has after all."""
+        """Answer those that the store has after all. They are told to everyone once more: whoever stored them may
+        have died, or lost the store's answer, before telling."""
         found = await self._log.find_sent([draft.key for draft in drafts])
+        if found:
+            self._on_stored(sorted(found.values(), key=lambda event: (event.channel_id, event.seq)))
         left = []
         for draft in drafts:
             event = found.get(draft.key)
             if event is None:
                 left.append(draft)
             else:
-                draft.done(self._keep(draft.key, event), None, True)
+                draft.answer(self._keep(draft.key, event), duplicate=True)
         return left
 
     async def _allowed(self, drafts: list[Draft]) -> list[Draft]:
@@ -258,7 +274,7 @@ class Appender:
             except ChatError as refusal:
                 if refusal.retryable:
                     raise
-                draft.done(None, refusal, False)
+                draft.answer(None, refusal)
             else:
                 allowed.append(draft)
         return allowed

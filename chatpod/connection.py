@@ -89,8 +89,10 @@ class Connection:
         transport = self._transport
         if out is None or transport.is_closing():
             return
+        # Only what earlier turns left unsent counts: a large page to a client that reads is no sin.
+        is_slow = transport.get_write_buffer_size() > self._limit
         transport.write(out if out.__class__ is bytes else b"".join(out))
-        if transport.get_write_buffer_size() > self._limit and not self.closed:
+        if is_slow and not self.closed:
             self._on_slow(self)
 
     def unsent_bytes(self) -> int:

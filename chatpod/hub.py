@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from chatkernel.appender import Appender
 from chatkernel.bus import (
     BlocksChanged,
     ChannelFrame,
@@ -46,7 +47,7 @@ class Hub:
         on_room_opened: Callable[[str], None],
         on_rooms_closed: Callable[[list[str]], None],
         on_blocks_changed: Callable[[], None],
-        on_event_seen: Callable[[Event], None],
+        appender: Appender,
     ) -> None:
         self.rooms: dict[str, Room] = {}
         self.users: dict[str, dict[Client, None]] = {}
@@ -56,7 +57,7 @@ class Hub:
         self.deliveries = 0
         self._on_behind, self._on_room_opened = on_behind, on_room_opened
         self._on_rooms_closed, self._on_blocks_changed = on_rooms_closed, on_blocks_changed
-        self._on_event_seen = on_event_seen
+        self._appender = appender
 
     # --- clients and rooms --------------------------------------------------------------------------------
 
@@ -137,10 +138,33 @@ class Hub:
     # --- events -------------------------------------------------------------------------------------------
 
     def stored(self, events: Sequence[Event], frames: Sequence[bytes]) -> None:
-        """What this pod has appended, in order per channel."""
-        for event, frame in zip(events, frames, strict=True):
-            membership = event.kind in MEMBERSHIP_KINDS
-            self._take(event.channel_id, event.seq, frame, membership)
+        """What this pod has appended, in order per channel. Messages of one channel that follow each other go out
+        as one write per client: that is what makes a busy room cheap."""
+        count, start = len(events), 0
+        while start < count:
+            first = events[start]
+            end = start + 1
+            if first.kind not in MEMBERSHIP_KINDS:
+                room = self.rooms.get(first.channel_id)
+                if room is not None and room.last_seq == first.seq - 1 and not room.holds_early:
+                    while end < count and self._follows(events[end - 1], events[end]):
+                        end += 1
+                    self._deliver_run(room, events[end - 1].seq, frames[start:end])
+                    start = end
+                    continue
+            self._take(first.channel_id, first.seq, frames[start], first.kind in MEMBERSHIP_KINDS)
+            start = end
+
+    def _follows(self, before: Event, event: Event) -> bool:
+        return (
+            event.seq == before.seq + 1
+            and event.channel_id == before.channel_id
+            and event.kind not in MEMBERSHIP_KINDS
+        )
+
+    def _deliver_run(self, room: Room, last_seq: int, frames: Sequence[bytes]) -> None:
+        room.last_seq = last_seq
+        self.deliveries += room.write_events(frames)
 
     def told(self, posts: Sequence[Post]) -> None:
         """What this pod tells everyone, itself first."""
@@ -183,8 +207,8 @@ class Hub:
             if membership:
                 self._maybe_open(channel_id, seq, frame)
             return
-        if foreign and not membership:
-            self._on_event_seen(_event_decoder.decode(frame))
+        if foreign and self._appender.writes_to(channel_id):
+            self._appender.saw(_event_decoder.decode(frame))
         if not room.take(seq, frame, membership, self._deliver):
             self._on_behind(room)
 
@@ -201,7 +225,7 @@ class Hub:
 
     def _deliver(self, room: Room, seq: int, frame: bytes, membership: bool) -> None:
         if not membership:
-            self.deliveries += room.write_event(frame)
+            self.deliveries += room.write_events([frame])
             return
         event = _event_decoder.decode(frame)
         room.members_seq = seq
@@ -210,7 +234,7 @@ class Hub:
             room.member_count += len(users)
             for client in self._clients_of(users):
                 self.attach(client, room)
-        self.deliveries += room.write_event(frame)
+        self.deliveries += room.write_events([frame])
         if event.kind in (EventKind.LEAVE, EventKind.BAN):
             room.member_count -= len(users)
             for client in self._clients_of(users):

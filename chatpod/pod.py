@@ -16,8 +16,6 @@ from chatkernel.batching import Coalescer
 from chatkernel.bus import BusGap
 from chatkernel.errors import ChatError, Close
 from chatkernel.ids import now_ms
-from chatkernel.protocol import Event, EventKind
-from chatkernel.storage.model import Head
 from chatkernel.tickets import TicketRedeemer
 from chatkernel.wiring import Kernel
 from chatpod.connection import Connection, Flusher
@@ -69,7 +67,7 @@ class Pod:
             on_room_opened=self._room_opened,
             on_rooms_closed=self._rooms_closed,
             on_blocks_changed=kernel.blocks.forget,
-            on_event_seen=self._saw,
+            appender=kernel.appender,
         )
         kernel.local = self.hub
         self.rooms = Rooms(self.hub, kernel.routes, kernel.store, lambda c: self.healer.want([c]))
@@ -187,13 +185,6 @@ class Pod:
             _rss_kib(),
             round(usage.ru_utime + usage.ru_stime, 3),
             self.degraded(),
-        )
-
-    def _saw(self, event: Event) -> None:
-        """Another pod appended: its event is the head to build on."""
-        messages = event.messages_before + (event.kind is EventKind.MESSAGE)
-        self.kernel.appender.saw(
-            event.channel_id, Head(event.seq, event.message_id, messages, event.members_seq)
         )
 
     def _room_opened(self, channel_id: str) -> None:

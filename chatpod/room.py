@@ -6,7 +6,7 @@ bus or was read from the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from chatkernel.protocol import decode_server_json, encode_msgpack
 from chatkernel.storage.model import Head
@@ -106,21 +106,30 @@ class Room:
     def stop_recording(self, notes: list[bytes]) -> None:
         self._records = [other for other in self._records or () if other is not notes] or None
 
-    def write_event(self, payload: bytes) -> int:
-        """As `write`, for an event of the log."""
+    @property
+    def holds_early(self) -> bool:
+        return self._early is not None
+
+    def write_events(self, payloads: Sequence[bytes]) -> int:
+        """Send events of the log, in order, to all clients here; how many deliveries that is."""
         if self._records is not None:
             for notes in self._records:
-                notes.append(payload)
-        return self.write(payload)
+                notes.extend(payloads)
+        return self._write(payloads)
 
     def write(self, payload: bytes) -> int:
-        """Send a ready JSON frame to all clients here; how many."""
-        text = text_frame(payload)
+        """Send a ready JSON frame that is in no log to all clients here; how many."""
+        return self._write((payload,))
+
+    def _write(self, payloads: Sequence[bytes]) -> int:
+        text = b"".join([text_frame(payload) for payload in payloads])
         if self.binary == 0:
             for client in self.clients:
                 client.connection.write(text)
         else:
-            binary = binary_frame(encode_msgpack(decode_server_json(payload)))
+            binary = b"".join(
+                [binary_frame(encode_msgpack(decode_server_json(payload))) for payload in payloads]
+            )
             for client in self.clients:
                 client.connection.write(binary if client.connection.binary else text)
-        return len(self.clients)
+        return len(self.clients) * len(payloads)

@@ -56,6 +56,8 @@ class Rooms:
             heads = await asyncio.gather(*(self._heads.call(room.channel_id) for room in rooms))
             for room, head in zip(rooms, heads, strict=True):
                 room.open_at(head)
+                if room.behind:
+                    self._look(room.channel_id)
         finally:
             for room in rooms:
                 future = self._opening.pop(room.channel_id)

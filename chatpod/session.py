@@ -24,7 +24,6 @@ from chatkernel.protocol import (
     Error,
     Hello,
     Limits,
-    Ping,
     React,
     Send,
     decode_client_json,
@@ -125,9 +124,7 @@ class Session:
                     return frame
                 refusal = ChatError(Code.UNAUTHENTICATED, "The first frame is `hello`", field="type")
                 return Reject(error_frame(frame.id, refusal), Close.POLICY)
-            if not isinstance(frame, Ping):
-                return self._refuse(frame.id, ChatError(Code.CONFLICT, "Wait for the `ack` of `hello`"))
-            return frame
+            return self._refuse(frame.id, ChatError(Code.CONFLICT, "Wait for the `ack` of `hello`"))
         if isinstance(frame, Hello):
             return self._refuse(
                 frame.id, ChatError(Code.CONFLICT, "This session has said `hello`", field="type")
