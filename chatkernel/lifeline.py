@@ -11,10 +11,15 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import sys
 
 LIFELINE_ENV = "CHAT_LIFELINE_FD"
 """The environment variable that holds the read end's file descriptor. Absent: nobody to watch."""
+
+LISTEN_FD_ENV = "CHAT_LISTEN_FD"
+"""The environment variable that holds a listening socket's descriptor, shared by all pods of a kind: clients find
+the same address while pods come and go, and who connects in between waits instead of being refused."""
 
 STOP_DEADLINE_S = 10.0
 """A service that has not ended this long after its supervisor is ended hard."""
@@ -28,6 +33,12 @@ def die_with_parent() -> None:
     """Linux only, elsewhere nothing: SIGKILL for this process when the thread that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def inherited_listeners() -> list[socket.socket]:
+    """The listening socket that the supervisor shares, to be served besides the pod's own; usually none."""
+    fd_text = os.environ.get(LISTEN_FD_ENV, "")
+    return [socket.socket(fileno=int(fd_text))] if fd_text.isdigit() else []
 
 
 async def watch_parent(stop: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import signal
 import socket
@@ -150,6 +151,7 @@ class Laptop:
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("reconcile", self.reconciler.run(self.stop)),
+                ("schema", self._ensure_schema()),
                 ("tick", self._tick()),
                 ("welcome", self._welcome()),
                 ("stop", self._until_stop()),
@@ -222,9 +224,10 @@ class Laptop:
     def _place(self, redis_url: str) -> LocalPlace:
         secrets = self.data.load_secrets()
         storage = self.source.current.spec.storage.url
+        self.store_url = storage or f"sqlite:///{self.data.database}"
         around = Surroundings(
             redis_url=redis_url,
-            store_url=storage or f"sqlite:///{self.data.database}",
+            store_url=self.store_url,
             secret_file=str(self.data.secrets),
             api_url=self.url,
         )
@@ -243,6 +246,27 @@ class Laptop:
         await self.place.aclose(STOP_GRACE_S)
 
     # -- while it runs
+
+    async def _ensure_schema(self) -> None:
+        """Beside the pods' start, which takes longer: they are ready only when the store is. Raises UpError."""
+        module = await asyncio.to_thread(importlib.import_module, "chatkernel.storage.open")
+        told = False
+        while True:
+            try:
+                store = await module.open_store(self.store_url)
+                try:
+                    await store.ensure_schema()
+                finally:
+                    await store.aclose()
+            except ChatError as error:
+                if not error.retryable:
+                    raise UpError(f"the store cannot be used: {error.detail}") from error
+                if not told:
+                    log.warning("the store is not ready", extra={"error": error.detail})
+                told = True
+                await asyncio.sleep(TICK_S)
+            else:
+                return
 
     async def _tick(self) -> None:
         ticks = 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from chatkernel.lifeline import LIFELINE_ENV
+from chatkernel.lifeline import LIFELINE_ENV, LISTEN_FD_ENV
 from chatkernel.opstoken import ops_token
 from chatkernel.settings import CONFIG_ENV, SecretFile
 from chatoperator.localpod import LocalPod
@@ -28,9 +28,6 @@ log = logging.getLogger(__name__)
 
 PORT_FIRST, PORT_LAST = 20_000, 29_999
 """Below the ports that the system gives to outgoing connections, so that those never take a pod's port."""
-
-LISTEN_FD_ENV = "CHAT_LISTEN_FD"
-"""The listening socket that all API pods share, besides each one's own port: the laptop's Service."""
 
 COMMANDS: Mapping[PodKind, Sequence[str]] = {
     PodKind.CHAT: (sys.executable, "-m", "chatpod.main"),
@@ -159,6 +156,7 @@ class LocalPlace:
         if self._marker[0]:
             env[self._marker[0]] = self._marker[1]
         if spec.kind is PodKind.API and self._shared_socket is not None:
+            # Besides its own port, where its health is asked: the laptop's Service.
             fds.append(self._shared_socket.fileno())
             env[LISTEN_FD_ENV] = str(self._shared_socket.fileno())
         if spec.kind is PodKind.CHAT:
