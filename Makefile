@@ -1,0 +1,81 @@
+# Everything runs in .venv, which is made by itself and renewed when a lock file changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FILE ?= examples/laptop.yaml
+ARGS ?=
+
+# What needs only the product, and what needs the developers' tools too.
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help run install dev check test test-slow bench bench-short drill drill-short lock clean
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, ARGS="--port 9000")
+	@exec $(BIN)/chatctl up $(FILE) $(ARGS)
+
+install: $(RUN)  ## Make .venv and install what the product needs
+
+dev: $(DEV)  ## The same with the developers' tools
+
+check: $(DEV)  ## Format, lint, types, import contracts, dead code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+
+test: $(DEV)  ## The tests, in under five minutes
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(DEV)  ## The tests that take longer
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: $(DEV)  ## All measurements, in at most five minutes, into bench/results/latest.json
+	$(BIN)/python -m bench $(ARGS)
+
+bench-short: $(DEV)  ## A quick look at the same measurements
+	$(BIN)/python -m bench --short $(ARGS)
+
+drill: $(RUN)  ## Two hundred people under every fault, on a cluster of its own
+	./tools/drill.sh $(ARGS)
+
+drill-short: $(RUN)  ## The same with fewer people for less time
+	./tools/drill.sh --short $(ARGS)
+
+lock: $(DEV)  ## Lock the newest versions that pyproject.toml allows, with hashes
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links -c requirements.lock --extra dev pyproject.toml \
+	  -o requirements-dev.lock
+
+clean:  ## Remove .venv and caches; the data in .chatcluster stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "make: there is no $(PYTHON): install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $$($(PYTHON) --version) is too old: install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: $(PYTHON) lacks the venv module: install it (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN): requirements.lock pyproject.toml | $(VENV)/bin/pip
+	@echo "installing into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUN)
+	@echo "installing the developers' tools into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
