@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from chatkernel.batching import Coalescer
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import SOCKET_TIMEOUT_S, execute
 from chatkernel.redis_link import Command
 from chatkernel.routes import Routes
 
@@ -118,14 +118,14 @@ class GapReason(StrEnum):
     TRIMMED = "trimmed"
     """This reader lagged behind the stream's bound."""
     VANISHED = "vanished"
-    """The stream was gone: Redis was emptied, or this pod was taken for dead. Its routes are gone too."""
+    """The stream was gone: Redis was emptied, or this pod was taken for dead."""
     UNREADABLE = "unreadable"
     """An entry could not be decoded."""
 
 
 class BusGap(Struct, frozen=True):
-    """Something may have been missed: reassert routes (always right, needed when VANISHED), then have all
-    sessions compare with the store. What comes after it is complete again."""
+    """Something may have been missed: have all sessions compare with the store. What comes after it is
+    complete again (the pod's routes are in Redis anew)."""
 
     reason: GapReason
 
@@ -178,10 +178,9 @@ class Bus:
         while not stop.is_set():
             try:
                 if failed:
-                    vanished = await self._reopen()
+                    gap = await self._resume() or BusGap(GapReason.RECONNECTED)
                     failed, delay_s = False, RECONNECT_MIN_S
-                    yield BusGap(GapReason.VANISHED if vanished else GapReason.RECONNECTED)
-                    continue
+                    yield gap
                 for item in await self._read_once():
                     yield item
             except ChatError as error:
@@ -196,8 +195,8 @@ class Bus:
         assert before is not None  # noqa: S101 - `read` has opened the stream
         entries = await self._xread(before)
         if not entries:
-            vanished = await self._reopen()
-            return [BusGap(GapReason.VANISHED)] if vanished else []
+            gap = None if await self._there() else await self._resume()
+            return [gap] if gap else []
         out: list[list[Envelope] | BusGap] = []
         # Trimming takes the oldest and leaves at least STREAM_ENTRIES_MAX entries, so entries that we had not
         # read can only be missing before a full batch: then see whether the last one we had read is still
@@ -222,7 +221,8 @@ class Bus:
         (reply,) = await execute(
             self._redis,
             [("XREAD", "COUNT", READ_ENTRIES_MAX, "BLOCK", BLOCK_MS, "STREAMS", stream, after)],
-            BLOCK_MS / 1000,
+            BLOCK_MS / 1000 + SOCKET_TIMEOUT_S,
+            waiting=True,
         )
         return [] if reply is None else reply[0][1]
 
@@ -232,15 +232,17 @@ class Bus:
         )
         return bool(found)
 
-    async def _reopen(self) -> bool:
-        """Make the stream if it is gone, before anybody is told, so that what follows is read. Whether it
-        was."""
-        if self._position is not None:
-            (there,) = await execute(self._redis, [("EXISTS", self._keys.stream(self._pod))])
-            if there:
-                return False
-        await self.open()
-        return True
+    async def _there(self) -> bool:
+        (there,) = await execute(self._redis, [("EXISTS", self._keys.stream(self._pod))])
+        return bool(there)
+
+    async def _resume(self) -> BusGap | None:
+        """Before anybody is told of a gap, what follows it must come: the stream is there, and the routes."""
+        vanished = self._position is None or not await self._there()
+        if vanished:
+            await self.open()
+        await self._routes.reassert()
+        return BusGap(GapReason.VANISHED) if vanished else None
 
     async def _flush(self, calls: Sequence[Sequence[Post]]) -> list[int]:
         posts = [post for call in calls for post in call]

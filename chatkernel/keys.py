@@ -20,7 +20,7 @@ class Keys:
         self.pods = f"{base}{{registry}}:pods"
         """Hash: pod name to its entry (JSON)."""
         self.leases = f"{base}{{registry}}:leases"
-        """Hash: pod name to the end of its lease (Unix ms by Redis' clock)."""
+        """Hash: pod name to the end of its lease (Unix ms by Redis' clock); negative once taken for dead."""
         self.departed = f"{base}{{registry}}:departed"
         """Hash: run (name~incarnation) to its entry: ended, and what it left in Redis not cleared away
         yet."""

@@ -3,6 +3,7 @@ errors."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
@@ -77,21 +78,32 @@ def guard() -> _Guard:
     return _GUARD
 
 
-async def execute(redis: Redis, commands: Sequence[Command], wait_s: float = 0.0) -> list[Any]:
+async def execute(
+    redis: Redis,
+    commands: Sequence[Command],
+    timeout_s: float = SOCKET_TIMEOUT_S,
+    *,
+    waiting: bool = False,
+) -> list[Any]:
     """Send the commands together and read their replies (bytes, int, list or None), one per command.
 
-    `wait_s`: how long a command may wait in Redis by itself (BLOCK); such calls have a connection of their
-    own and go one after the other. Raises ChatError(REDIS_UNAVAILABLE) when Redis does not answer in time or
-    refuses any of them: which took effect is unknown.
+    `waiting`: a command waits in Redis by itself (BLOCK); such calls have a connection of their own and go
+    one after the other. Raises ChatError(REDIS_UNAVAILABLE) when Redis does not answer in time or refuses any
+    of them: which took effect is unknown.
     """
+    link = _link(redis, waiting)
     with guard():
-        return _checked(await _link(redis, wait_s).call(commands, SOCKET_TIMEOUT_S + wait_s))
+        if timeout_s >= SOCKET_TIMEOUT_S:
+            return _checked(await link.call(commands, timeout_s))
+        # An impatient caller gives up alone: the others' calls on the link are none of its business.
+        async with asyncio.timeout(timeout_s):
+            return _checked(await link.call(commands, SOCKET_TIMEOUT_S))
 
 
-def _link(redis: Redis, wait_s: float) -> Link:
+def _link(redis: Redis, waiting: bool = False) -> Link:
     if not isinstance(redis, Client):
         raise TypeError("a client made by chatkernel.redis_client.connect is needed")
-    return redis.waiting_link if wait_s else redis.link
+    return redis.waiting_link if waiting else redis.link
 
 
 def _checked(replies: list[Any]) -> list[Any]:
@@ -122,7 +134,7 @@ class ScriptCall(NamedTuple):
 async def run_scripts(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run the scripts in one batch; one reply each. Raises ChatError(REDIS_UNAVAILABLE) as `execute`."""
     with guard():
-        link = _link(redis, 0.0)
+        link = _link(redis)
         by_digest: list[Command] = [("EVALSHA", call.script.digest, *call.arguments) for call in calls]
         replies = await link.call(by_digest, SOCKET_TIMEOUT_S)
         # A script that is not there has not run: those, and only those, are sent again with their text.

@@ -20,8 +20,7 @@ from chatkernel.keys import Keys
 from chatkernel.redis_client import Script, execute, run_scripts
 
 ENDED_KEPT_S = 3600.0
-"""How long a run that was declared dead is refused; after a freeze longer than this its entry is simply
-missing."""
+"""How long a run that was removed or replaced is refused; later its entry is simply missing."""
 
 POLICY_REMEMBERED_S = 60.0
 """When Redis was emptied, the policy last seen stands for this long, until the operator writes it again."""
@@ -68,11 +67,12 @@ class Snapshot(Struct, frozen=True):
 
 
 class RenewResult(NamedTuple):
-    """`ok`: the run holds its lease. Not ok: it is over (declared dead, or a newer run has the name): the pod
-    closes its sockets and registers as a new incarnation.
+    """`ok`: the run holds its lease. Not ok: it is over, because it was removed or a newer run has the name:
+    a pod that wants to go on closes its sockets and registers as another incarnation.
 
-    `was_missing`: there was no entry of this run (the first renewal, or Redis was emptied): routes, intents
-    and presence have to be written anew, and heads compared with the store.
+    `was_missing`: Redis has not, or not surely, what this run wrote before (its first renewal; Redis was
+    emptied; its lease ran out and it was taken for dead): routes, intents and presence are to be written
+    anew, and heads compared with the store.
     """
 
     ok: bool
@@ -124,7 +124,7 @@ class Registry:
         entries: list[PodEntry] = []
         expired: list[PodEntry] = []
         for name, data in _pairs(pods):
-            until = int(ends.get(name, 0))
+            until = abs(int(ends.get(name, 0)))
             entry = msgspec.structs.replace(_entry_decoder.decode(data), lease_until=until)
             (entries if until > now else expired).append(entry)
         return Snapshot(entries, expired, self._policy_of(policy), now)
@@ -138,10 +138,10 @@ class Registry:
         return _policy_decoder.decode(data) if data else Policy()
 
     async def condemn(self, entry: PodEntry) -> bool:
-        """End a run whose lease is over, so that it cannot come back while what it left is cleared away.
-        Whether it is over and not yet cleared away; False when it has renewed meanwhile."""
-        args = (entry.name, entry.incarnation, int(ENDED_KEPT_S * 1000))
-        (over,) = await run_scripts(self._redis, [_CONDEMN.call(self._tables, args)])
+        """Take a run whose lease is over for dead, so that it may be cleared away. Whether it is over and not
+        yet cleared away; False when it has renewed meanwhile. If it comes back it is told `was_missing`."""
+        keys = (self._keys.pods, self._keys.leases, self._keys.departed)
+        (over,) = await run_scripts(self._redis, [_CONDEMN.call(keys, (entry.name, entry.incarnation))])
         return bool(over)
 
     async def departed(self) -> list[PodEntry]:

@@ -46,6 +46,8 @@ class Routes:
         self._written: set[str] = set()
         """Routes that are in Redis for sure. A route leaves this before its removal is sent."""
         self._dirty: set[str] = set()
+        self._generation = 0
+        """Counts `reassert`: what a flush began before it wrote may be gone from Redis."""
         self._waiting: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -78,6 +80,7 @@ class Routes:
         """Make Redis agree with what is wanted, whatever is there: after Redis was emptied, after an outage,
         and at the start of a run (it clears what an earlier run of the same name left). Raises ChatError."""
         (present,) = await execute(self._redis, [("SMEMBERS", self._keys.pod_routes(self._pod))])
+        self._generation += 1
         self._written.clear()
         self._dirty |= self._wanted | {route.decode() for route in present}
         if self._dirty:
@@ -97,8 +100,8 @@ class Routes:
         """Clear a dead pod's routes and stream. Idempotent; safe with several reapers.
 
         If the pod lives after all, or a new run of its name is just registering, the wrong routes may go; but
-        its stream goes after them, and a pod that loses its stream (`Bus.read` says so) reasserts its routes
-        and has its sessions sync.
+        its stream goes after them, and a pod that loses its stream notices (`Bus.read`) and writes its routes
+        anew.
         """
         own = self._keys.pod_routes(pod)
         (present,) = await execute(self._redis, [("SMEMBERS", own)])
@@ -139,6 +142,7 @@ class Routes:
         adds = [route for route in dirty if route in self._wanted]
         removes = [route for route in dirty if route not in self._wanted]
         self._written.difference_update(removes)
+        generation = self._generation
         own = self._keys.pod_routes(self._pod)
         # The pod's own set is written before the routes and cleared after them: it always covers what is
         # there, so that a pod that dies in the middle leaves nothing a reaper cannot find.
@@ -148,7 +152,8 @@ class Routes:
         commands += [("SREM", own, *part) for part in _parts(removes)]
         for start in range(0, len(commands), COMMANDS_MAX):
             await execute(self._redis, commands[start : start + COMMANDS_MAX])
-        self._written.update(adds)
+        if generation == self._generation:
+            self._written.update(adds)
 
 
 def _parts(routes: Sequence[str]) -> list[Sequence[str]]:

@@ -15,7 +15,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local run = name .. '~' .. incarnation
 redis.call('ZREMRANGEBYSCORE', ended, '-inf', now - tonumber(ARGV[3]))
-if redis.call('ZADD', ended, 'NX', now, run) == 1 then
+redis.call('ZADD', ended, now, run)
+if tonumber(redis.call('HGET', leases, name) or -1) > 0 then
+  -- Otherwise it has been condemned, and cleared away or is about to be.
   redis.call('HSET', departed, run, present)
 end
 redis.call('HDEL', pods, name)

@@ -13,16 +13,24 @@ local missing = 1
 local present = redis.call('HGET', pods, name)
 if present then
   local entry = cjson.decode(present)
+  local run = name .. '~' .. entry.incarnation
+  local ends = tonumber(redis.call('HGET', leases, name) or -1)
   if entry.incarnation == incarnation then
-    missing = 0
-  elseif entry.started_at > started_at then
+    if ends > 0 then
+      missing = 0
+    else
+      -- It was taken for dead and lives: it writes its routes anew, whether or not they have been cleared away.
+      redis.call('HDEL', departed, run)
+    end
+  elseif ends > now and entry.started_at > started_at then
     return {0, 0}
   else
-    -- A newer run takes the name over before the older one's lease ran out: the older one is over, and what it
-    -- had in flight is somebody's to look at.
-    local run = name .. '~' .. entry.incarnation
-    redis.call('HSET', departed, run, present)
+    -- A newer run takes the name over: the older one is over, and what it had in flight is somebody's to look at,
+    -- unless it was condemned and that has been seen to.
     redis.call('ZADD', ended, now, run)
+    if ends > 0 then
+      redis.call('HSET', departed, run, present)
+    end
   end
 end
 redis.call('HSET', pods, name, ARGV[5])
