@@ -1,0 +1,132 @@
+"""`chatctl listen`: messages as they come, what happens to the connection, and lines typed as answers."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from chatclient.cli.common import Fail, Session, keep_session, session_path
+from chatclient.cli.names import Names
+from chatclient.client import ChatClient
+from chatclient.errors import Closed
+from chatclient.http import Api
+from chatclient.listener import Down, Ended, StateChange, Up
+from chatkernel.errors import ChatError
+from chatkernel.protocol import Event, EventKind
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class Ear:
+    """One listening person. `target`: where typed lines go (None: where the last message came from)."""
+
+    def __init__(self, api: Api, who: str, data: Path, *, target: str | None, as_json: bool) -> None:
+        self._as_json, self._target = as_json, target
+        self._client = ChatClient(
+            api.base_url,
+            tokens=api.tokens,
+            credentials=api.credentials,
+            cache_path=session_path(data, who).with_suffix(".db"),
+            on_tokens=lambda tokens: keep_session(data, Session(who, api.base_url, tokens)),
+            agent="chatctl",
+        )
+        self._names = Names(self._client.api)
+        self._last_from: str | None = None
+        self._answers: set[asyncio.Task[None]] = set()
+
+    async def client_lines(self) -> AsyncGenerator[str, None]:
+        """Lines to print until the session ends. Raises ChatError, Closed, Unreachable, Fail."""
+        lines: asyncio.Queue[Event | StateChange | str] = asyncio.Queue()
+        listening = asyncio.create_task(self._listen(lines), name="listen")
+        await asyncio.sleep(0)  # so that nothing of the first sync is missed
+        typing = asyncio.create_task(self._read_typed(lines), name="typed lines")
+        try:
+            async with self._client:
+                await self._client.connect(CONNECT_TIMEOUT_S)
+                while True:
+                    change = await lines.get()
+                    for line in await self._lines_of(change):
+                        yield line
+                    if isinstance(change, Ended):
+                        raise Fail(change.reason)
+        finally:
+            listening.cancel()
+            typing.cancel()
+
+    async def _listen(self, lines: asyncio.Queue[Event | StateChange | str]) -> None:
+        async for change in self._client.changes():
+            lines.put_nowait(change)
+
+    async def _lines_of(self, change: Event | StateChange | str) -> list[str]:
+        if isinstance(change, str):
+            return [change]
+        if isinstance(change, Event):
+            return await self._lines_of_event(change)
+        if self._as_json:
+            record = {"type": type(change).__name__.lower(), **_fields(change)}
+            return [msgspec.json.encode(record).decode()]
+        return _state_lines(change)
+
+    async def _lines_of_event(self, event: Event) -> list[str]:
+        if self._as_json:
+            return [msgspec.json.encode(event).decode()]
+        await self._names.learn([event.sender_id, *(event.users or ())])
+        self._client.mark_read(event.channel_id, event.seq)
+        at = datetime.fromtimestamp(event.created_at / 1000).astimezone().strftime("%H:%M:%S")
+        if event.kind is not EventKind.MESSAGE:
+            return [f"{at}  {self._names.what_happened(event)}"]
+        if self._target is None and event.sender_id != self._client.user_id:
+            self._last_from = event.channel_id
+        return [f"{at}  {self._names.of(event.sender_id)}: {event.text}"]
+
+    async def _read_typed(self, lines: asyncio.Queue[Event | StateChange | str]) -> None:
+        """Every typed line is a message; the terminal shows it again when it is stored."""
+        if not sys.stdin.isatty() or self._as_json:
+            return
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while data := await reader.readline():
+            text = data.decode(errors="replace").strip()
+            channel_id = self._target or self._last_from
+            if not text:
+                continue
+            if channel_id is None:
+                lines.put_nowait("(nobody to answer yet: use --to NAME)")
+                continue
+            task = asyncio.create_task(self._say(channel_id, text, lines))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
+
+    async def _say(self, channel_id: str, text: str, lines: asyncio.Queue[Event | StateChange | str]) -> None:
+        try:
+            await self._client.send(channel_id, text)
+        except ChatError as error:
+            lines.put_nowait(f"(not sent: {error.detail})")
+        except Closed as error:
+            lines.put_nowait(f"(not sent: {error.reason})")
+
+
+def _fields(change: StateChange) -> dict[str, object]:
+    return {name: getattr(change, name) for name in change.__slots__}
+
+
+def _state_lines(change: StateChange) -> list[str]:
+    if isinstance(change, Up):
+        if change.from_pod is None:
+            return [f"(connected to {change.pod})"]
+        if change.moved:
+            return [f"({change.from_pod} asked to move: now on {change.pod}, nothing interrupted)"]
+        caught_up = f", {change.caught_up} messages caught up" if change.caught_up else ""
+        return [
+            f"(pod {change.from_pod} gone, moved to {change.pod} in {change.took_s:.1f} s, "
+            f"nothing missed{caught_up})"
+        ]
+    if isinstance(change, Down):
+        return [f"(connection to {change.pod} lost, looking for another)"]
+    return []
