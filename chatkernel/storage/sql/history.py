@@ -153,6 +153,8 @@ def _page_around(conn: Connection, query: PageQuery, message_id: int) -> History
 
 def _read_older(conn: Connection, query: PageQuery, before: int, limit: int) -> list[Row]:
     """Newest first."""
+    if before <= query.from_seq + 1:
+        return []
     return _older.rows(conn, _bounds(query, query.from_seq, before, limit))
 
 

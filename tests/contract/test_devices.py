@@ -1,0 +1,80 @@
+"""Devices and refresh tokens: rotation, reuse, revocation."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.storage.model import Device, RefreshOutcome, RefreshResult, User
+from chatkernel.storage.open import Store
+
+
+@pytest.fixture
+async def people(store: Store) -> None:
+    for user_id, name in (("u_ann", "ann"), ("u_bob", "bob")):
+        await store.create_user(User(user_id, name, name, 1), "")
+
+
+def device(device_id: str, user_id: str = "u_ann", at: int = 100) -> Device:
+    return Device(device_id, user_id, "Phone", at, at)
+
+
+@pytest.mark.usefixtures("people")
+async def test_devices_live_until_revoked(store: Store) -> None:
+    for number, device_id in enumerate(("d_1", "d_2", "d_3")):
+        await store.add_device(device(device_id, at=number))
+    assert [found.device_id for found in await store.devices("u_ann")] == ["d_3", "d_2", "d_1"]
+    assert await store.rename_device("u_ann", "d_1", "Desk")
+    assert not await store.rename_device("u_bob", "d_1", "Mine")
+    assert (await store.device("d_1")).name == "Desk"  # type: ignore[union-attr]
+    assert await store.revoke_devices("u_bob", ["d_1"], 500) == []
+    assert await store.revoke_devices("u_ann", ["d_1", "d_none"], 500) == ["d_1"]
+    assert await store.live_devices(["d_1", "d_2", "d_none"]) == {"d_2"}
+    assert sorted(await store.revoke_devices("u_ann", None, 600)) == ["d_2", "d_3"]
+    assert await store.devices("u_ann") == []
+    assert (await store.device("d_1")).revoked_at == 500  # type: ignore[union-attr]
+    assert await store.device("d_none") is None
+
+
+@pytest.mark.usefixtures("people")
+async def test_devices_of_a_suspended_account_are_not_live(store: Store) -> None:
+    await store.add_device(device("d_1"))
+    await store.set_suspended("u_ann", True)
+    assert await store.live_devices(["d_1"]) == set()
+    await store.set_suspended("u_ann", False)
+    assert await store.live_devices(["d_1"]) == {"d_1"}
+
+
+@pytest.mark.usefixtures("people")
+async def test_a_device_id_is_revived_by_its_person_only(store: Store) -> None:
+    await store.add_device(device("d_1"))
+    await store.put_refresh("old", "u_ann", "d_1", 10_000)
+    await store.revoke_devices("u_ann", None, 500)
+    with pytest.raises(ChatError) as refused:
+        await store.add_device(device("d_1", "u_bob"))
+    assert refused.value.code is Code.CONFLICT
+    await store.add_device(device("d_1", at=700))
+    assert await store.live_devices(["d_1"]) == {"d_1"}
+    result = await store.rotate_refresh("old", "new", 800, 10_000)
+    assert result.outcome is RefreshOutcome.UNKNOWN
+
+
+@pytest.mark.usefixtures("people")
+async def test_a_refresh_token_works_once(store: Store) -> None:
+    await store.add_device(device("d_1"))
+    await store.put_refresh("t1", "u_ann", "d_1", 1_000)
+    assert await store.rotate_refresh("none", "x", 200, 2_000) == RefreshResult(RefreshOutcome.UNKNOWN)
+    rotated = RefreshResult(RefreshOutcome.ROTATED, "u_ann", "d_1")
+    assert await store.rotate_refresh("t1", "t2", 200, 2_000) == rotated
+    assert await store.rotate_refresh("t2", "t3", 300, 3_000) == rotated
+    assert await store.live_devices(["d_1"]) == {"d_1"}
+    assert (await store.rotate_refresh("t1", "t9", 400, 9_000)).outcome is RefreshOutcome.REUSED
+    assert await store.live_devices(["d_1"]) == set()
+    assert (await store.rotate_refresh("t3", "t9", 500, 9_000)).outcome is RefreshOutcome.REVOKED
+
+
+@pytest.mark.usefixtures("people")
+async def test_a_refresh_token_expires(store: Store) -> None:
+    await store.add_device(device("d_1"))
+    await store.put_refresh("t1", "u_ann", "d_1", 1_000)
+    assert (await store.rotate_refresh("t1", "t2", 1_000, 9_000)).outcome is RefreshOutcome.EXPIRED
