@@ -105,8 +105,6 @@ class ServiceSettings(Struct, frozen=True):
     presence: PresenceSettings = PresenceSettings()
     auth: AuthSettings = AuthSettings()
     drain: DrainSettings = DrainSettings()
-    test_break: str = ""
-    """A deliberate fault by name, for the tests that prove that a promise's test can fail. Empty in real life."""
 
 
 T = TypeVar("T")

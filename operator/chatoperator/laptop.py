@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,9 +27,10 @@ from chatoperator.control import ControlError, ControlServer, Request
 from chatoperator.datadir import MARKER_ENV, DataDir, UpError
 from chatoperator.display import Display
 from chatoperator.embedded import OLDEST_REDIS, EmbeddedRedis
-from chatoperator.local import LocalPlace, PodFiles
+from chatoperator.local import COMMANDS, LocalPlace, PodFiles
 from chatoperator.logfiles import bound_log
 from chatoperator.minihttp import PodHttp
+from chatoperator.model import PodKind
 from chatoperator.podsettings import PREFIX, Surroundings
 from chatoperator.reconcile import Reconciler
 from chatoperator.registry_port import RedisRegistry
@@ -58,6 +59,8 @@ class Options(Struct, frozen=True):
     as_json: bool = False
     program: str = "chatctl"
     data_option: str = ""
+    commands: Mapping[PodKind, Sequence[str]] = msgspec.field(default_factory=lambda: COMMANDS)
+    """What is run for each kind of pod: tests put services of their own in."""
 
 
 async def up(options: Options) -> None:
@@ -239,6 +242,7 @@ class Laptop:
             shared_socket=self.shared,
             marker=(MARKER_ENV, str(self.data.root)),
             on_pid=self.data.note_pid,
+            commands=self.options.commands,
         )
 
     async def _end_pods(self) -> None:
