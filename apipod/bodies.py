@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,11 @@ from chatkernel.validation import field_of
 
 BODY_TIMEOUT_S = 15.0
 """A body that has not arrived within this is given up, so that slow senders hold nothing."""
+
+DISCARD_MAX_BYTES = 4 * 1024 * 1024
+DISCARD_FOR_S = 2.0
+DISCARD_IDLE_S = 0.1
+"""How much of a refused body is taken off a sender, for how long, and how long it may pause."""
 
 PATH_PARAMETER_MAX_CHARS = 128
 
@@ -32,6 +38,8 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     """The whole body, chunked or not. Raises ChatError(TOO_LARGE | MALFORMED), ClientGone."""
     declared = header(scope, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > max_bytes:
+        if header(scope, b"expect") is None:
+            await _discard(receive)
         raise _too_large(max_bytes)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
@@ -55,11 +63,28 @@ async def _read_rest(message: Any, receive: Receive, max_bytes: int) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:
+            await _discard(receive)
             raise _too_large(max_bytes)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
         message = await receive()
+
+
+async def _discard(receive: Receive) -> None:
+    """Take a little more of a body that is refused: a connection that is closed on a sender in full flow is reset,
+    and the answer lost with it."""
+    taken = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_FOR_S):
+            while taken < DISCARD_MAX_BYTES:
+                async with asyncio.timeout(DISCARD_IDLE_S):
+                    message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                taken += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def _too_large(max_bytes: int) -> ChatError:

@@ -39,6 +39,7 @@ class Problems:
 
     def __init__(self, app: ASGIApp, count: Callable[[int], None]) -> None:
         self._app, self._count = app, count
+        self._logs = log.isEnabledFor(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,6 +52,8 @@ class Problems:
             if message["type"] == "http.response.start":
                 started = True
                 self._count(message["status"])
+                if self._logs:
+                    log.debug("request", extra=_line_of(scope, message["status"]))
             await send(message)
 
         try:
@@ -68,6 +71,11 @@ class Problems:
             log.error("request.failed_after_answer", extra={"code": error.code})
             return
         await send_problem(send, error)
+
+
+def _line_of(scope: Scope, status: int) -> dict[str, object]:
+    """Without the query: it may hold user names."""
+    return {"method": scope["method"], "path": scope["path"], "status": status}
 
 
 class Origins:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from types import FrameType
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -14,6 +17,7 @@ import uvloop
 from apipod.app import build_app
 from apipod.services import Services
 from chatkernel.errors import ChatError
+from chatkernel.lifeline import inherited_listeners, watch_parent
 from chatkernel.logs import configure_logs
 from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
 from chatkernel.wiring import Kernel
@@ -40,8 +44,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def server_of(services: Services) -> uvicorn.Server:
-    settings = services.settings
-    debug = settings.log_level.upper() == "DEBUG"
     config = uvicorn.Config(
         build_app(services),
         loop="none",
@@ -49,7 +51,7 @@ def server_of(services: Services) -> uvicorn.Server:
         ws="none",
         lifespan="on",
         log_config=None,
-        access_log=debug,
+        access_log=False,
         server_header=False,
         # Forwarded addresses are believed only from proxies that somebody has named.
         proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
@@ -64,7 +66,21 @@ async def serve(settings: ServiceSettings) -> None:
     """Until SIGTERM or SIGINT. Raises SettingsError, ChatError or OSError when it cannot start."""
     kernel = await Kernel.build(settings, load_secrets(settings))
     server = server_of(Services(kernel))
-    await server.serve(sockets=[listen(settings.host, settings.port)])
+    watching = [asyncio.create_task(work) for work in _watch(server)]
+    await server.serve(sockets=[listen(settings.host, settings.port), *inherited_listeners()])
+    for task in watching:
+        task.cancel()
+
+
+def _watch(server: uvicorn.Server) -> list[Coroutine[Any, Any, None]]:
+    """Stops the server when the supervisor that started this process is gone."""
+    parent_gone = asyncio.Event()
+
+    async def stop() -> None:
+        await parent_gone.wait()
+        server.should_exit = True
+
+    return [watch_parent(parent_gone), stop()]
 
 
 def _exit_cleanly(signum: int, frame: FrameType | None) -> None:

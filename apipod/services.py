@@ -17,8 +17,6 @@ from apipod.passwords import Passwords
 from apipod.sessions import Sessions
 from apipod.throttle import Throttle
 from apipod.tokens import AccessTokens
-from chatkernel.bus import Poke, Post
-from chatkernel.errors import ChatError
 from chatkernel.ids import NowMs, now_ms
 from chatkernel.tickets import TicketIssuer
 from chatkernel.wiring import Kernel
@@ -90,7 +88,6 @@ class Services:
         self.passwords.prepare()
         self.kernel.start()
         await self.discovery.start()
-        await self._look_after_predecessor()
 
     async def aclose(self) -> None:
         await self.discovery.aclose()
@@ -98,15 +95,6 @@ class Services:
         if self._issuers is not None:
             await self._issuers.aclose()
         self.passwords.close()
-
-    async def _look_after_predecessor(self) -> None:
-        """An API pod of this name that died between storing and telling left a note of the channels."""
-        try:
-            channels = await self.kernel.intents.take(self.settings.pod)
-        except ChatError:
-            return
-        if channels:
-            self.kernel.tell([Post(Poke(list(channels)), channels=tuple(channels))])
 
 
 def _issuers(kernel: Kernel, now: NowMs, monotonic: Callable[[], float]) -> Issuers | None:

@@ -176,7 +176,8 @@ class Sessions:
         await self._store.put_refresh(
             refresh_hash(refresh_token), user_id, caller.device_id, self._refresh_expiry()
         )
-        self._announcer.devices_changed(user_id)
+        if live:
+            self._announcer.devices_changed(user_id)
         return self._tokens_of(caller, refresh_token)
 
     def _tokens_of(self, caller: Caller, refresh_token: str) -> Tokens:
