@@ -110,10 +110,10 @@ class Registry:
         ((ok, missing),) = await run_scripts(self._redis, [_RENEW.call(self._tables, args)])
         return RenewResult(bool(ok), bool(missing))
 
-    async def remove(self, name: str, incarnation: str | None = None) -> bool:
-        """Take a pod out, if it is still that run (None: whichever). The run cannot renew any more; what it
-        left is cleared away by the reaper. Whether there was such an entry."""
-        args = (name, incarnation or "", int(ENDED_KEPT_S * 1000))
+    async def remove(self, name: str, incarnation: str | None = None, *, expired_only: bool = False) -> bool:
+        """Take a pod out, if it is still that run (None: whichever) and, if asked, beyond its lease. The run cannot
+        renew any more; what it left is cleared away by the reaper. Whether there was such an entry."""
+        args = (name, incarnation or "", int(ENDED_KEPT_S * 1000), int(expired_only))
         (removed,) = await run_scripts(self._redis, [_REMOVE.call(self._tables, args)])
         return bool(removed)
 

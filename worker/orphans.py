@@ -1,0 +1,49 @@
+"""Intents of services that hold no lease: an API pod that died between storing and telling.
+
+Such a service lets go of an intent within moments. One that stands through two looks is an orphan: its
+channels are looked at, which costs little and harms nothing if its owner is only slow.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from chatkernel.bus import Bus
+from chatkernel.intents import Intents
+from chatkernel.registry import Registry
+from worker.reaper import poke
+
+LOOK_INTERVAL_S = 3.0
+
+log = logging.getLogger(__name__)
+
+
+class Orphans:
+    """Owns what was there at the last look."""
+
+    def __init__(self, registry: Registry, intents: Intents, bus: Bus) -> None:
+        self._registry, self._intents, self._bus = registry, intents, bus
+        self._before: dict[str, set[str]] = {}
+        self.poked = 0
+
+    async def step(self) -> None:
+        """Raises ChatError."""
+        snapshot = await self._registry.snapshot()
+        # Chat pods are the reaper's, whose lease says when.
+        leased = {entry.name for entry in (*snapshot.entries, *snapshot.expired)}
+        leased |= {entry.name for entry in await self._registry.departed()}
+        before, self._before = self._before, {}
+        for owner in await self._intents.owners():
+            if owner in leased:
+                continue
+            now = set(await self._intents.take(owner))
+            stale = sorted(now & before.get(owner, set()))
+            if stale:
+                await poke(self._bus, stale)
+                await self._intents.clear(owner, stale)
+                self.poked += len(stale)
+                log.info("orphaned intents", extra={"owner": owner, "channels": len(stale)})
+            elif not now and owner in before:
+                await self._intents.forget(owner)
+                continue
+            self._before[owner] = now.difference(stale)

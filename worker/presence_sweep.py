@@ -1,0 +1,72 @@
+"""Tells watchers of people whose last lease ran out, and keeps when they were last active."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chatkernel.bus import Bus, Post, PresenceChange
+from chatkernel.presence import Audience, PresenceStore
+from chatkernel.protocol import Presence, PresenceEntry, PresenceState, encode_json
+from chatkernel.storage.directory import Accounts
+
+SWEEP_INTERVAL_S = 1.0
+
+SWEEP_MAX = 1_600
+"""People per sweep, evenly over the shards."""
+
+ROUNDS_MAX = 10
+"""Sweeps in one step, when a pod's death took thousands of people offline."""
+
+UNWRITTEN_MAX = 50_000
+"""People whose last_active_at waits for the store; beyond it the earliest are left out (Redis still answers
+them)."""
+
+
+class PresenceSweep:
+    """Owns the note of what the store has not been told yet."""
+
+    def __init__(self, presence: PresenceStore, bus: Bus, accounts: Accounts) -> None:
+        self._presence, self._bus, self._accounts = presence, bus, accounts
+        self._unwritten: dict[str, int] = {}
+        self.swept = 0
+
+    async def step(self) -> None:
+        """Raises ChatError. Watchers are told even while the store is away, and the other way round."""
+        try:
+            for _ in range(ROUNDS_MAX):
+                if not await self._sweep():
+                    break
+        finally:
+            await self._write()
+
+    async def _sweep(self) -> int:
+        gone = await self._presence.sweep(SWEEP_MAX)
+        for user, last in gone:
+            if last:
+                self._unwritten[user] = last
+        users = [user for user, _ in gone]
+        audiences = await self._presence.audience(users)
+        await self._bus.publish([_post(user, last, audiences.get(user)) for user, last in gone])
+        # Only now: were this worker to die before, another sweep would find them again.
+        await self._presence.settle(users)
+        self.swept += len(gone)
+        return len(gone)
+
+    async def _write(self) -> None:
+        if not self._unwritten:
+            return
+        for user in list(self._unwritten)[: max(0, len(self._unwritten) - UNWRITTEN_MAX)]:
+            del self._unwritten[user]
+        writing = dict(self._unwritten)
+        await self._accounts.touch_active(writing)
+        for user, last in writing.items():
+            if self._unwritten.get(user) == last:
+                del self._unwritten[user]
+
+
+def _post(user_id: str, last_active_at: int, audience: Audience | None) -> Post:
+    channels: Sequence[str] = audience.channel_ids if audience else ()
+    people: Sequence[str] = audience.user_ids if audience else ()
+    entry = PresenceEntry(user_id, PresenceState.OFFLINE, last_active_at or None)
+    change = PresenceChange(encode_json(Presence([entry])), user_id, list(channels), list(people))
+    return Post(change, tuple(channels), tuple(people), (user_id,))
