@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chatkernel.errors import ChatError
-from chatkernel.redis_client import connect, execute
+from chatkernel.redis_client import connect
+from chatkernel.redis_client import execute as ask_redis
 from chatoperator.datadir import UpError, write_private
+from chatoperator.prefork import execute
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ class EmbeddedRedis:
             async with asyncio.timeout(timeout_s):
                 while True:
                     try:
-                        await execute(redis, [("PING",)])
+                        await ask_redis(redis, [("PING",)])
                     except ChatError:
                         await asyncio.sleep(0.01)
                     else:
@@ -116,7 +118,7 @@ class EmbeddedRedis:
         """Empties it. Raises ChatError(REDIS_UNAVAILABLE)."""
         redis = connect(self.url)
         try:
-            await execute(redis, [("FLUSHALL",)])
+            await ask_redis(redis, [("FLUSHALL",)])
         finally:
             await redis.aclose()
 
@@ -148,18 +150,8 @@ class EmbeddedRedis:
         command: Sequence[str] = (str(self._binary), str(config))
         if sys.platform == "linux":
             command = (sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command)
-        output = os.open(self._logs / "redis.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, self._marker[0]: self._marker[1]},
-                start_new_session=True,
-            )
-        finally:
-            os.close(output)
+        env = {**os.environ, self._marker[0]: self._marker[1]}
+        self._process = await execute(command, env, self._logs / "redis.log", ())
         self._on_pid(self._process.pid)
 
     def _config(self) -> str:

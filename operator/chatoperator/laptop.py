@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import signal
 import socket
@@ -27,13 +26,14 @@ from chatoperator.control import ControlError, ControlServer, Request
 from chatoperator.datadir import MARKER_ENV, DataDir, UpError
 from chatoperator.display import Display
 from chatoperator.embedded import OLDEST_REDIS, EmbeddedRedis
-from chatoperator.local import COMMANDS, LocalPlace, PodFiles
+from chatoperator.local import LocalPlace, PodFiles
 from chatoperator.logfiles import bound_log
 from chatoperator.minihttp import PodHttp
 from chatoperator.model import PodKind
 from chatoperator.podsettings import PREFIX, Surroundings
 from chatoperator.reconcile import Reconciler
 from chatoperator.registry_port import RedisRegistry
+from chatoperator.schemajob import REFUSED, STORE_ENV
 from chatoperator.specfile import SpecError
 from chatoperator.specsource import SpecSource
 from chatoperator.status import cluster_phase, is_ready, pod_phase
@@ -59,8 +59,8 @@ class Options(Struct, frozen=True):
     as_json: bool = False
     program: str = "chatctl"
     data_option: str = ""
-    commands: Mapping[PodKind, Sequence[str]] = msgspec.field(default_factory=lambda: COMMANDS)
-    """What is run for each kind of pod: tests put services of their own in."""
+    commands: Mapping[PodKind, Sequence[str]] | None = None
+    """What is run for each kind of pod instead of our services: tests put builds of their own in."""
 
 
 async def up(options: Options) -> None:
@@ -153,8 +153,7 @@ class Laptop:
         tasks = [
             asyncio.create_task(work, name=name)
             for name, work in (
-                ("reconcile", self.reconciler.run(self.stop)),
-                ("schema", self._ensure_schema()),
+                ("reconcile", self._reconcile()),
                 ("tick", self._tick()),
                 ("welcome", self._welcome()),
                 ("stop", self._until_stop()),
@@ -251,26 +250,28 @@ class Laptop:
 
     # -- while it runs
 
+    async def _reconcile(self) -> None:
+        await self._ensure_schema()
+        await self.reconciler.run(self.stop)
+
     async def _ensure_schema(self) -> None:
-        """Beside the pods' start, which takes longer: they are ready only when the store is. Raises UpError."""
-        module = await asyncio.to_thread(importlib.import_module, "chatkernel.storage.open")
+        """Before any pod: services do not start without the store's tables. Raises UpError."""
         told = False
         while True:
             try:
-                store = await module.open_store(self.store_url)
-                try:
-                    await store.ensure_schema()
-                finally:
-                    await store.aclose()
-            except ChatError as error:
-                if not error.retryable:
-                    raise UpError(f"the store cannot be used: {error.detail}") from error
-                if not told:
-                    log.warning("the store is not ready", extra={"error": error.detail})
-                told = True
-                await asyncio.sleep(TICK_S)
-            else:
+                code = await self.place.run_schema_job({STORE_ENV: self.store_url})
+            except OSError as error:
+                log.warning("the store's tables were not made", extra={"error": str(error)})
+                code = 1
+            if code == 0:
                 return
+            lines = (self.data.logs / "schema.log").read_text(errors="replace").splitlines()
+            if code == REFUSED:
+                raise UpError(f"the store cannot be used: {lines[-1] if lines else 'refused'}")
+            if not told:
+                log.warning("the store is not ready", extra={"error": lines[-1] if lines else code})
+            told = True
+            await asyncio.sleep(2 * TICK_S)
 
     async def _tick(self) -> None:
         ticks = 0

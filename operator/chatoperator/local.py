@@ -23,17 +23,24 @@ from chatoperator.logfiles import prepare_log
 from chatoperator.model import PodKind, PodView
 from chatoperator.place import DrainOrder, PlaceError, PodSpec
 from chatoperator.podsettings import Surroundings, service_settings
+from chatoperator.prefork import Child, Prefork, execute
 
 log = logging.getLogger(__name__)
 
 PORT_FIRST, PORT_LAST = 20_000, 29_999
 """Below the ports that the system gives to outgoing connections, so that those never take a pod's port."""
 
-COMMANDS: Mapping[PodKind, Sequence[str]] = {
-    PodKind.CHAT: (sys.executable, "-m", "chatpod.main"),
-    PodKind.API: (sys.executable, "-m", "apipod.main"),
-    PodKind.WORKER: (sys.executable, "-m", "worker.main"),
+MODULES: Mapping[PodKind, str] = {
+    PodKind.CHAT: "chatpod.main",
+    PodKind.API: "apipod.main",
+    PodKind.WORKER: "worker.main",
 }
+COMMANDS: Mapping[PodKind, Sequence[str]] = {
+    kind: (sys.executable, "-m", module) for kind, module in MODULES.items()
+}
+SCHEMA_JOB = "chatoperator.schemajob"
+CAN_FORK = sys.platform == "linux"
+"""macOS' own libraries do not take a fork without a new program well."""
 
 
 class PodFiles(msgspec.Struct, frozen=True):
@@ -56,12 +63,13 @@ class LocalPlace:
         shared_socket: socket.socket | None = None,
         marker: tuple[str, str] = ("", ""),
         on_pid: Callable[[int], None] = lambda _: None,
-        commands: Mapping[PodKind, Sequence[str]] = COMMANDS,
+        commands: Mapping[PodKind, Sequence[str]] | None = None,
         changed: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        self._files, self._around, self._commands = files, around, commands
+        """`commands` other than COMMANDS are started as given; ours are forked where that works."""
+        self._files, self._around, self._commands = files, around, commands or COMMANDS
         self._token, self._marker, self._on_pid = ops_token(secrets), marker, on_pid
         self._shared_socket, self._now, self._rng = shared_socket, now, rng or random.Random()
         self.changed = changed
@@ -70,6 +78,12 @@ class LocalPlace:
         self._inherited: dict[PodKind, list[int]] = {kind: [] for kind in PodKind}
         # Children hold the read end; when this process is gone, however it went, they read end of file.
         self._lifeline_read, self._lifeline_write = os.pipe()
+        self._prefork: Prefork | None = None
+        if CAN_FORK and any(self._commands[kind] == COMMANDS[kind] for kind in PodKind):
+            modules = [*MODULES.values(), SCHEMA_JOB]
+            self._prefork = Prefork(
+                modules, self._env(PodKind.API), self._fds(PodKind.API), files.logs / "forker.log"
+            )
 
     # -- the port
 
@@ -123,13 +137,15 @@ class LocalPlace:
         """Ends every pod: all at once, SIGKILL after the grace. No process is left."""
         pods = list(self.pods.values())
         for pod in pods:
-            pod.signal(signal.SIGCONT)
             pod.stop(grace_s)
+            pod.signal(signal.SIGCONT)
         for pod in pods:
             if pod.process is not None:
                 await pod.ended.wait()
             await pod.close()
         self.pods.clear()
+        if self._prefork is not None:
+            await self._prefork.aclose()
         for fd in (self._lifeline_read, self._lifeline_write):
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -151,16 +167,8 @@ class LocalPlace:
         settings = service_settings(spec, name, port, self._around)
         config = self._settings_file(name)
         config.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
-        fds = [self._lifeline_read]
-        env = {**os.environ, CONFIG_ENV: str(config), LIFELINE_ENV: str(self._lifeline_read)}
-        if self._marker[0]:
-            env[self._marker[0]] = self._marker[1]
-        if spec.kind is PodKind.API and self._shared_socket is not None:
-            # Besides its own port, where its health is asked: the laptop's Service.
-            fds.append(self._shared_socket.fileno())
-            env[LISTEN_FD_ENV] = str(self._shared_socket.fileno())
-        if spec.kind is PodKind.CHAT:
-            env.update({variable.name: variable.value for variable in spec.cluster.spec.chat_pods.env})
+        env = {**self._env(spec.kind), CONFIG_ENV: str(config)}
+        own_env = {variable.name: variable.value for variable in spec.cluster.spec.chat_pods.env}
         replaced = self._inherited[spec.kind]
         pod = LocalPod(
             name,
@@ -173,11 +181,48 @@ class LocalPlace:
             restarts=replaced.pop(0) if replaced else 0,
         )
         log_file = prepare_log(self._files.logs, name)
-        await pod.spawn(self._commands[spec.kind], env, log_file, fds)
+        pod.adopt(await self._launch(spec.kind, env, own_env, log_file), log_file)
         self.pods[name] = pod
         if pod.pid is not None:
             self._on_pid(pod.pid)
         return name
+
+    async def run_schema_job(self, env: Mapping[str, str]) -> int:
+        """Its exit code; what it said is in `schema.log`. Raises OSError."""
+        log_file = self._files.logs / "schema.log"
+        all_env = {**self._env(PodKind.WORKER), **env}
+        child: Child
+        if self._prefork is not None:
+            child = await self._prefork.spawn(SCHEMA_JOB, all_env, log_file)
+        else:
+            child = await execute((sys.executable, "-m", SCHEMA_JOB), all_env, log_file, ())
+        return await child.wait()
+
+    async def _launch(
+        self, kind: PodKind, env: dict[str, str], own_env: dict[str, str], log_file: Path
+    ) -> Child:
+        if kind is PodKind.CHAT and own_env:
+            # Some variables matter only to a program that starts: no fork.
+            env |= own_env
+        elif self._prefork is not None and self._commands[kind] == COMMANDS[kind]:
+            try:
+                return await self._prefork.spawn(MODULES[kind], env, log_file)
+            except OSError as error:
+                log.warning("started without the forker", extra={"error": str(error)})
+        return await execute(self._commands[kind], env, log_file, self._fds(kind))
+
+    def _env(self, kind: PodKind) -> dict[str, str]:
+        env = {**os.environ, LIFELINE_ENV: str(self._lifeline_read)}
+        if self._marker[0]:
+            env[self._marker[0]] = self._marker[1]
+        if kind is PodKind.API and self._shared_socket is not None:
+            # Besides its own port, where its health is asked: the laptop's Service.
+            env[LISTEN_FD_ENV] = str(self._shared_socket.fileno())
+        return env
+
+    def _fds(self, kind: PodKind) -> tuple[int, ...]:
+        shared = self._shared_socket if kind is PodKind.API else None
+        return (self._lifeline_read,) if shared is None else (self._lifeline_read, shared.fileno())
 
     def _note_death(self, pod: LocalPod) -> None:
         """A pod that died unasked hands its count of restarts, one more, to whichever replaces it."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chatoperator.minihttp import Answer, PodHttp
 from chatoperator.model import PodKind, PodView
+from chatoperator.prefork import Child
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class LocalPod:
     ) -> None:
         self.name, self.kind, self.revision, self.port, self.restarts = name, kind, revision, port, restarts
         self._now, self._changed, self._token = now, changed, token
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: Child | None = None
         self.stats: dict[str, Any] = {}
         self.messages_per_s = 0.0
         self.condemned = False
@@ -57,26 +57,10 @@ class LocalPod:
 
     # -- life
 
-    async def spawn(
-        self, command: Sequence[str], env: Mapping[str, str], log_file: Path, fds: Sequence[int]
-    ) -> None:
-        """Raises OSError when the process cannot be started."""
-        self._log_file = log_file
-        output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            self.process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=dict(env),
-                pass_fds=tuple(fds),
-                # Its own session: Ctrl-C reaches the supervisor alone, which then ends its pods.
-                start_new_session=True,
-            )
-        finally:
-            os.close(output)
-        self._spawn_task(self._wait(self.process))
+    def adopt(self, process: Child, log_file: Path) -> None:
+        """The process that this pod is from now on."""
+        self.process, self._log_file = process, log_file
+        self._spawn_task(self._wait(process))
         self._spawn_task(self._probe_forever())
 
     @property
@@ -106,7 +90,7 @@ class LocalPod:
         self._probe_http.close()
         self._order_http.close()
 
-    async def _wait(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait(self, process: Child) -> None:
         code = await process.wait()
         self.ended.set()
         self._ready = False

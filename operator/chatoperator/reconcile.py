@@ -78,9 +78,9 @@ class Reconciler:
             if self._now() - last > STALL_S:
                 log.warning("the operator was not running", extra={"for_s": round(self._now() - last, 1)})
                 await asyncio.sleep(STALL_PAUSE_S)
-            last = self._now()
             self._wake.clear()
             await self.step()
+            last = self._now()
             try:
                 async with asyncio.timeout(INTERVAL_S):
                     await self._wake.wait()
