@@ -32,9 +32,15 @@ class PodStatus(Struct, frozen=True):
         return self.phase.lower() in ("ready", "running", "serving")
 
 
+class RedisStatus(Struct, frozen=True):
+    state: str = ""
+    restarts: int = 0
+
+
 class ClusterStatus(Struct, frozen=True):
     url: str = ""
     pods: list[PodStatus] = []
+    redis: RedisStatus = RedisStatus()
     spec: dict[str, Any] = {}
 
     def ready(self, kind: str) -> list[str]:

@@ -81,6 +81,8 @@ class Link:
         self.migrating = False
         self.leave_by_s = 0.0
         self.leave_reason = ""
+        self.patient = False
+        """Do not give up on a pod that does not answer: for those who test slow devices."""
         self._welcomed_at_s = 0.0
         self.socket: Socket | None = None
         self._owner, self._new_id = owner, new_id
@@ -268,7 +270,8 @@ class Link:
 
     def _on_pong_missed(self) -> None:
         self._pong_due = None
-        self.abort()
+        if not self.patient:
+            self.abort()
 
     def _stop_timers(self) -> None:
         for timer in (self._beat, self._pong_due):

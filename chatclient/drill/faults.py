@@ -8,9 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, field
 from random import Random
 
-from chatclient.control import Control, Refused
+from chatclient.control import ClusterStatus, Control, Refused
 from chatclient.drill.crowd import Device
 from chatclient.errors import Unreachable
+from chatclient.link import Link
 from chatkernel.protocol import History
 
 FREEZE_S = 8.0
@@ -21,8 +22,13 @@ SLOW_DEVICES = 3
 SLOW_REQUESTS = 200
 """Pages of history that a device asks for and does not read: they fill its outbox on the pod."""
 
+RESUMED_S = 1.0
+"""What a device that reads again needs to see that it was let go."""
+
 CUT_SHARE = 0.3
 """Of all connections, cut at once."""
+
+WAIT_NOTICED_S = 15.0
 
 WAIT_WHOLE_S = 60.0
 """How long the cluster may take to be as it was."""
@@ -68,6 +74,12 @@ class Arena:
             await asyncio.sleep(0.05)
         return True
 
+    async def noticed(self, told: Callable[[ClusterStatus], bool]) -> None:
+        """Waits until the cluster says so of itself: before that it looks whole."""
+        deadline = self.now() + WAIT_NOTICED_S
+        while not told(await self.server().status()) and self.now() < deadline:
+            await asyncio.sleep(0.05)
+
     async def whole(self, chat_pods: int) -> bool:
         """Waits until that many chat pods, an API pod and a worker serve; False when it takes too long."""
         deadline = self.now() + WAIT_WHOLE_S
@@ -93,6 +105,7 @@ async def kill_pod(arena: Arena) -> AsyncIterator[None]:
     await arena.server().ask("kill", pod=pod)
     arena.notes.append(f"killed {pod}")
     yield
+    await arena.noticed(lambda status: pod not in status.ready("chat"))
 
 
 @asynccontextmanager
@@ -111,8 +124,11 @@ async def freeze_pod(arena: Arena) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def kill_redis(arena: Arena) -> AsyncIterator[None]:
-    await arena.server().ask("redis", action="kill")
+    server = arena.server()
+    restarts = (await server.status()).redis.restarts
+    await server.ask("redis", action="kill")
     yield
+    await arena.noticed(lambda status: status.redis.restarts != restarts and status.redis.state == "up")
 
 
 @asynccontextmanager
@@ -121,25 +137,28 @@ async def flush_redis(arena: Arena) -> AsyncIterator[None]:
     yield
 
 
-async def _kill_one(arena: Arena, kind: str) -> None:
+async def _kill_one(arena: Arena, kind: str) -> str:
     pods = await arena.pods(kind)
     if not pods:
         raise Refused(f"no {kind} pod is ready")
     pod = arena.rng.choice(pods)
     await arena.server().ask("kill", pod=pod)
     arena.notes.append(f"killed {pod}")
+    return pod
 
 
 @asynccontextmanager
 async def kill_api(arena: Arena) -> AsyncIterator[None]:
-    await _kill_one(arena, "api")
+    pod = await _kill_one(arena, "api")
     yield
+    await arena.noticed(lambda status: pod not in status.ready("api"))
 
 
 @asynccontextmanager
 async def kill_worker(arena: Arena) -> AsyncIterator[None]:
-    await _kill_one(arena, "worker")
+    pod = await _kill_one(arena, "worker")
     yield
+    await arena.noticed(lambda status: pod not in status.ready("worker"))
 
 
 @asynccontextmanager
@@ -170,31 +189,38 @@ async def drain(arena: Arena) -> AsyncIterator[None]:
 async def cut_connections(arena: Arena) -> AsyncIterator[None]:
     """As when a network drops: no goodbye in either direction."""
     victims = [device for device in arena.devices if arena.rng.random() < CUT_SHARE]
-    for device in victims:
-        if device.client.link is not None:
-            device.client.link.abort()
+    cut = {device.client.link for device in victims} - {None}
+    for link in cut:
+        if link is not None:
+            link.abort()
     arena.notes.append(f"cut {len(victims)}")
     yield
+    await arena.until(lambda: not any(device.client.link in cut for device in victims), WAIT_WHOLE_S)
 
 
 @asynccontextmanager
 async def slow_reader(arena: Arena) -> AsyncIterator[None]:
     """Devices that ask for much and read nothing: their pod must let them go, and nobody else may notice."""
-    slow = [device for device in arena.devices if device.client.connected][:]
-    sockets = []
-    for device in arena.rng.sample(slow, min(SLOW_DEVICES, len(slow))):
+    connected = [device for device in arena.devices if device.client.connected]
+    slow: list[Link] = []
+    for device in arena.rng.sample(connected, min(SLOW_DEVICES, len(connected))):
         link = device.client.link
         largest = max(device.client.cursors, key=device.client.cursors.__getitem__, default=None)
         if link is None or link.socket is None or largest is None:
             continue
+        link.patient = True  # it would let itself go for the pong that it does not read
         link.socket.pause_reading()
-        sockets.append(link.socket)
+        slow.append(link)
         for n in range(SLOW_REQUESTS):
             link.send(History(f"slow{n}", largest, limit=200))
     yield
     await asyncio.sleep(SLOW_S)
-    for socket in sockets:
-        socket.resume_reading()
+    for link in slow:
+        if link.socket is not None:
+            link.socket.resume_reading()
+    await asyncio.sleep(RESUMED_S)
+    codes = [int(link.close_code) for link in slow if link.close_code is not None]
+    arena.notes.append(f"{len(slow)} slow, {len(codes)} of them let go (close codes {codes})")
 
 
 FAULTS: dict[str, Fault] = {
