@@ -57,9 +57,13 @@ _delete = Write(
     " WHERE channel_id = :channel_id AND message_id = :target_id AND listed"
     " AND kind = 'message' AND deleted_seq IS NULL"
 )
+_note_edit = Write(
+    "INSERT INTO edits (channel_id, target_id, seq) VALUES (:channel_id, :target_id, :seq)"
+    " ON CONFLICT (channel_id, target_id, seq) DO NOTHING"
+)
 _forget_edits = Write(
-    "UPDATE events SET text = NULL, metadata = NULL"
-    " WHERE channel_id = :channel_id AND target_id = :target_id AND kind = 'edit'"
+    "UPDATE events SET text = NULL, metadata = NULL WHERE channel_id = :channel_id AND seq IN"
+    " (SELECT e.seq FROM edits e WHERE e.channel_id = :channel_id AND e.target_id = :target_id)"
 )
 _react = Write(
     "INSERT INTO reactions (channel_id, message_id, emoji, user_id, seq, since_seq, active)"
@@ -135,7 +139,9 @@ def _renamed(conn: Connection, event: Event, _infos: Mapping[str, ChannelInfo]) 
 
 def _edited(conn: Connection, event: Event, _infos: Mapping[str, ChannelInfo]) -> None:
     params = _of(event, text=event.text or "", at=event.created_at)
-    if not _edit.run(conn, params):
+    if _edit.run(conn, params):
+        _note_edit.run(conn, params)
+    else:
         _forget_edit_of_deleted.run(conn, params)
 
 

@@ -75,7 +75,10 @@ def prepare_file(engine: Engine, path: Path) -> None:
 
     Raises ChatError(STORAGE_UNAVAILABLE) naming the file and what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ChatError(Code.STORAGE_UNAVAILABLE, f"{path.parent}: {error.strerror}") from error
     deadline = time.monotonic() + SETUP_WAIT_S
     while True:
         try:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from sqlalchemy import Connection
 
@@ -35,7 +36,7 @@ _sent = Query(
 _ranges = Query(
     f"n, {EVENT_COLUMNS}",
     f"SELECT k.n, {qualified(EVENT_COLUMNS, 'e')} FROM {{values}} k CROSS JOIN events e"
-    " WHERE e.channel_id = k.channel_id AND e.seq > k.low AND e.seq <= k.high ORDER BY k.n, e.seq",
+    " WHERE e.channel_id = k.channel_id AND e.seq > k.low AND e.seq <= k.high",
     values="n, channel_id, low, high",
 )
 # Pages go by message id, which rises with seq and has the index; a bound by seq is looked up first.
@@ -92,7 +93,7 @@ def events_in(conn: Connection, ranges: Sequence[EventRange]) -> list[list[Event
         upto = high if wanted.upto_seq is None else min(high, wanted.upto_seq)
         values.append((n, wanted.channel_id, wanted.after_seq, upto))
     answer: list[list[Event]] = [[] for _ in ranges]
-    for row in _ranges.rows_for(conn, values):
+    for row in sorted(_ranges.rows_for(conn, values), key=itemgetter(0, 2)):
         answer[row[0]].append(event_of(row[1:], row[10]))
     return answer
 

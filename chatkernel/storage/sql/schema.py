@@ -102,12 +102,16 @@ Index(
     sqlite_where=text("listed"),
     postgresql_where=text("listed"),
 )
-Index(
-    "events_edits",
-    events.c.channel_id,
-    events.c.target_id,
-    sqlite_where=text("kind = 'edit'"),
-    postgresql_where=text("kind = 'edit'"),
+
+# Which events hold texts of a message, for when it is deleted. Not a partial index of `events`: SQLite without
+# statistics would rather read the whole channel than use one.
+edits = Table(
+    "edits",
+    metadata,
+    _id("channel_id", ForeignKey("channels.channel_id"), primary_key=True),
+    Column("target_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
 )
 
 memberships = Table(
