@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -130,15 +130,20 @@ class Laptop:
     async def run(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._signals())
-            self.embedded = await stack.enter_async_context(self._redis())
+            self.embedded = self._embedded_redis()
             redis_url = self.embedded.url if self.embedded else str(self.source.fixed.redis_url)
             self.redis = connect(redis_url)
             stack.push_async_callback(self.redis.aclose)
-            await self._check_redis(self.redis)
-            name = self.source.current.metadata.name
-            self.keys = Keys(PREFIX, name)
+            if self.embedded is not None:
+                stack.push_async_callback(self.embedded.aclose)
             self.place = self._place(redis_url)
             stack.push_async_callback(self._end_pods)
+            await self.place.warm_up()
+            if self.embedded is not None:
+                await self.embedded.start()
+            else:
+                await self._check_redis(self.redis)
+            self.keys = Keys(PREFIX, self.source.current.metadata.name)
             self.reconciler = Reconciler(
                 self.place, RedisRegistry(Registry(self.redis, self.keys)), lambda: self.source.current
             )
@@ -189,27 +194,18 @@ class Laptop:
 
     # -- parts
 
-    @contextlib.asynccontextmanager
-    async def _redis(self) -> AsyncIterator[EmbeddedRedis | None]:
+    def _embedded_redis(self) -> EmbeddedRedis | None:
         if self.source.fixed.redis_url is not None:
-            yield None
-            return
-        embedded = EmbeddedRedis(
+            return None
+        return EmbeddedRedis(
             self.data.run,
             self.data.logs,
             marker=(MARKER_ENV, str(self.data.root)),
             on_pid=self.data.note_pid,
         )
-        try:
-            await embedded.start()
-            yield embedded
-        finally:
-            await embedded.aclose()
 
     async def _check_redis(self, redis: Redis) -> None:
         """Raises UpError when the given Redis cannot be used."""
-        if self.embedded is not None:
-            return
         shown = urlsplit(str(self.source.fixed.redis_url))
         where = f"{shown.hostname or shown.path}:{shown.port or 6379}"
         try:

@@ -90,6 +90,11 @@ class LocalPlace:
     def observe(self) -> list[PodView]:
         return [pod.view() for pod in self.pods.values()]
 
+    async def warm_up(self) -> None:
+        """Begin what the first start would wait for. Raises OSError."""
+        if self._prefork is not None:
+            await self._prefork.start()
+
     async def start(self, pod: PodSpec) -> str:
         try:
             return await self._start(pod)
