@@ -1,0 +1,14 @@
+"""The real API pod with its deliberate fault built in, off."""
+
+from __future__ import annotations
+
+import forgets_client_msg_id
+import hands_out_any_pod
+
+from apipod.main import main
+
+hands_out_any_pod.install()
+forgets_client_msg_id.install()
+
+if __name__ == "__main__":
+    main()

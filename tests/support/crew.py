@@ -1,0 +1,147 @@
+"""People with devices on a test cluster, everything they see recorded, and judged by the drill's checker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from support.api_calls import PASSWORD, Person, sign_up
+from support.cluster import Cluster, eventually
+from support.rawsocket import RawSocket
+
+from chatclient.client import ChatClient
+from chatclient.drill.checker import Verdict, check
+from chatclient.drill.histories import DeviceHistory, DeviceRecorder, Intrusion, Latencies, Sent
+from chatclient.http import Credentials
+from chatkernel.ids import new_client_msg_id
+from chatkernel.protocol import Event
+
+
+class Phone:
+    """A device that stays connected by itself, as an app's does."""
+
+    def __init__(self, owner: Person, client: ChatClient, recorder: DeviceRecorder) -> None:
+        self.owner, self.client, self.recorder = owner, client, recorder
+
+    @property
+    def moves(self) -> int:
+        return self.client.moves
+
+    def had(self, channel_id: str) -> list[int]:
+        return [seen.seq for seen in self.recorder.history.seen.get(channel_id, [])]
+
+
+class Crew:
+    """Signs people up, opens sockets and phones, and closes them all."""
+
+    def __init__(self, cluster: Cluster, http: httpx.AsyncClient) -> None:
+        self.cluster, self.http = cluster, http
+        self.phones: list[Phone] = []
+        self.sent: list[Sent] = []
+        self._sockets: list[RawSocket] = []
+
+    async def people(self, *names: str) -> list[Person]:
+        return list(await asyncio.gather(*(sign_up(self.http, name) for name in names)))
+
+    async def group(self, owner: Person, *members: Person, **fields: Any) -> str:
+        body = {"kind": "group", "name": "Team", "members": [m.id for m in members], **fields}
+        state = await owner.ok("POST", "/v1/channels", body)
+        return str(state["channel_id"])
+
+    async def socket(self, person: Person, pod: str | None = None, **more: Any) -> RawSocket:
+        opened = await RawSocket.log_in(person, pod, **more)
+        self._sockets.append(opened)
+        return opened
+
+    async def raw(self, url: str, **more: Any) -> RawSocket:
+        opened = await RawSocket.open(url, **more)
+        self._sockets.append(opened)
+        return opened
+
+    async def phone(self, owner: Person, **more: Any) -> Phone:
+        """A device of its own, connected and in sync."""
+        history = DeviceHistory(owner.id, "")
+        recorder = DeviceRecorder(history, Latencies(time.monotonic), time.monotonic)
+        client = ChatClient(
+            self.cluster.url,
+            credentials=Credentials(owner.username, PASSWORD),
+            listener=recorder,
+            http=self.http,
+            **more,
+        )
+        phone = Phone(owner, client, recorder)
+        self.phones.append(phone)
+        await client.connect(timeout_s=20)
+        assert client.api.tokens is not None
+        history.device = client.api.tokens.device_id
+        history.baselines = dict(client.cursors)
+        return phone
+
+    async def send(self, phone: Phone, channel_id: str, text: str = "hello") -> Sent:
+        """A send through a phone, on the record."""
+        record = Sent(channel_id, phone.owner.id, new_client_msg_id(), time.monotonic())
+        self.sent.append(record)
+        try:
+            ack = await phone.client.send(channel_id, text, client_msg_id=record.client_msg_id)
+        except Exception as error:
+            record.error = str(error)
+        else:
+            record.acked_at = time.monotonic()
+            record.seq, record.message_id = ack.seq or 0, ack.message_id or 0
+        return record
+
+    async def log_of(self, person: Person, channel_id: str) -> list[Event]:
+        """The whole log as the store holds it."""
+        return await read_log(self.cluster, channel_id)
+
+    async def settled(self, channel_id: str, within_s: float = 10.0) -> bool:
+        """Whether every phone has everything of a channel that it is in, by the usual means alone."""
+        head = (await read_log(self.cluster, channel_id))[-1].seq
+
+        async def look() -> bool:
+            return all(
+                phone.client.cursors.get(channel_id, head) >= head and phone.client.in_sync
+                for phone in self.phones
+            )
+
+        try:
+            return await eventually(look, within_s)
+        except AssertionError:
+            return False
+
+    async def judge(self, channel_ids: Sequence[str], intrusions: Sequence[Intrusion] = ()) -> Verdict:
+        """What was sent, acked, seen and stored, compared."""
+        for phone in self.phones:
+            phone.recorder.history.cursors = dict(phone.client.cursors)
+        logs = {channel_id: await read_log(self.cluster, channel_id) for channel_id in channel_ids}
+        return check(self.sent, [phone.recorder.history for phone in self.phones], logs, intrusions)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(socket.close() for socket in self._sockets), return_exceptions=True)
+        await asyncio.gather(*(phone.client.close() for phone in self.phones), return_exceptions=True)
+
+
+async def read_log(cluster: Cluster, channel_id: str) -> list[Event]:
+    """A channel's log straight from the store: what is really there."""
+    from chatkernel.storage.model import EventRange
+
+    async with cluster.store() as store:
+        [events] = await store.events([EventRange(channel_id, 0, 1_000_000)])
+        return events
+
+
+@asynccontextmanager
+async def crew(cluster: Cluster) -> AsyncIterator[Crew]:
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    async with httpx.AsyncClient(
+        base_url=cluster.url, trust_env=False, timeout=20, limits=limits
+    ) as http:
+        made = Crew(cluster, http)
+        try:
+            yield made
+        finally:
+            await made.close()
