@@ -1,0 +1,157 @@
+"""The registry: leases by Redis' clock, runs that end, and entries that Redis lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+from support.valkey import Valkey, eventually, redis_client
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.keys import Keys
+from chatkernel.redis_client import execute
+from chatkernel.registry import PodEntry, PodState, Policy, Registry, RenewResult
+
+LEASE_S = 5.0
+
+
+def entry(name: str = "a", incarnation: str = "1", started_at: int = 1_000, connections: int = 0) -> PodEntry:
+    return PodEntry(
+        name, incarnation, f"ws://{name}", "local", "r1", PodState.READY, connections, 100, started_at
+    )
+
+
+@pytest.fixture
+def registry(redis: Redis, keys: Keys) -> Registry:
+    return Registry(redis, keys)
+
+
+async def test_the_first_renewal_finds_nothing_and_the_next_its_own_entry(registry: Registry) -> None:
+    assert await registry.renew(entry(), LEASE_S) == RenewResult(ok=True, was_missing=True)
+    assert await registry.renew(entry(), LEASE_S) == RenewResult(ok=True, was_missing=False)
+
+
+async def test_a_snapshot_has_what_was_last_renewed_with_the_lease_by_redis_clock(registry: Registry) -> None:
+    await registry.renew(entry(connections=1), LEASE_S)
+    await registry.renew(entry(connections=7), LEASE_S)
+    snapshot = await registry.snapshot()
+    (seen,) = snapshot.entries
+    assert msgspec.structs.replace(seen, lease_until=0) == entry(connections=7)
+    assert 0 < seen.lease_until - snapshot.redis_now_ms <= LEASE_S * 1000
+
+
+async def test_an_expired_entry_is_listed_apart_until_removed(registry: Registry) -> None:
+    await registry.renew(entry("a"), 0.001)
+    await registry.renew(entry("b"), LEASE_S)
+    await asyncio.sleep(0.005)
+    snapshot = await registry.snapshot()
+    assert [e.name for e in snapshot.entries] == ["b"]
+    assert [e.name for e in snapshot.expired] == ["a"]
+    assert await registry.remove("a")
+    assert (await registry.snapshot()).expired == []
+    assert not await registry.remove("a")
+
+
+async def test_a_newer_run_takes_the_name_and_the_older_one_is_refused_and_left_to_the_reaper(
+    registry: Registry,
+) -> None:
+    await registry.renew(entry(incarnation="old", started_at=1), LEASE_S)
+    assert await registry.renew(entry(incarnation="new", started_at=2), LEASE_S) == RenewResult(True, True)
+    assert not (await registry.renew(entry(incarnation="old", started_at=1), LEASE_S)).ok
+    assert [e.incarnation for e in (await registry.snapshot()).entries] == ["new"]
+    assert [e.incarnation for e in await registry.departed()] == ["old"]
+
+
+async def test_an_older_run_cannot_take_the_name_of_a_live_newer_one_but_of_an_expired_one(
+    registry: Registry,
+) -> None:
+    await registry.renew(entry(incarnation="new", started_at=2), 0.05)
+    assert await registry.renew(entry(incarnation="old", started_at=1), LEASE_S) == RenewResult(False, False)
+    await asyncio.sleep(0.06)
+    assert (await registry.renew(entry(incarnation="old", started_at=1), LEASE_S)).ok
+
+
+async def test_a_removed_run_never_renews_again_and_another_run_does(registry: Registry) -> None:
+    await registry.renew(entry(incarnation="1"), LEASE_S)
+    assert not await registry.remove("a", "another")
+    assert await registry.remove("a", "1")
+    assert await registry.renew(entry(incarnation="1"), LEASE_S) == RenewResult(ok=False, was_missing=True)
+    assert await registry.renew(entry(incarnation="2", started_at=2_000), LEASE_S) == RenewResult(True, True)
+
+
+async def test_sparing_removal_leaves_a_run_whose_lease_runs(registry: Registry) -> None:
+    await registry.renew(entry(), LEASE_S)
+    assert not await registry.remove("a", "1", expired_only=True)
+    assert (await registry.renew(entry(), LEASE_S)).ok
+
+
+async def test_only_an_expired_run_is_condemned_and_once_cleared_it_stays_cleared(registry: Registry) -> None:
+    await registry.renew(entry(), 0.03)
+    assert not await registry.condemn(entry())
+    await asyncio.sleep(0.04)
+    assert await registry.condemn(entry())
+    assert await registry.condemn(entry())
+    assert len(await registry.departed()) == 1
+    (expired,) = (await registry.snapshot()).expired
+    assert expired.lease_until > 0
+    await registry.bury(entry())
+    assert not await registry.condemn(entry())
+    assert await registry.remove("a")
+    assert await registry.departed() == []
+
+
+async def test_a_condemned_run_that_lives_is_told_to_write_everything_anew(registry: Registry) -> None:
+    await registry.renew(entry(), 0.001)
+    await asyncio.sleep(0.005)
+    await registry.condemn(entry())
+    assert await registry.renew(entry(), LEASE_S) == RenewResult(ok=True, was_missing=True)
+    assert await registry.departed() == []
+    assert await registry.renew(entry(), LEASE_S) == RenewResult(ok=True, was_missing=False)
+
+
+async def test_a_run_that_is_only_late_lost_nothing(registry: Registry) -> None:
+    await registry.renew(entry(), 0.001)
+    await asyncio.sleep(0.005)
+    assert await registry.renew(entry(), LEASE_S) == RenewResult(ok=True, was_missing=False)
+
+
+async def test_the_policy_is_kept_and_stands_for_a_while_after_redis_was_emptied(
+    redis: Redis, keys: Keys
+) -> None:
+    clock = [0.0]
+    registry = Registry(redis, keys, lambda: clock[0])
+    assert await registry.policy() == Policy()
+    wanted = Policy("r2", ["b"])
+    await registry.set_policy(wanted)
+    assert await registry.policy() == wanted
+    assert (await registry.snapshot()).policy == wanted
+    await execute(redis, [("DEL", keys.policy)])
+    clock[0] += 59
+    assert (await registry.snapshot()).policy == wanted
+    assert await registry.policy() == Policy()
+    clock[0] += 2
+    assert (await registry.snapshot()).policy == Policy()
+
+
+async def test_redis_emptied_or_restarted_is_noticed_at_the_next_renewal(
+    own_valkey: Valkey, keys: Keys
+) -> None:
+    async with redis_client(own_valkey.url) as client:
+        registry = Registry(client, keys)
+        await registry.renew(entry(), LEASE_S)
+        own_valkey.flush()
+        assert (await registry.renew(entry(), LEASE_S)).was_missing
+        own_valkey.kill()
+        with pytest.raises(ChatError) as caught:
+            await registry.renew(entry(), LEASE_S)
+        assert caught.value.code is Code.REDIS_UNAVAILABLE
+        with pytest.raises(ChatError):
+            await registry.snapshot()
+        own_valkey.start()
+
+        async def back() -> bool:
+            return (await registry.renew(entry(), LEASE_S)).was_missing
+
+        await eventually(back)

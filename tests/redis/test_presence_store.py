@@ -1,0 +1,185 @@
+"""Presence: right by leases alone, told once, many devices, many callers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from support.valkey import Valkey, redis_client
+
+from chatkernel import presence as presence_module
+from chatkernel.errors import ChatError, Code
+from chatkernel.ids import now_ms
+from chatkernel.keys import Keys
+from chatkernel.presence import Audience, PresenceStore
+from chatkernel.protocol import PresenceState
+from chatkernel.redis_client import execute
+from chatkernel.settings import PresenceSettings
+
+ONLINE, OFFLINE = PresenceState.ONLINE, PresenceState.OFFLINE
+SHORT_S = 0.05
+
+
+def store(redis: Redis, keys: Keys, lease_s: float = 30.0) -> PresenceStore:
+    return PresenceStore(redis, keys, PresenceSettings(offline_after_s=lease_s))
+
+
+async def state_of(presence: PresenceStore, user: str) -> PresenceState:
+    return (await presence.states([user]))[0].state
+
+
+async def test_coming_online_is_told_once_however_many_devices_and_pods_beat_at_once(
+    redis: Redis, keys: Keys
+) -> None:
+    pods = [store(redis, keys) for _ in range(4)]
+    came = await asyncio.gather(
+        *[pods[n % 4].beat([("u1", f"d{n}"), (f"v{n}", "d"), ("u2", "d")]) for n in range(40)]
+    )
+    everyone = sorted(user for some in came for user in some)
+    assert everyone == sorted(["u1", "u2", *[f"v{n}" for n in range(40)]])
+    assert await pods[0].beat([("u1", "d0")]) == []
+    assert await pods[0].online() == 42
+    assert await pods[0].beat([]) == []
+
+
+async def test_states_are_in_the_order_asked_with_last_activity(redis: Redis, keys: Keys) -> None:
+    presence = store(redis, keys)
+    await presence.beat([("u1", "d")])
+    first, second, again = await presence.states(["u1", "nobody", "u1"])
+    assert (first.state, second.state, again) == (ONLINE, OFFLINE, first)
+    assert first.last_active_at is not None
+    assert abs(first.last_active_at - now_ms()) < 2_000
+    assert second.last_active_at is None
+    assert await presence.states([]) == []
+
+
+async def test_a_lease_that_ran_out_is_offline_before_any_sweep(redis: Redis, keys: Keys) -> None:
+    presence = store(redis, keys, SHORT_S)
+    await presence.beat([("u", "d")])
+    await asyncio.sleep(SHORT_S + 0.01)
+    (entry,) = await presence.states(["u"])
+    assert entry.state is OFFLINE
+    assert entry.last_active_at is not None
+
+
+async def test_a_user_is_online_while_any_device_is_and_leaving_is_told_with_the_last(
+    redis: Redis, keys: Keys
+) -> None:
+    presence = store(redis, keys)
+    await presence.beat([("u", "laptop"), ("u", "phone")])
+    now = now_ms()
+    assert not await presence.leave("u", "laptop", now)
+    assert await state_of(presence, "u") is ONLINE
+    assert await presence.leave("u", "phone", now + 5)
+    assert not await presence.leave("u", "phone", now)
+    (entry,) = await presence.states(["u"])
+    assert (entry.state, entry.last_active_at) == (OFFLINE, now + 5)
+    assert await presence.sweep(1_600) == []
+    assert await presence.beat([("u", "phone")]) == ["u"]
+
+
+async def test_after_a_device_leaves_the_other_ones_lease_counts(redis: Redis, keys: Keys) -> None:
+    quick, slow = store(redis, keys, SHORT_S), store(redis, keys)
+    await quick.beat([("u", "phone")])
+    await slow.beat([("u", "laptop")])
+    assert not await slow.leave("u", "laptop", now_ms())
+    await asyncio.sleep(SHORT_S + 0.01)
+    assert await state_of(quick, "u") is OFFLINE
+
+
+async def test_a_sweep_gives_each_expired_person_to_one_of_many_workers(redis: Redis, keys: Keys) -> None:
+    presence = store(redis, keys, SHORT_S)
+    workers = [store(redis, keys) for _ in range(4)]
+    await presence.beat([(f"u{n}", "d") for n in range(200)])
+    await store(redis, keys).beat([("stays", "d")])
+    await asyncio.sleep(SHORT_S + 0.01)
+    found = await asyncio.gather(*[worker.sweep(320) for worker in workers for _ in range(3)])
+    swept = [user for some in found for user, _ in some]
+    assert sorted(swept) == sorted(f"u{n}" for n in range(200))
+    assert all(abs(last - now_ms()) < 5_000 for some in found for _, last in some)
+    assert await presence.online() == 1
+
+
+async def test_a_sweep_takes_no_more_than_asked(redis: Redis, keys: Keys) -> None:
+    presence = store(redis, keys, SHORT_S)
+    await presence.beat([(f"u{n}", "d") for n in range(200)])
+    await asyncio.sleep(SHORT_S + 0.01)
+    assert len(await presence.sweep(32)) <= 32
+
+
+async def test_a_beat_after_the_lease_ran_out_is_coming_online_though_no_sweep_was_in_between(
+    redis: Redis, keys: Keys
+) -> None:
+    presence = store(redis, keys, SHORT_S)
+    await presence.beat([("u", "d")])
+    await asyncio.sleep(SHORT_S + 0.01)
+    assert await presence.beat([("u", "d")]) == ["u"]
+    assert await presence.sweep(1_600) == []
+
+
+async def test_people_whose_worker_died_before_telling_are_found_again_and_settled_ones_are_not(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_module, "SETTLE_MS", 30)
+    presence = store(redis, keys, SHORT_S)
+    await presence.beat([("told", "d"), ("untold", "d"), ("back", "d")])
+    await asyncio.sleep(SHORT_S + 0.01)
+    assert len(await presence.sweep(1_600)) == 3
+    await presence.settle(["told"])
+    await store(redis, keys).beat([("back", "d")])
+    assert await presence.sweep(1_600) == []
+    await asyncio.sleep(0.035)
+    assert [user for user, _ in await presence.sweep(1_600)] == ["untold"]
+    await presence.settle([])
+
+
+async def test_audiences_are_kept_from_the_first_beat_through_going_offline(redis: Redis, keys: Keys) -> None:
+    presence = store(redis, keys, SHORT_S)
+    await presence.beat([("u", "d")])
+    await asyncio.gather(
+        presence.set_audience("u", ["c1"], ["f1", "f2"]), presence.set_audience("v", [], ["f3"])
+    )
+    await asyncio.sleep(SHORT_S + 0.01)
+    await presence.sweep(1_600)
+    assert await presence.audience(["u", "v", "w"]) == {
+        "u": Audience(["c1"], ["f1", "f2"]),
+        "v": Audience([], ["f3"]),
+    }
+    assert await presence.audience([]) == {}
+
+
+async def test_devices_that_are_gone_do_not_pile_up_while_the_user_stays(redis: Redis, keys: Keys) -> None:
+    quick, slow = store(redis, keys, 0.001), store(redis, keys)
+    for n in range(40):
+        await quick.beat([("u", f"gone{n}")])
+    await asyncio.sleep(0.005)
+    await slow.beat([("u", "stays")])
+    (fields,) = await execute(redis, [("HKEYS", keys.presence_user("u"))])
+    assert b"stays" in fields
+    assert len(fields) < 20
+
+
+async def test_five_hundred_sessions_at_once_are_a_few_round_trips(own_valkey: Valkey, keys: Keys) -> None:
+    async with redis_client(own_valkey.url) as client:
+        presence = store(client, keys)
+        await asyncio.gather(*[presence.beat([(f"u{n}", "d")]) for n in range(500)])
+        (info,) = await execute(client, [("INFO", "commandstats")])
+        calls = [line for line in info.splitlines() if line.startswith(b"cmdstat_evalsha")]
+        assert int(calls[0].split(b"calls=")[1].split(b",")[0]) <= 34
+
+
+async def test_redis_emptied_is_everyone_offline_until_the_next_beat_and_away_is_said(
+    own_valkey: Valkey, keys: Keys
+) -> None:
+    async with redis_client(own_valkey.url) as client:
+        presence = store(client, keys)
+        await presence.beat([("u", "d")])
+        own_valkey.flush()
+        assert await state_of(presence, "u") is OFFLINE
+        assert await presence.beat([("u", "d")]) == ["u"]
+        own_valkey.kill()
+        for call in (presence.states(["u"]), presence.beat([("u", "d")]), presence.sweep(16)):
+            with pytest.raises(ChatError) as caught:
+                await call
+            assert caught.value.code is Code.REDIS_UNAVAILABLE

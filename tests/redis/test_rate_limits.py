@@ -1,0 +1,76 @@
+"""Rate limits: shared, exact, and never wide open when Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.asyncio import Redis
+from support.valkey import Valkey, redis_client
+
+from chatkernel.keys import Keys
+from chatkernel.ratelimit import RETRY_AFTER_FAILURE_S, RateLimiter
+
+
+async def test_a_burst_is_allowed_and_then_the_wait_is_told(redis: Redis, keys: Keys) -> None:
+    limiter = RateLimiter(redis, keys)
+    assert [await limiter.hit("n", 0.1, 3) for _ in range(3)] == [0, 0, 0]
+    wait = await limiter.hit("n", 0.1, 3)
+    assert 9 < wait <= 10
+    assert await limiter.hit("another", 0.1, 3) == 0
+
+
+async def test_a_refused_hit_takes_nothing(redis: Redis, keys: Keys) -> None:
+    limiter = RateLimiter(redis, keys)
+    await limiter.hit("n", 0.1, 1)
+    waits = [await limiter.hit("n", 0.1, 1) for _ in range(3)]
+    assert waits == sorted(waits, reverse=True)
+
+
+async def test_waiting_as_told_is_enough(redis: Redis, keys: Keys) -> None:
+    limiter = RateLimiter(redis, keys)
+    await limiter.hit("n", 50.0, 1)
+    await asyncio.sleep(await limiter.hit("n", 50.0, 1) + 0.001)
+    assert await limiter.hit("n", 50.0, 1) == 0
+
+
+async def test_costs_add_up_and_one_above_the_burst_is_the_burst(redis: Redis, keys: Keys) -> None:
+    limiter = RateLimiter(redis, keys)
+    assert await limiter.hit("n", 0.1, 5, cost=3) == 0
+    assert await limiter.hit("n", 0.1, 5, cost=3) > 0
+    assert await limiter.hit("n", 0.1, 5, cost=2) == 0
+    assert await limiter.hit("large", 0.1, 5, cost=50) == 0
+    assert await limiter.hit("large", 0.1, 5) > 0
+
+
+async def test_pods_share_a_limit_however_many_hit_it_at_once(redis: Redis, keys: Keys) -> None:
+    pods = [RateLimiter(redis, keys) for _ in range(4)]
+    waits = await asyncio.gather(*[pods[n % 4].hit("n", 0.1, 25) for n in range(100)])
+    assert sum(wait == 0 for wait in waits) == 25
+
+
+async def test_with_redis_away_each_process_limits_by_itself_and_nobody_waits_for_time_outs(
+    own_valkey: Valkey, keys: Keys
+) -> None:
+    clock = [100.0]
+    async with redis_client(own_valkey.url) as client:
+        limiter = RateLimiter(client, keys, lambda: clock[0])
+        own_valkey.kill()
+        assert [await limiter.hit("n", 1.0, 3) > 0 for _ in range(5)] == [False] * 3 + [True] * 2
+        clock[0] += 0.5
+        started = asyncio.get_running_loop().time()
+        await asyncio.gather(*[limiter.hit(f"n{n}", 1.0, 1) for n in range(100)])
+        assert asyncio.get_running_loop().time() - started < 0.5
+        own_valkey.start()
+        clock[0] += RETRY_AFTER_FAILURE_S
+        assert [await limiter.hit("n", 0.01, 2) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_local_limits_stay_bounded_and_keep_the_busy_ones(own_valkey: Valkey, keys: Keys) -> None:
+    async with redis_client(own_valkey.url) as client:
+        limiter = RateLimiter(client, keys, lambda: 100.0)
+        own_valkey.kill()
+        await limiter.hit("first", 1.0, 1)
+        for start in range(0, 30_000, 500):
+            await asyncio.gather(*[limiter.hit(f"n{n}", 1.0, 1) for n in range(start, start + 500)])
+        assert await limiter.hit("n29999", 1.0, 1) > 0
+        assert len(limiter._arrivals) <= 20_000
