@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.sql.errors import is_busy, translate
 from chatkernel.storage.sql.statements import driver
+from chatkernel.storage.sql.turnstile import Turnstile
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
@@ -75,8 +76,8 @@ def _settle(jobs: list[_Job]) -> None:
 class SqliteRunner:
     """The runner of a SQLite file that several processes may share."""
 
-    def __init__(self, engine: Engine, lock_wait_s: float = LOCK_WAIT_S) -> None:
-        self._engine, self._lock_wait_s = engine, lock_wait_s
+    def __init__(self, engine: Engine, turnstile: Turnstile, lock_wait_s: float = LOCK_WAIT_S) -> None:
+        self._engine, self._turnstile, self._lock_wait_s = engine, turnstile, lock_wait_s
         self._writes: SimpleQueue[_Job | None] = SimpleQueue()
         self._reads: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
@@ -115,6 +116,7 @@ class SqliteRunner:
     def _join(self) -> None:
         for thread in self._threads:
             thread.join()
+        self._turnstile.close()
         self._engine.dispose()
 
     # --- the threads ------------------------------------------------------------------------------------
@@ -149,13 +151,31 @@ class SqliteRunner:
                 jobs.append(job)
             try:
                 held = held or self._engine.connect()
-                _commit_together(held, jobs, self._lock_wait_s)
+                self._commit_together(held, jobs)
             except Exception as error:  # noqa: BLE001 - handed to the callers
                 shown = _shown(error)
                 for job in jobs:
                     job.error = job.error or shown
             _tell(jobs)
         _close(held)
+
+    def _commit_together(self, conn: Connection, jobs: list[_Job]) -> None:
+        """One transaction for all. An operation that fails is undone alone, unless the transaction is lost."""
+        raw = driver(conn)
+        with self._turnstile.turn():
+            _begin_write(raw, self._lock_wait_s)
+        try:
+            if len(jobs) == 1:
+                jobs[0].result = jobs[0].operation(conn)
+            else:
+                for job in jobs:
+                    _run_undoable(conn, raw, job)
+            raw.execute("COMMIT")
+        except BaseException:
+            # Some faults, a full disk among them, have undone the transaction already.
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+            raise
 
 
 def _tell(jobs: list[_Job]) -> None:
@@ -207,24 +227,6 @@ def _begin_write(raw: sqlite3.Connection, wait_s: float) -> None:
             time.sleep(LOCK_POLL_S)
         else:
             return
-
-
-def _commit_together(conn: Connection, jobs: list[_Job], lock_wait_s: float) -> None:
-    """One transaction for all. An operation that fails is undone alone, unless the whole transaction is lost."""
-    raw = driver(conn)
-    _begin_write(raw, lock_wait_s)
-    try:
-        if len(jobs) == 1:
-            jobs[0].result = jobs[0].operation(conn)
-        else:
-            for job in jobs:
-                _run_undoable(conn, raw, job)
-        raw.execute("COMMIT")
-    except BaseException:
-        # Some faults, a full disk among them, have undone the transaction already.
-        if raw.in_transaction:
-            raw.execute("ROLLBACK")
-        raise
 
 
 def _run_undoable(conn: Connection, raw: sqlite3.Connection, job: _Job) -> None:

@@ -15,6 +15,7 @@ from chatkernel.storage.sql.event_log import SqlEventLog
 from chatkernel.storage.sql.people import SqlPeople
 from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
 from chatkernel.storage.sql.schema import SCHEMA_VERSION, metadata, schema_version
+from chatkernel.storage.sql.turnstile import Turnstile
 
 
 class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople):
@@ -80,4 +81,5 @@ async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
     parsed, path = parse_sqlite_url(url)
     engine = sqlite_engine(parsed)
     await asyncio.to_thread(prepare_file, engine, path)
-    return SqlStore(SqliteRunner(engine, lock_wait_s))
+    turnstile = Turnstile(path.with_name(path.name + "-turn"))
+    return SqlStore(SqliteRunner(engine, turnstile, lock_wait_s))

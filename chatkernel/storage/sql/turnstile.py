@@ -1,0 +1,56 @@
+"""Whose turn it is to write, among processes on one machine: a courtesy, not a lock.
+
+SQLite lets whoever asks at the right moment have the write lock. A process with a full queue asks again as soon as
+it has committed, and the others, who ask every half millisecond, may go without for long. So who waits for the
+write lock holds this file lock meanwhile, and who has just committed finds it held and waits behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chatkernel.errors import ChatError, Code
+
+PATIENCE_S = 0.1
+"""After this a process writes out of turn: whoever holds the turn may have been stopped."""
+POLL_S = 0.0005
+
+
+class Turnstile:
+    """Used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ChatError(Code.STORAGE_UNAVAILABLE, f"{path}: {error.strerror}") from error
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Within, this process is the next to get the write lock."""
+        mine = self._take()
+        try:
+            yield
+        finally:
+            if mine:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _take(self) -> bool:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(POLL_S)
+            else:
+                return True
+
+    def close(self) -> None:
+        os.close(self._fd)
