@@ -16,7 +16,7 @@ USER_ID_MAX_CHARS = 64
 
 
 class Whose(Struct, frozen=True):
-    user_ids: Annotated[str, Meta(min_length=1, max_length=65_536, description="Comma-separated user ids")]
+    user_ids: Annotated[str, Meta(min_length=1, max_length=16_384, description="Comma-separated user ids")]
 
 
 class PresenceList(Struct, frozen=True):

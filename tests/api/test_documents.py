@@ -170,7 +170,7 @@ def test_the_server_does_what_the_document_says_whatever_it_is_sent(fuzzed):
     checked = 0
 
     @settings(
-        max_examples=180,
+        max_examples=150,
         deadline=None,
         database=None,
         derandomize=True,
@@ -201,4 +201,4 @@ def test_the_server_does_what_the_document_says_whatever_it_is_sent(fuzzed):
         return held[0]
 
     fuzz()
-    assert checked > 100
+    assert checked > 80
