@@ -1,0 +1,77 @@
+"""What is generated, compared with what is there."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from docs.tools.blocks import blocks_of, with_blocks
+from docs.tools.cluster import cluster
+from docs.tools.conversation import converse
+from docs.tools.render import Example, Exchange, markdown, parse
+from docs.tools.steady import shape
+from docs.tools.tables import tables
+
+DOCS = Path(__file__).parents[1]
+PROTOCOL = DOCS / "protocol.md"
+
+
+def from_types() -> dict[Path, str]:
+    """The files that follow from the types alone, as they should be."""
+    text = PROTOCOL.read_text(encoding="utf-8")
+    there = blocks_of(text)
+    return {PROTOCOL: with_blocks(text, {name: body for name, body in tables().items() if name in there})}
+
+
+def stale() -> list[Path]:
+    """Files that are not as the types say."""
+    return [
+        path
+        for path, text in from_types().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def write_from_types() -> None:
+    for path, text in from_types().items():
+        path.write_text(text, encoding="utf-8")
+
+
+async def real_examples() -> dict[str, Example]:
+    """The examples of a run that is made now, on a cluster of its own."""
+    with tempfile.TemporaryDirectory(prefix="docs-") as folder:
+        async with cluster(Path(folder)) as running:
+            return await converse(running)
+
+
+def shown_examples() -> dict[str, Example]:
+    """The examples as docs/protocol.md shows them."""
+    blocks = blocks_of(PROTOCOL.read_text(encoding="utf-8"))
+    return {
+        name.removeprefix("example."): parse(body)
+        for name, body in blocks.items()
+        if name.startswith("example.") and body
+    }
+
+
+def outline(example: Example) -> list[Any]:
+    """What an example says, without the values that differ from run to run."""
+    if isinstance(example, Exchange):
+        return [example.request, shape(example.body), example.status, shape(example.answer)]
+    return [[line.who, line.way, line.said if line.way == "--" else shape(line.said)] for line in example]
+
+
+def write_examples(examples: dict[str, Example]) -> list[str]:
+    """Renew the examples that have changed in more than values; their names."""
+    text = PROTOCOL.read_text(encoding="utf-8")
+    wanted = {name.removeprefix("example.") for name in blocks_of(text) if name.startswith("example.")}
+    shown = shown_examples()
+    changed = [
+        name
+        for name in examples
+        if name in wanted and (name not in shown or outline(shown[name]) != outline(examples[name]))
+    ]
+    bodies = {f"example.{name}": markdown(examples[name]) for name in changed}
+    PROTOCOL.write_text(with_blocks(text, bodies), encoding="utf-8")
+    return changed
