@@ -7,23 +7,22 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatkernel.storage.open import open_store
-
 from bench.errors import BenchError
 from chatkernel.ids import (
     ChannelId,
     DeviceId,
     UserId,
     direct_channel_id,
+    group_id,
     new_client_msg_id,
     new_device_id,
-    new_group_id,
     new_user_id,
     next_message_id,
     now_ms,
 )
 from chatkernel.protocol import Event, EventKind
 from chatkernel.storage.model import ChannelInfo, ChannelKind, Device, InsertOutcome, Run, User
+from chatkernel.storage.open import open_store
 
 REGION = "local"
 TOGETHER = 256
@@ -58,7 +57,7 @@ def group(users: int, devices: int, messages: int = 0) -> Room:
     seats = [
         (user, new_device_id()) for user in (new_user_id() for _ in range(users)) for _ in range(devices)
     ]
-    return Room(new_group_id(REGION), seats, 1 + messages)
+    return Room(group_id(REGION, "bench", new_client_msg_id()), seats, 1 + messages)
 
 
 def pair(messages: int = 0) -> Room:

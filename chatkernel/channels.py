@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from chatkernel.appender import Appender, Placed
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.ids import UserId, direct_channel_id, new_client_msg_id, new_group_id
+from chatkernel.ids import UserId, direct_channel_id, group_id, new_client_msg_id
 from chatkernel.protocol import EventKind, Limits, Role
 from chatkernel.storage.directory import Accounts, People
 from chatkernel.storage.messages import Conversations
@@ -71,13 +71,21 @@ class Channels:
         history_from_start: bool,
         client_id: str | None,
     ) -> ChannelState:
-        """A new group whose owner is the actor. Raises ChatError."""
+        """A new group whose owner is the actor; asked twice with one `client_id`, the same one. Raises ChatError."""
         name = check_name(name, self._limits)
+        channel_id = group_id(self._region, actor_id, client_id or new_client_msg_id())
+        if isinstance(await self._conversations.grant(channel_id, actor_id), Grant):
+            return await self._state(channel_id)
         others = await self._addable(actor_id, [m for m in members if m != actor_id], 1, "members")
         await self._check_room_for([actor_id])
-        info = ChannelInfo(new_group_id(self._region), ChannelKind.GROUP, name, history_from_start)
-        await self._create(info, actor_id, [actor_id, *others], client_id or new_client_msg_id())
-        return await self._state(info.channel_id)
+        info = ChannelInfo(channel_id, ChannelKind.GROUP, name, history_from_start)
+        try:
+            await self._create(info, actor_id, [actor_id, *others], "open")
+        except ChatError as error:
+            if error.code is not Code.CONFLICT:
+                raise
+            await self._grant(actor_id, channel_id)  # the same request came twice at the same moment
+        return await self._state(channel_id)
 
     async def state(self, actor_id: str, channel_id: str) -> ChannelState:
         """Raises ChatError(CHANNEL_NOT_FOUND | BANNED)."""

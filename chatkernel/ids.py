@@ -62,9 +62,13 @@ def new_device_id() -> DeviceId:
     return DeviceId("d_" + _token(16))
 
 
-def new_group_id(region: str) -> ChannelId:
-    """A group's id begins with its home region, so that a store's zones can keep its data near."""
-    return ChannelId(f"{region}_g{_token(18)}")
+def group_id(region: str, creator_id: str, client_id: str) -> ChannelId:
+    """A group's id follows from who asked for it and under which id, so that asking again gives the same group.
+
+    It begins with the home region, so that a store's zones can keep its data near.
+    """
+    digest = hashlib.blake2b(f"{creator_id}\n{client_id}".encode(), digest_size=12).hexdigest()
+    return ChannelId(f"{region}_g{digest}")
 
 
 def direct_channel_id(region: str, a: UserId, b: UserId) -> ChannelId:

@@ -163,15 +163,16 @@ class Messaging:
 
     async def _change(self, actor: Actor, frame: Change) -> Ack:
         grant = await self.grant(actor.user_id, frame.channel_id)
-        match frame:
-            case Edit():
-                check_text(frame.text, self._limits)
-                kind, text, emoji, on = EventKind.EDIT, frame.text, None, None
-            case Delete():
-                kind, text, emoji, on = EventKind.DELETE, None, None, None
-            case React():
-                check_emoji(frame.emoji)
-                kind, text, emoji, on = EventKind.REACTION, None, frame.emoji, frame.on
+        kind = EventKind.DELETE
+        text: str | None = None
+        emoji: str | None = None
+        on: bool | None = None
+        if isinstance(frame, Edit):
+            check_text(frame.text, self._limits)
+            kind, text = EventKind.EDIT, frame.text
+        elif isinstance(frame, React):
+            check_emoji(frame.emoji)
+            kind, emoji, on = EventKind.REACTION, frame.emoji, frame.on
         await self._check_target(actor, frame, grant)
         if is_direct(frame.channel_id) and await self._blocked(frame.channel_id):
             raise ChatError(Code.BLOCKED)

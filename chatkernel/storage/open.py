@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from chatkernel.errors import invalid
-from chatkernel.storage.directory import Accounts, Devices, People
-from chatkernel.storage.messages import Conversations, EventLog
 from chatkernel.storage.sql import open_sql
-
-
-class Store(EventLog, Conversations, Accounts, Devices, People, Protocol):
-    """Both ports in one, as every adapter of this project brings them."""
-
-    async def ensure_schema(self) -> None:
-        """Make tables and indexes that are missing; idempotent, safe from several processes at once."""
-
-    async def check(self) -> None:
-        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has its schema."""
+from chatkernel.storage.store import Store
 
 
 async def open_store(url: str) -> Store:

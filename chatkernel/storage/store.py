@@ -11,5 +11,8 @@ from chatkernel.storage.messages import Conversations, EventLog
 class Store(EventLog, Conversations, Accounts, Devices, People, Protocol):
     """What `open_store` gives. On Kubernetes the directory may live in another database than the messages."""
 
+    async def ensure_schema(self) -> None:
+        """Make tables and indexes that are missing; idempotent, safe from several processes at once."""
+
     async def check(self) -> None:
-        """Raises ChatError(STORAGE_UNAVAILABLE) when the store does not answer."""
+        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has its schema."""
