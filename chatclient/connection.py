@@ -30,6 +30,9 @@ FRAME_MAX_BYTES = 16 * 1024 * 1024
 CLOSE_TIMEOUT_S = 2.0
 """How long we wait for the other side's closing frame."""
 
+_WHOLE = (0x81, 0x82)
+"""The first byte of a message in one frame, text or binary, by RFC 6455."""
+
 OnData = Callable[[bytes], None]
 OnClose = Callable[[int, str], None]
 
@@ -41,6 +44,8 @@ class Socket(asyncio.Protocol):
         self._protocol, self._on_data, self._on_close = protocol, on_data, on_close
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
+        self._rest = b""
+        self._by_parser = True
         self._binary = False
         self._closed = False
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -92,6 +97,56 @@ class Socket(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        if self._by_parser or self._protocol.state is not State.OPEN:
+            opened = self.opened.done()
+            self._feed(data)
+            if not opened and self.opened.done():
+                # Frames that came in one piece with the handshake may have left the parser in the middle of
+                # one.
+                self._by_parser = not data.endswith(b"\r\n\r\n")
+            return
+        at = self._take_messages(data)
+        self._rest = data[at:]
+
+    def _take_messages(self, data: bytes) -> int:
+        """Hands on the whole frames in `data`; where the first that is not whole begins.
+
+        Nearly all frames are small whole messages, and finding their end is a few comparisons here against a
+        tenfold in the general parser. That one gets everything else: control frames, fragments, what is
+        wrong. It gets frames whole, so that it is between two frames whenever it is asked.
+        """
+        at, size = 0, len(data)
+        while size - at >= 2:
+            first, length, start = data[at], data[at + 1], at + 2
+            if length == 126 and size - at >= 4:
+                length, start = (data[at + 2] << 8) | data[at + 3], at + 4
+            elif length == 127 and size - at >= 10:
+                length, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
+            elif length >= 126:
+                if length > 127:  # masked, which a server must not do: the parser says so
+                    self._feed(data[at:])
+                    return size
+                break
+            if length > FRAME_MAX_BYTES:
+                self._feed(data[at:])
+                return size
+            end = start + length
+            if end > size:
+                break
+            if first in _WHOLE:
+                self._on_data(data[start:end])
+            else:
+                self._feed(data[at:end])
+            at = end
+            if self._protocol.state is not State.OPEN:
+                if at < size:
+                    self._feed(data[at:])
+                return size
+        return at
+
+    def _feed(self, data: bytes) -> None:
         self._protocol.receive_data(data)
         self._handle_events()
         self._flush()

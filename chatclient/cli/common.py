@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -58,7 +58,8 @@ class _Account(Struct, frozen=True):
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a command to its end. Every error that can be expected is one line and exit code 1."""
     try:
-        return asyncio.run(_interruptible(work))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_interruptible(work))
     except Fail as error:
         _say(str(error))
     except ChatError as error:
@@ -72,6 +73,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(130) from None
     raise typer.Exit(1)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:

@@ -77,7 +77,7 @@ class Arena:
     async def noticed(self, told: Callable[[ClusterStatus], bool]) -> None:
         """Waits until the cluster says so of itself: before that it looks whole."""
         deadline = self.now() + WAIT_NOTICED_S
-        while not told(await self.server().status()) and self.now() < deadline:
+        while not told(await self.server().status()) and self.now() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
     async def whole(self, chat_pods: int) -> bool:

@@ -27,6 +27,7 @@ class Load:
         self.acked = 0
         self.running = True
         self._crowd, self._rate, self._rng, self._now = crowd, rate, rng, now
+        self._prefix = new_client_msg_id()[:6]  # accounts and 1:1s are kept: two drills must not share keys
         self._weights = list(crowd.shape.weights)
 
     @property
@@ -47,7 +48,8 @@ class Load:
     def _send(self, room: Room) -> None:
         person = self._rng.choice(room.members)
         device = self._rng.choice(person.devices)
-        sent = Sent(room.channel_id, person.user_id, new_client_msg_id(), self._now())
+        key = f"{self._rng.getrandbits(96):024x}"  # the drill's own seed; unguessable is not needed
+        sent = Sent(room.channel_id, person.user_id, self._prefix + key, self._now())
         self.sent.append(sent)
         self._crowd.latencies.sent_at[sent.client_msg_id] = sent.sent_at
         try:

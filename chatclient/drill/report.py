@@ -25,6 +25,9 @@ class FaultRecord(Struct):
     at_s: float
     took_s: float = 0.0
     moves_max: int = 0
+    clients: int = 0
+    """Whose pod was killed."""
+    reconnect_p95_s: float | None = None
     recovered: bool = True
     notes: list[str] = []
 

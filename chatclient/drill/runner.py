@@ -14,7 +14,7 @@ from chatclient.drill.crowd import Crowd, Device, gather_limited, read_log
 from chatclient.drill.faults import FAULTS, MOVING, Arena, expand, needs_control
 from chatclient.drill.histories import Latencies
 from chatclient.drill.load import Intruders, Load
-from chatclient.drill.report import FaultRecord, Measured, Report, make_report
+from chatclient.drill.report import FaultRecord, Measured, Report, make_report, quantile
 from chatclient.drill.shape import DrillOptions, make_shape
 from chatclient.errors import Unreachable
 from chatclient.http import new_http
@@ -175,17 +175,21 @@ class Drill:
         if MOVING & set(parts):
             record.moves_max = max((_moves(device, started, ended) for device in arena.devices), default=0)
         if "kill-pod" in parts:
-            self._note_reconnects(arena)
+            took_s = self._reconnects(arena)
+            record.clients, record.reconnect_p95_s = len(took_s), quantile(took_s, 0.95)
+            self._measured.reconnects_s += took_s
         record.notes = list(arena.notes)
         self._latencies.calm = True
         notes = f" ({', '.join(arena.notes)})" if arena.notes else ""
         self._tell(f"{name}: all back after {record.took_s} s{notes}")
 
-    def _note_reconnects(self, arena: Arena) -> None:
+    def _reconnects(self, arena: Arena) -> list[float]:
+        """From the kill until each of the pod's clients was back and in sync, in seconds."""
+        took_s = []
         for device, lost_at in arena.lost_at.items():
             back_at = next((at for at, _ in device.recorder.ups if at > lost_at), None)
-            took_s = BACK_WITHIN_S if back_at is None else back_at - lost_at
-            self._measured.reconnects_s.append(took_s)
+            took_s.append(BACK_WITHIN_S if back_at is None else back_at - lost_at)
+        return took_s
 
     # --- the end ---
 
