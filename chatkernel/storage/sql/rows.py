@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -74,11 +73,6 @@ def event_of(row: Row, text: str | None) -> Event:
         more.role,
         more.name,
     )
-
-
-def events_of(rows: Iterable[Row]) -> list[Event]:
-    """Events as they were appended, of rows of EVENT_COLUMNS."""
-    return [event_of(row, row[9]) for row in rows]
 
 
 def item_of(row: Row, reactions: dict[str, list[str]] | None) -> HistoryItem:
