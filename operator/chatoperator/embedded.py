@@ -26,6 +26,7 @@ from chatoperator.prefork import execute
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 5.0
+FLUSH_WAIT_S = 2.0
 RESTART_PAUSE_S = 0.2
 OLDEST_REDIS = (7, 0)
 
@@ -115,7 +116,8 @@ class EmbeddedRedis:
             await redis.aclose()
 
     async def flush(self) -> None:
-        """Empties it. Raises ChatError(REDIS_UNAVAILABLE)."""
+        """Empties it; if it is just starting again, then. Raises ChatError(REDIS_UNAVAILABLE)."""
+        await self.answers(FLUSH_WAIT_S)
         redis = connect(self.url)
         try:
             await ask_redis(redis, [("FLUSHALL",)])

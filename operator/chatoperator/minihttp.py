@@ -15,6 +15,7 @@ from msgspec import Struct
 
 HEAD_MAX_BYTES = 16 * 1024
 BODY_MAX_BYTES = 4 * 1024 * 1024
+NOT_HTTP = (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError)
 
 
 class Answer(Struct, frozen=True):
@@ -53,7 +54,7 @@ class PodHttp:
                     return await self._exchange(method, path, headers or {}, body)
             except BaseException as error:
                 self.close()
-                if isinstance(error, asyncio.IncompleteReadError | asyncio.LimitOverrunError | ValueError):
+                if isinstance(error, NOT_HTTP):
                     raise ConnectionError(f"{self.host}:{self.port}: no HTTP answer") from error
                 raise
 

@@ -164,8 +164,9 @@ def _starts(wanted: Wanted, census: Census, back: int, observed: Observed, now: 
     old = [pod for pod in census.active if _is_old(pod, wanted)]
     surging = 0
     if old:
-        # Draining pods count here: one pod after another, and never more processes than allowed for.
-        room = wanted.replicas + wanted.surge - active - missing - (len(census.draining) - back)
+        # Those that go count here: one pod after another, and never more processes than allowed for.
+        going = len(census.draining) - back + len(census.stopping)
+        room = wanted.replicas + wanted.surge - active - missing - going
         still_old = wanted.replicas - (active - len(old)) - missing
         surging = max(0, min(room, still_old))
     why_new = "replaces a pod that was asked to go" if _all_condemned(old, wanted) else "new revision"

@@ -1,0 +1,181 @@
+"""The operator's small parts: data directory, control socket, the source of the resource, what it remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from chatoperator.control import ControlError, ControlServer, Request, ask
+from chatoperator.datadir import SOCKET_PATH_MAX_BYTES, DataDir, UpError
+from chatoperator.history import History
+from chatoperator.logfiles import LOGS_KEPT, bound_log, prepare_log
+from chatoperator.minihttp import PodHttp
+from chatoperator.model import PodKind, PodView
+from chatoperator.place import PodSpec
+from chatoperator.podsettings import Surroundings, service_settings
+from chatoperator.specfile import SpecError
+from chatoperator.specsource import DEFAULTS, SpecSource
+
+HEAD = "apiVersion: chatcluster.dev/v1alpha1\nkind: ChatCluster\nmetadata:\n  name: a\nspec:\n  "
+
+
+def test_a_directory_is_used_by_one_cluster_at_a_time(tmp_path: Path) -> None:
+    first, second = DataDir(tmp_path / "d"), DataDir(tmp_path / "d")
+    first.create()
+    first.lock()
+    first.note_running("http://x")
+    with pytest.raises(UpError, match=rf"already running on .*process {os.getpid()}, http://x"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    second.unlock()
+
+
+def test_secrets_are_made_once_and_a_broken_file_is_told(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    made = data.load_secrets()
+    assert DataDir(tmp_path).load_secrets() == made
+    assert data.secrets.stat().st_mode & 0o077 == 0
+    data.secrets.write_text("{")
+    with pytest.raises(UpError, match="cannot be read"):
+        data.load_secrets()
+
+
+def test_the_control_socket_has_a_path_that_fits(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 60) / ("y" * 60)
+    deep.mkdir(parents=True)
+    path = DataDir(deep).control_socket()
+    assert len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES
+    assert DataDir(deep).control_socket() == path, "everyone finds the same"
+
+
+async def test_control_answers_every_line_and_never_dies_of_one(tmp_path: Path) -> None:
+    async def handle(request: Request) -> dict[str, Any]:
+        if request.do == "kill":
+            raise ControlError("no such pod")
+        if request.do == "stop":
+            raise ZeroDivisionError
+        return {"did": request.do}
+
+    path = tmp_path / "s"
+    server = ControlServer(path, handle)
+    await server.start()
+    try:
+        assert path.stat().st_mode & 0o777 == 0o600
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        for line in (
+            b"{",
+            b"[]",
+            b'{"do":"fly"}',
+            b'{"do":"kill"}',
+            b'{"do":"stop"}',
+            b'{"do":"status","x":1}',
+        ):
+            writer.write(line + b"\n")
+            answer = json.loads(await reader.readline())
+            assert answer["ok"] is False
+            assert answer["error"]
+        writer.close()
+        assert (await ask(path, Request("status")))["did"] == "status"
+        with pytest.raises(ControlError, match="no such pod"):
+            await ask(path, Request("kill"))
+    finally:
+        await server.aclose()
+    with pytest.raises(UpError, match="no cluster is running"):
+        await ask(path, Request("status"))
+
+
+def test_the_file_is_followed_and_a_bad_edit_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(HEAD + "chatPods: {replicas: 3}\n")
+    source = SpecSource(file, port=0)
+    assert not source.poll()
+    source.scale(5)
+    assert source.current.spec.chat_pods.replicas == 5
+    file.write_text(HEAD + "chatPods: {replicas: x}\n")
+    assert not source.poll()
+    assert "c.yaml:6: spec.chatPods.replicas" in source.problem
+    assert source.current.spec.chat_pods.replicas == 5
+    file.write_text(HEAD + "chatPods: {replicas: 2}\n  region: eu\n  apiPods: {port: 9}\n")
+    assert source.poll()
+    spec = source.current.spec
+    assert (spec.chat_pods.replicas, spec.region, spec.api_pods.port) == (2, "local", 0)
+    assert source.problem == ""
+    file.unlink()
+    assert not source.poll()
+    assert source.problem
+    with pytest.raises(SpecError):
+        SpecSource(file)
+
+
+def test_only_early_deaths_count_and_a_long_life_forgives(tmp_path: Path) -> None:
+    def pod(name: str, **fields: Any) -> PodView:
+        return PodView(name=name, kind=PodKind.CHAT, revision="r", **{"started_at": 0.0, **fields})
+
+    history, key = History(), (PodKind.CHAT, "r")
+    for at in (1.0, 2.0):
+        history.note([pod(f"a{at}", started_at=at - 1)], at)
+        history.note([pod(f"a{at}", started_at=at - 1, alive=False)], at)
+    assert (history.failures[key].count, history.disturbed_at) == (2, 2.0)
+    history.note([pod("b", ever_ready=True)], 3.0)
+    history.note([pod("b", ever_ready=True, alive=False)], 30.0)
+    assert history.failures[key].count == 0
+    history.note([pod("c", ever_ready=True)], 31.0)
+    history.note([pod("c", ever_ready=True, alive=False, stopping=True)], 32.0)
+    assert history.failures[key].last_at == 30.0, "who was asked to end has not failed"
+
+
+def test_logs_are_bounded_in_size_and_number(tmp_path: Path) -> None:
+    for number in range(LOGS_KEPT + 5):
+        file = tmp_path / f"chat-{number}.log"
+        file.write_text("x")
+        os.utime(file, (number, number))
+    assert prepare_log(tmp_path, "chat-99") == tmp_path / "chat-99.log"
+    assert len(list(tmp_path.glob("*.log"))) == LOGS_KEPT - 1
+    big = tmp_path / "chat-99.log"
+    with big.open("ab") as writer:
+        writer.truncate(9 * 1024 * 1024)
+        assert bound_log(big)
+        writer.write(b"after")
+    assert big.read_bytes() == b"after"
+
+
+def test_a_pods_settings_are_those_of_the_resource() -> None:
+    around = Surroundings("redis://r", "sqlite:///d", "s.json", "http://api")
+    chat = service_settings(PodSpec(PodKind.CHAT, "rev", DEFAULTS), "chat-1", 20001, around)
+    assert (chat.cluster, chat.pod, chat.revision, chat.port) == ("laptop", "chat-1", "rev", 20001)
+    assert chat.public_url == "ws://127.0.0.1:20001/v1/socket"
+    assert chat.limits == msgspec.convert(msgspec.to_builtins(chat.limits), type(chat.limits))
+    api = service_settings(PodSpec(PodKind.API, "rev", DEFAULTS), "api-1", 20002, around)
+    assert api.public_url == "http://api"
+
+
+NO_ANSWERS = [
+    b"nonsense\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+    b"x" * 70_000,
+    b"",
+]
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS, ids=range(len(NO_ANSWERS)))
+async def test_whatever_a_pod_answers_is_an_os_error_at_worst(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    http = PodHttp("127.0.0.1", server.sockets[0].getsockname()[1])
+    with pytest.raises(ConnectionError):
+        await http.request("GET", "/readyz", timeout_s=1)
+    http.close()
+    server.close()
