@@ -19,6 +19,7 @@ from apipod.services import Services
 from chatkernel.errors import ChatError
 from chatkernel.lifeline import inherited_listeners, watch_parent
 from chatkernel.logs import configure_logs
+from chatkernel.process import settle_in
 from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
 from chatkernel.wiring import Kernel
 
@@ -94,6 +95,7 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logs("apipod", settings.pod, settings.log_level)
+        settle_in()
         uvloop.run(serve(settings))
     except (SettingsError, ChatError, OSError) as error:
         sys.stderr.write(f"apipod: {error}\n")

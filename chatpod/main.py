@@ -15,6 +15,7 @@ import uvloop
 from chatkernel.errors import ChatError
 from chatkernel.lifeline import watch_parent
 from chatkernel.logs import configure_logs
+from chatkernel.process import settle_in
 from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
 from chatkernel.wiring import Kernel
 from chatpod.app import make_app
@@ -103,6 +104,7 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logs("chatpod", settings.pod, settings.log_level)
+        settle_in()
         uvloop.run(serve(settings))
     except (SettingsError, ChatError) as error:
         print(f"chatpod: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet

@@ -14,6 +14,7 @@ import uvloop
 from chatkernel.errors import ChatError
 from chatkernel.lifeline import watch_parent
 from chatkernel.logs import configure_logs
+from chatkernel.process import settle_in
 from chatkernel.settings import ServiceSettings, SettingsError, load_settings
 from worker.app import make_app
 
@@ -63,6 +64,7 @@ def main() -> None:
         settings = load_settings()
         configure_logs("worker", settings.pod, settings.log_level)
         logging.getLogger("uvicorn").setLevel("WARNING")
+        settle_in()
         uvloop.run(serve(settings))
     except (SettingsError, ChatError, OSError) as error:
         sys.stderr.write(f"worker: {error}\n")
