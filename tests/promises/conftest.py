@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.cluster import Cluster, default_spec, running_cluster
-
 from breaks import BUILDS, Breaks
+from support.cluster import Cluster, default_spec, running_cluster
 
 
 @pytest.fixture(scope="session")

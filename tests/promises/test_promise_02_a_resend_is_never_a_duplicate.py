@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from breaks import Breaks
 from support.cluster import Cluster
 from support.crew import Crew, crew, read_log
 from support.rawsocket import Frame, RawSocket
-
-from breaks import Breaks
 
 KEYS = [f"key-{n}" for n in range(8)]
 

@@ -135,11 +135,11 @@ async def read_log(cluster: Cluster, channel_id: str) -> list[Event]:
 
 
 @asynccontextmanager
-async def crew(cluster: Cluster) -> AsyncIterator[Crew]:
+async def crew(cluster: Cluster, replicas: int = 2) -> AsyncIterator[Crew]:
+    """Begins when the cluster is whole: what the test before broke has healed."""
+    await cluster.whole(replicas)
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-    async with httpx.AsyncClient(
-        base_url=cluster.url, trust_env=False, timeout=20, limits=limits
-    ) as http:
+    async with httpx.AsyncClient(base_url=cluster.url, trust_env=False, timeout=20, limits=limits) as http:
         made = Crew(cluster, http)
         try:
             yield made

@@ -5,7 +5,6 @@ from __future__ import annotations
 import acks_before_insert
 import clocks_apart
 import closes_without_migrate
-import fills_holes_later
 import forgets_client_msg_id
 import keeps_removed_members
 import keeps_slow_clients
@@ -19,7 +18,6 @@ for fault in (
     acks_before_insert,
     clocks_apart,
     closes_without_migrate,
-    fills_holes_later,
     forgets_client_msg_id,
     keeps_removed_members,
     keeps_slow_clients,
