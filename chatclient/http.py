@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from chatclient.backoff import Backoff
 from chatclient.errors import Unreachable
+from chatclient.transport import PlainTransport
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import NowMs, now_ms
 from chatkernel.protocol import ClientFrame, Seats, ServerFrame, encode_json
@@ -89,11 +90,17 @@ def problem_of(response: httpx.Response) -> ChatError:
     )
 
 
-def new_http(max_connections: int = 20) -> httpx.AsyncClient:
+def new_http(max_connections: int = 16) -> httpx.AsyncClient:
     """A pool of kept-alive connections; many clients of one process may share one."""
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
     timeout = httpx.Timeout(REQUEST_TIMEOUT_S, connect=3.0, pool=60.0)
-    return httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
+    return httpx.AsyncClient(
+        limits=limits,
+        timeout=timeout,
+        trust_env=False,
+        mounts={"http://": PlainTransport(max_connections)},
+        headers={"accept-encoding": "identity"},
+    )
 
 
 class Api:
