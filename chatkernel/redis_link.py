@@ -146,8 +146,13 @@ class Link:
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._open(), name="redis-connect")
             self._connecting.add_done_callback(self._connected)
-        # Shielded: the caller that began it may be cancelled while others wait for it.
-        return await asyncio.shield(self._connecting)
+        # Waited for and not awaited: the caller that began it may be cancelled while others wait for it, and
+        # closing the link cancels it without cancelling them.
+        connecting = self._connecting
+        await asyncio.wait([connecting])
+        if connecting.cancelled():
+            raise RedisConnectionError("closed")
+        return connecting.result()
 
     async def _open(self) -> _Wire:
         connection = self._make_connection()

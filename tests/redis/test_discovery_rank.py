@@ -75,7 +75,7 @@ POLICIES = st.builds(
 RECENT = st.dictionaries(st.sampled_from([f"p{i}" for i in range(8)]), st.floats(0, 150))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(ENTRIES, POLICIES, RECENT)
 def test_no_draining_dead_excluded_outgoing_or_full_pod_is_ever_given_out(
     entries: list[PodEntry], policy: Policy, recent: dict[str, float]

@@ -90,6 +90,31 @@ async def test_a_cancelled_call_leaves_no_answer_behind_for_the_next(redis: Redi
         assert await execute(redis, [("ECHO", "mine")]) == [b"mine"]
 
 
+async def test_closing_a_client_that_is_connecting_is_an_error_of_redis_and_not_a_cancellation(
+    own_valkey: Valkey,
+) -> None:
+    own_valkey.freeze()
+    async with redis_client(own_valkey.url) as client:
+        calls = [asyncio.create_task(execute(client, [("PING",)])) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        calls[0].cancel()
+        await client.aclose()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert all(isinstance(result, ChatError) for result in results[1:])
+
+
+async def test_an_impatient_caller_gives_up_alone(own_valkey: Valkey) -> None:
+    async with redis_client(own_valkey.url) as client:
+        await execute(client, [("PING",)])
+        own_valkey.freeze()
+        patient = asyncio.create_task(execute(client, [("ECHO", "patient")]))
+        with pytest.raises(ChatError):
+            await execute(client, [("PING",)], 0.05)
+        own_valkey.thaw()
+        assert await patient == [b"patient"]
+
+
 def test_other_errors_pass_the_guard_unchanged() -> None:
     with pytest.raises(ValueError, match="own"), guard():
         raise ValueError("own")

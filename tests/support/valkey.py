@@ -88,4 +88,4 @@ async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float =
     """Wait until the condition holds; fails after `within_s`."""
     async with asyncio.timeout(within_s):
         while not await condition():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from support.valkey import Valkey, fresh_keys, redis_client, valkey_server
+
+from chatkernel.keys import Keys
+from chatkernel.storage.open import Store, open_store
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    with valkey_server() as server:
+        yield server
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    with valkey_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
+    async with redis_client(valkey.url) as client:
+        yield client
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return fresh_keys("worker")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await open_store(f"sqlite:///{tmp_path}/chat.db")
+    await opened.ensure_schema()
+    yield opened
+    await opened.aclose()

@@ -1,0 +1,51 @@
+"""Intents of services without a lease."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+from support.bus_pod import BusPod
+
+from chatkernel.bus import Bus, Poke
+from chatkernel.intents import Intents
+from chatkernel.keys import Keys
+from chatkernel.registry import Registry
+from chatkernel.routes import Routes
+from worker.orphans import Orphans
+
+
+def orphans_of(redis: Redis, keys: Keys) -> Orphans:
+    return Orphans(
+        Registry(redis, keys), Intents(redis, keys, ""), Bus(redis, keys, Routes(redis, keys, ""), "")
+    )
+
+
+async def test_an_intent_that_stands_through_two_looks_is_poked_once(redis: Redis, keys: Keys) -> None:
+    pod = BusPod(redis, keys, "chat")
+    await pod.start("c1", "c2")
+    api = Intents(redis, keys, "api")
+    await api.begin(["c1", "c2"])
+    orphans = orphans_of(redis, keys)
+    await orphans.step()
+    await api.done(["c2"])
+    await api.begin(["c3"])
+    assert await pod.received() == []
+    await orphans.step()
+    assert await pod.received() == [Poke(["c1"])]
+    await api.done(["c3"])
+    for _ in range(3):
+        await orphans.step()
+    assert await pod.received() == [Poke(["c1"])]
+    assert orphans.poked == 1
+    assert await api.owners() == []
+
+
+async def test_a_chat_pods_intents_are_left_to_its_lease(redis: Redis, keys: Keys) -> None:
+    pod, other = BusPod(redis, keys, "chat"), BusPod(redis, keys, "other")
+    await pod.start("c")
+    await other.start("c")
+    await pod.intents.begin(["c"])
+    orphans = orphans_of(redis, keys)
+    for _ in range(3):
+        await orphans.step()
+    assert await other.received() == []
+    assert await pod.intents.take("chat") == ["c"]
