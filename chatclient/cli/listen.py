@@ -122,7 +122,8 @@ def _state_lines(change: StateChange) -> list[str]:
             return [f"(connected to {change.pod})"]
         if change.moved:
             return [f"({change.from_pod} asked to move: now on {change.pod}, nothing interrupted)"]
-        caught_up = f", {change.caught_up} messages caught up" if change.caught_up else ""
+        count = change.caught_up
+        caught_up = f", {count} {'message' if count == 1 else 'messages'} caught up" if count else ""
         return [
             f"(pod {change.from_pod} gone, moved to {change.pod} in {change.took_s:.1f} s, "
             f"nothing missed{caught_up})"

@@ -41,9 +41,10 @@ class Names:
     def what_happened(self, event: Event) -> str:
         """An event other than a message, as a sentence."""
         who, whom = self.of(event.sender_id), ", ".join(self.of(user) for user in event.users or ())
+        others = ", ".join(self.of(user) for user in event.users or () if user != event.sender_id)
         match event.kind:
             case EventKind.CREATED:
-                return f"* {who} opened this channel with {whom}"
+                return f"* {who} opened this channel with {others}"
             case EventKind.JOIN:
                 return f"* {who} added {whom}"
             case EventKind.LEAVE:
