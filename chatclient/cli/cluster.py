@@ -10,7 +10,6 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
-from rich.console import Console
 
 DEFAULT_DATA = Path(".chatcluster")
 DATA_ENV = "CHATCTL_DATA"
@@ -20,6 +19,9 @@ Data = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs")]
 Pod = Annotated[str, typer.Argument(help="A pod's name, as `chatctl status` shows it")]
+
+
+NAMES = frozenset({"up", "status", "scale", "drain", "undrain", "kill"})
 
 
 def register(app: typer.Typer) -> None:
@@ -62,6 +64,8 @@ def up(
 
 def status(data: Data = DEFAULT_DATA, as_json: AsJson = False) -> None:
     """The pods of the running cluster."""
+    from rich.console import Console
+
     from chatoperator.display import render
 
     answer = _ask(data, do="status")

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
+import sys
 
 import typer
 
 from chatclient.cli import cluster
 
-app = typer.Typer(
-    name="chatctl",
-    help="Run a chat cluster, look at it, and talk in it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-cluster.register(app)
-for part in ("people", "drill"):
-    if find_spec(f"chatclient.cli.{part}"):
-        importlib.import_module(f"chatclient.cli.{part}").register(app)
+
+def make_app(command: str = "") -> typer.Typer:
+    """With every command; with the cluster's alone when `command` is one of those: importing the client library
+    takes half a second, and `up` is to be quick."""
+    app = typer.Typer(
+        name="chatctl",
+        help="Run a chat cluster, look at it, and talk in it.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    cluster.register(app)
+    if command not in cluster.NAMES:
+        from chatclient.cli import drill, people
+
+        people.register(app)
+        drill.register(app)
+    return app
 
 
 def main() -> None:
     """The console script."""
-    app()
+    make_app(sys.argv[1] if len(sys.argv) > 1 else "")()
 
 
 if __name__ == "__main__":

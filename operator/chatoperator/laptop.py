@@ -27,6 +27,7 @@ from chatoperator.datadir import MARKER_ENV, DataDir, UpError
 from chatoperator.display import Display
 from chatoperator.embedded import OLDEST_REDIS, EmbeddedRedis
 from chatoperator.local import LocalPlace, PodFiles
+from chatoperator.localpod import LocalPod
 from chatoperator.logfiles import bound_log
 from chatoperator.minihttp import PodHttp
 from chatoperator.model import PodKind
@@ -352,7 +353,7 @@ class Laptop:
                     "cpu_s": pod.stats.get("cpu_s"),
                     "degraded": pod.stats.get("degraded", []),
                 }
-                for pod in self.place.pods.values()
+                for pod in sorted(self.place.pods.values(), key=_order)
             ],
             "restarts": {str(kind): count for kind, count in self.place.restarts.items()},
             "redis": {
@@ -412,3 +413,7 @@ class Laptop:
             self.embedded.signal(numbers[action])
         log.info("by hand", extra={"of": "redis", "reason": action})
         return {"action": action}
+
+
+def _order(pod: LocalPod) -> tuple[int, float]:
+    return list(PodKind).index(pod.kind), pod.started_at
