@@ -135,8 +135,8 @@ async def test_a_retryable_error_is_tried_again_and_a_final_one_is_raised(cluste
 async def test_an_overdue_ack_is_asked_for_again_on_the_same_socket(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatclient.client.ACK_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("chatclient.client.SUSPICION_S", 0.1)
+    monkeypatch.setattr("chatclient.engine.ACK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("chatclient.engine.SUSPICION_S", 0.1)
     await cluster.say(ROOM, "0")
     pod, dropped = cluster.pods["chat-1"], []
 
