@@ -94,6 +94,7 @@ def hot_room(bench: Bench) -> None:
         "half_load_p99_ms": ages.percentile_ms(0.99),
         "half_load_messages_per_s": ages.acks / ages.wall_s,
         "half_load_cpu_share": ages.cpu_s[pod.pid] / ages.wall_s,
+        "half_load_client_cpu_share": ages.client_cpu_s / ages.wall_s,
     }
 
 
