@@ -109,6 +109,8 @@ class Session:
             refusal = ChatError(Code.TOO_LARGE, f"A frame has at most {most} bytes", limit=most)
             return Reject(error_frame(None, refusal), Close.TOO_LARGE)
         try:
+            if is_text and not data.isascii():
+                data.decode()  # the decoder skips fields that it does not know, whatever bytes they hold
             frame = decode_client_msgpack(data) if self.binary else decode_client_json(data)
         except msgspec.ValidationError as error:
             return self._refuse(self._id_of(data), field_of(error))
