@@ -53,10 +53,9 @@ class Channels:
         if await self._people.blocked_between(actor_id, other_id):
             raise ChatError(Code.BLOCKED)
         await self._check_room_for([actor_id])
-        created = True
         info = ChannelInfo(channel_id, ChannelKind.DIRECT, "", True)
         try:
-            await self._create(info, actor_id, [actor_id, other_id], "open")
+            created = await self._create(info, actor_id, [actor_id, other_id], "open")
         except ChatError as error:
             if error.code is not Code.CONFLICT:
                 raise
@@ -208,8 +207,9 @@ class Channels:
             if len(grants) >= most:
                 raise ChatError(Code.LIMIT_REACHED, f"{user_id} is in {most} channels", limit=most)
 
-    async def _create(self, info: ChannelInfo, actor_id: str, users: list[str], client_msg_id: str) -> None:
-        await self._appender.append(
+    async def _create(self, info: ChannelInfo, actor_id: str, users: list[str], client_msg_id: str) -> bool:
+        """Whether this call made it, and not an earlier one of the same person."""
+        _, duplicate = await self._appender.append(
             channel_id=info.channel_id,
             sender_id=actor_id,
             client_msg_id=client_msg_id,
@@ -219,6 +219,7 @@ class Channels:
             name=info.name or None,
             channel=info,
         )
+        return not duplicate
 
     async def _change(
         self,
