@@ -1,0 +1,86 @@
+"""What a device keeps on disk: whole stretches of history, changes folded in, nothing of another person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chatclient.cache import Cache
+from chatkernel.protocol import Event, EventKind, HistoryItem, Send
+
+ROOM = "r_g1"
+
+
+def event(seq: int, kind: EventKind = EventKind.MESSAGE, **fields: object) -> Event:
+    return Event(ROOM, seq, seq * 10, kind, "u_a", f"k{seq}", seq, **fields)  # type: ignore[arg-type]
+
+
+def items(*seqs: int) -> list[HistoryItem]:
+    return [HistoryItem(event(seq, text=str(seq))) for seq in seqs]
+
+
+def known(cache: Cache, before: int, limit: int = 100) -> tuple[list[int], int] | None:
+    stretch = cache.before(ROOM, before, limit)
+    return None if stretch is None else ([item.event.seq for item in stretch.items], stretch.low)
+
+
+def test_stretches_that_touch_become_one_and_holes_stay_holes(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c.db", "u_me")
+    cache.put_page(ROOM, items(11, 12), 11, 12)
+    cache.put_page(ROOM, items(21, 22), 21, 22)
+    assert known(cache, 23) == ([21, 22], 21)
+    cache.put_page(ROOM, items(13, 20), 13, 20)
+    assert known(cache, 23) == ([11, 12, 13, 20, 21, 22], 11)
+    assert known(cache, 11) is None
+    cache.close()
+
+
+def test_live_events_lengthen_the_stretch_and_a_jump_begins_another(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c.db", "u_me")
+    cache.put_page(ROOM, items(9, 10), 9, 10)
+    cache.keep([event(11), event(12)], {ROOM: 12})
+    assert known(cache, 13) == ([9, 10, 11, 12], 9)
+    cache.keep([event(20)], {ROOM: 20})
+    assert known(cache, 21) == ([20], 20)
+    assert cache.cursors() == {ROOM: 20}
+    cache.close()
+
+
+def test_changes_are_folded_into_the_message(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c.db", "u_me")
+    cache.keep([event(1, text="helo"), event(2, text="bye")], {ROOM: 2})
+    changes = [
+        event(3, EventKind.EDIT, target_id=10, text="hello"),
+        event(4, EventKind.REACTION, target_id=10, emoji="+1", on=True),
+        event(5, EventKind.DELETE, target_id=20),
+    ]
+    for _ in range(2):  # twice is the same as once
+        cache.keep(changes, {ROOM: 5})
+    stretch = cache.before(ROOM, 6, 10)
+    assert stretch is not None
+    first, second = stretch.items
+    assert (first.event.text, first.edited_at, first.reactions) == ("hello", 3, {"+1": ["u_a"]})
+    assert (second.event.text, second.deleted) == (None, True)
+    cache.close()
+
+
+def test_a_channel_that_was_left_is_forgotten(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c.db", "u_me")
+    cache.keep([event(1)], {ROOM: 1})
+    cache.keep([], {}, [ROOM])
+    assert cache.cursors() == {} and known(cache, 2) is None
+    cache.close()
+
+
+def test_another_person_finds_nothing_and_the_file_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    cache = Cache(path, "u_me")
+    cache.keep([event(1)], {ROOM: 1})
+    cache.put_command(Send("-", ROOM, "k", "secret"))
+    cache.close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = Cache(path, "u_me")
+    assert [command.client_msg_id for command in again.outbox()] == ["k"]
+    again.close()
+    other = Cache(path, "u_other")
+    assert other.cursors() == {} and other.outbox() == [] and known(other, 2) is None
+    other.close()
