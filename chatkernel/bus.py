@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -129,6 +129,9 @@ class BusGap(Struct, frozen=True):
 
     reason: GapReason
 
+
+_Address: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+"""Channels, users, watched."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Envelope])
@@ -264,22 +267,29 @@ class Bus:
 
     async def _destinations(self, posts: Sequence[Post]) -> dict[str, list[int]]:
         """For each pod the positions of the posts that are for it, in order."""
-        channels = list(dict.fromkeys(channel for post in posts for channel in post.channels))
-        users = list(dict.fromkeys(user for post in posts for user in post.users))
-        watched = list(dict.fromkeys(user for post in posts for user in post.watched))
+        # Posts that arrive together are mostly for a few addresses: what follows is paid per address.
+        addressed: dict[_Address, list[int]] = {}
+        for index, post in enumerate(posts):
+            addressed.setdefault((post.channels, post.users, post.watched), []).append(index)
+        channels = list(dict.fromkeys(channel for address in addressed for channel in address[0]))
+        users = list(dict.fromkeys(user for address in addressed for user in address[1]))
+        watched = list(dict.fromkeys(user for address in addressed for user in address[2]))
         resolved = iter(await self._routes.resolve(channels, users, watched))
         of_channel = dict(zip(channels, resolved, strict=False))
         of_user = dict(zip(users, resolved, strict=False))
         of_watched = dict(zip(watched, resolved, strict=False))
         by_pod: dict[str, list[int]] = defaultdict(list)
-        for index, post in enumerate(posts):
+        for address, indexes in addressed.items():
             pods: set[str] = set()
-            pods.update(*[of_channel[channel] for channel in post.channels])
-            pods.update(*[of_user[user] for user in post.users])
-            pods.update(*[of_watched[user] for user in post.watched])
+            pods.update(*[of_channel[channel] for channel in address[0]])
+            pods.update(*[of_user[user] for user in address[1]])
+            pods.update(*[of_watched[user] for user in address[2]])
             pods.discard(self._pod)
             for pod in pods:
-                by_pod[pod].append(index)
+                by_pod[pod] += indexes
+        if len(addressed) > 1:
+            for indexes in by_pod.values():
+                indexes.sort()
         return by_pod
 
     def _xadd(self, pod: str, payload: bytes) -> Command:
@@ -291,7 +301,7 @@ class _Payloads:
     """Encodes each envelope once, and each combination that several pods get once."""
 
     def __init__(self, posts: Sequence[Post]) -> None:
-        self._encoded = [msgspec.Raw(_encoder.encode(post.envelope)) for post in posts]
+        self._encoded = [_encoder.encode(post.envelope) for post in posts]
         self._made: dict[tuple[int, ...], list[bytes]] = {}
 
     def of(self, wanted: tuple[int, ...]) -> list[bytes]:
@@ -301,15 +311,15 @@ class _Payloads:
 
     def _join(self, wanted: tuple[int, ...]) -> list[bytes]:
         payloads: list[bytes] = []
-        part: list[Any] = []
+        part: list[msgspec.Raw] = []
         part_bytes = 0
         for index in wanted:
-            raw = self._encoded[index]
-            size = memoryview(raw).nbytes
+            data = self._encoded[index]
+            size = len(data)
             if part and part_bytes + size > ENTRY_MAX_BYTES:
                 payloads.append(_encoder.encode(part))
                 part, part_bytes = [], 0
-            part.append(raw)
+            part.append(msgspec.Raw(data))
             part_bytes += size
         payloads.append(_encoder.encode(part))
         return payloads

@@ -46,8 +46,8 @@ class RateLimiter:
     async def hit(self, name: str, rate_per_s: float, burst: int, cost: int = 1) -> float:
         """Take `cost` from the limit `name`; 0 when allowed, else the seconds to wait (nothing is taken).
 
-        A cost above the burst is taken as the burst. Never raises: while Redis is away each process limits by
-        itself, at the same rate.
+        A cost above the burst is taken as the burst; a negative one gives back. Never raises: while Redis is
+        away each process limits by itself, at the same rate.
         """
         return await self._hits.call(_Hit(name, rate_per_s, burst, min(cost, burst)))
 

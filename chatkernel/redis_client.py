@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -37,7 +36,7 @@ class Client(Redis):
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await self.link.aclose()
         await self.waiting_link.aclose()
-        await super().aclose(close_connection_pool=True)
+        await super().aclose(True if close_connection_pool is None else close_connection_pool)
 
 
 def connect(url: str) -> Redis:
@@ -62,9 +61,7 @@ class _Guard:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, RedisError | OSError):
             raise ChatError(Code.REDIS_UNAVAILABLE) from error
 

@@ -24,6 +24,9 @@ Command: TypeAlias = tuple[Argument, ...]
 CONNECT_TIMEOUT_S = 2.0
 """To connect and log in."""
 
+LATE_S = 0.05
+"""Between the deadline of a call and giving the connection up."""
+
 UNSENT_MAX_BYTES = 32 * 1024 * 1024
 """Bytes that the socket has not taken; beyond it calls fail at once."""
 
@@ -31,11 +34,12 @@ UNSENT_MAX_BYTES = 32 * 1024 * 1024
 class _Call:
     """Replies that one caller waits for."""
 
-    __slots__ = ("deadline", "future", "replies", "wanted")
+    __slots__ = ("deadline", "future", "late", "replies", "wanted")
 
     def __init__(self, future: asyncio.Future[list[Any]], wanted: int, deadline: float) -> None:
         self.future, self.wanted, self.deadline = future, wanted, deadline
         self.replies: list[Any] = []
+        self.late = False
 
 
 class _Wire(asyncio.Protocol):
@@ -107,12 +111,17 @@ class _Wire(asyncio.Protocol):
     def _look(self) -> None:
         """One timer for all: only the first call in flight can be the one that holds up the others."""
         self._timer = None
-        if self._calls:
-            first = self._calls[0]
-            if first.deadline <= self._loop.time():
-                self.close(RedisTimeoutError("Redis did not answer in time"))
-            else:
-                self._timer = self._loop.call_at(first.deadline, self._look)
+        if not self._calls:
+            return
+        first, now = self._calls[0], self._loop.time()
+        if first.deadline > now:
+            self._timer = self._loop.call_at(first.deadline, self._look)
+        elif not first.late:
+            # After this process itself has stood still the reply may be in the socket, and timers come first.
+            first.late = True
+            self._timer = self._loop.call_later(LATE_S, self._look)
+        else:
+            self.close(RedisTimeoutError("Redis did not answer in time"))
 
 
 class Link:

@@ -9,5 +9,9 @@ local wait = after - step * tonumber(ARGV[2]) - now
 if wait > 0 then
   return math.ceil(wait)
 end
+if after <= now then
+  redis.call('DEL', KEYS[1])
+  return 0
+end
 redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.max(1, math.ceil((after - now) / 1000) + 1))
 return 0

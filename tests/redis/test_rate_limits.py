@@ -44,6 +44,20 @@ async def test_costs_add_up_and_one_above_the_burst_is_the_burst(redis: Redis, k
     assert await limiter.hit("large", 0.1, 5) > 0
 
 
+async def test_what_is_given_back_can_be_taken_again_and_never_saved_up(
+    redis: Redis, keys: Keys, own_valkey: Valkey
+) -> None:
+    async with redis_client(own_valkey.url) as away:
+        own_valkey.kill()
+        for limiter in (RateLimiter(redis, keys), RateLimiter(away, keys)):
+            for _ in range(5):
+                assert await limiter.hit("n", 0.1, 2, cost=-1) == 0
+            waits = [await limiter.hit("n", 0.1, 2) for _ in range(3)]
+            assert [wait > 0 for wait in waits] == [False, False, True]
+            assert await limiter.hit("n", 0.1, 2, cost=-1) == 0
+            assert await limiter.hit("n", 0.1, 2) == 0
+
+
 async def test_pods_share_a_limit_however_many_hit_it_at_once(redis: Redis, keys: Keys) -> None:
     pods = [RateLimiter(redis, keys) for _ in range(4)]
     waits = await asyncio.gather(*[pods[n % 4].hit("n", 0.1, 25) for n in range(100)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from redis.asyncio import Redis
@@ -10,7 +11,7 @@ from support.valkey import Valkey, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
-from chatkernel.redis_client import Script, execute, guard, run_scripts
+from chatkernel.redis_client import SOCKET_TIMEOUT_S, Script, execute, guard, run_scripts
 
 RATE = Script("rate_limit")
 
@@ -102,6 +103,15 @@ async def test_closing_a_client_that_is_connecting_is_an_error_of_redis_and_not_
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(results[0], asyncio.CancelledError)
         assert all(isinstance(result, ChatError) for result in results[1:])
+
+
+async def test_a_process_that_stood_still_itself_does_not_blame_redis(redis: Redis) -> None:
+    await execute(redis, [("PING",)])
+    call = asyncio.create_task(execute(redis, [("ECHO", "there")]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    time.sleep(SOCKET_TIMEOUT_S + 0.1)
+    assert await call == [b"there"]
 
 
 async def test_an_impatient_caller_gives_up_alone(own_valkey: Valkey) -> None:
