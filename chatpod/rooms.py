@@ -101,6 +101,18 @@ class Rooms:
     async def _route_then_look(self, channel_id: str) -> None:
         await self._add_routes([channel_id])
         self._look(channel_id)
+        await self._count_members(channel_id)
+
+    async def _count_members(self, channel_id: str) -> None:
+        """The event that opened the room says who was added, not how many were there before."""
+        try:
+            state = await self._store.channel(channel_id)
+        except ChatError as error:
+            log.debug("members not counted", extra={"error": str(error)})
+            return
+        room = self._hub.rooms.get(channel_id)
+        if room is not None and state is not None:
+            room.member_count = state.member_count
 
     async def _remove_routes(self, channel_ids: list[str]) -> None:
         # Somebody may have come in again meanwhile.
