@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,8 +17,9 @@ from chatclient.client import ChatClient
 from chatclient.drill.checker import Verdict, check
 from chatclient.drill.histories import DeviceHistory, DeviceRecorder, Intrusion, Latencies, Sent
 from chatclient.http import Credentials
-from chatkernel.ids import new_client_msg_id
+from chatkernel.ids import new_client_msg_id, new_user_id, now_ms
 from chatkernel.protocol import Event
+from chatkernel.storage.model import EventRange, User
 
 
 class Phone:
@@ -43,6 +44,23 @@ class Crew:
         self.phones: list[Phone] = []
         self.sent: list[Sent] = []
         self._sockets: list[RawSocket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """In the background until the end."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def extras(self, number: int) -> list[str]:
+        """User ids of so many people who never log in: put into the store without a password's work."""
+        ids: list[str] = []
+        async with self.cluster.store() as store:
+            for _ in range(number):
+                user_id = new_user_id()
+                await store.create_user(User(user_id, user_id, "Extra", now_ms()), "")
+                ids.append(user_id)
+        return ids
 
     async def people(self, *names: str) -> list[Person]:
         return list(await asyncio.gather(*(sign_up(self.http, name) for name in names)))
@@ -121,14 +139,15 @@ class Crew:
         return check(self.sent, [phone.recorder.history for phone in self.phones], logs, intrusions)
 
     async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(socket.close() for socket in self._sockets), return_exceptions=True)
         await asyncio.gather(*(phone.client.close() for phone in self.phones), return_exceptions=True)
 
 
 async def read_log(cluster: Cluster, channel_id: str) -> list[Event]:
     """A channel's log straight from the store: what is really there."""
-    from chatkernel.storage.model import EventRange
-
     async with cluster.store() as store:
         [events] = await store.events([EventRange(channel_id, 0, 1_000_000)])
         return events
