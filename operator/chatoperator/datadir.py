@@ -66,7 +66,10 @@ class DataDir:
 
     def lock(self) -> None:
         """Raises UpError when another cluster is running here. The lock goes with the process."""
-        fd = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fd = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise UpError(f"cannot write in {self.root}: {error.strerror}") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
