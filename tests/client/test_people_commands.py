@@ -1,0 +1,138 @@
+"""People's commands and a short drill on a real cluster: processes, sockets, Valkey, SQLite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PASSWORD = "correct horse battery"
+
+
+class Chatctl:
+    """Runs `chatctl` as a person would."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.environ = {**os.environ, "CHATCTL_DATA": str(data), "CHATCTL_PASSWORD": PASSWORD}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "chatclient.cli.main", *words],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=timeout_s)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def json(self, *words: str) -> list[dict[str, object]]:
+        done = self.run(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def chatctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chatctl]:
+    """A cluster of its own, on a free port."""
+    chatctl = Chatctl(tmp_path_factory.mktemp("cluster") / "data")
+    cluster = chatctl.start("up", "--port", "0")
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and cluster.poll() is None:
+            status = chatctl.run("status", "--json")
+            if status.returncode == 0 and json.loads(status.stdout)["phase"] == "Running":
+                break
+            time.sleep(0.3)
+        else:
+            raise AssertionError("the cluster did not start")
+        yield chatctl
+    finally:
+        cluster.send_signal(signal.SIGTERM)
+        cluster.communicate(timeout=30)
+
+
+def test_two_people_talk_and_read_back(chatctl: Chatctl) -> None:
+    for name in ("carol", "dave"):
+        done = chatctl.run("signup", name)
+        assert done.returncode == 0 and done.stdout.startswith(f"{name} is signed up"), done.stderr
+        session = chatctl.data / "sessions" / f"{name}.json"
+        assert session.stat().st_mode & 0o777 == 0o600
+        assert PASSWORD not in session.read_text()
+    ear = chatctl.start("listen", "--as", "dave")
+    try:
+        assert ear.stdout is not None
+        assert ear.stdout.readline().startswith("(connected to chat-")
+        assert chatctl.json("send", "--as", "carol", "dave", "hello dave")[0]["seq"] == 2
+        lines = [ear.stdout.readline(), ear.stdout.readline()]
+        assert lines[0].endswith("carol opened this channel with dave\n")
+        assert lines[1].endswith("  carol: hello dave\n")
+    finally:
+        ear.terminate()
+        _, err = ear.communicate(timeout=10)
+    assert "Traceback" not in err
+    items = chatctl.json("history", "--as", "dave", "carol")
+    assert [item["event"]["kind"] for item in items] == ["created", "message"]  # type: ignore[index]
+    (line,) = chatctl.json("channels", "--as", "dave")
+    assert (line["kind"], line["member_count"]) == ("direct", 2)
+
+
+def test_logging_out_and_in_again(chatctl: Chatctl) -> None:
+    assert chatctl.run("signup", "erin").returncode == 0
+    assert chatctl.run("logout", "erin").returncode == 0
+    assert not (chatctl.data / "sessions" / "erin.json").exists()
+    assert "nobody here is called erin" in chatctl.run("channels", "--as", "erin").stderr
+    assert chatctl.run("login", "erin").returncode == 0
+    assert chatctl.run("channels", "--as", "erin").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("send", "--as", "alice", "nobody-of-that-name", "hi"), "there is nobody"),
+        (("send", "--as", "mallory", "alice", "hi"), "nobody here is called mallory"),
+        (("login", "alice", "--password", "wrong password"), "wrong"),
+        (("signup", "a b"), ""),
+        (("signup", "../../etc"), "is not a user name"),
+        (("history", "--as", "alice", "bob", "--url", "http://127.0.0.1:9"), "nothing answers"),
+        (("history", "--as", "alice", "bob", "--url", "not a url"), ""),
+        (("drill", "--fault", "meteor"), "no fault is called meteor"),
+        (
+            ("drill", "--data", "/nonexistent", "--fault", "kill-pod", "--url", "http://127.0.0.1:9"),
+            "control socket",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_exit_code_1(
+    chatctl: Chatctl, words: tuple[str, ...], says: str
+) -> None:
+    done = chatctl.run(*words)
+    assert done.returncode == 1, done
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+
+
+def test_a_short_drill_with_a_killed_pod_keeps_all_promises(chatctl: Chatctl) -> None:
+    words = ["drill", "--users", "12", "--channels", "5", "--rate", "40", "--duration", "6", "--json"]
+    done = chatctl.run(*words, "--fault", "kill-pod+flush-redis", "--fault", "cut-connections", timeout_s=120)
+    assert done.returncode == 0, done.stderr + done.stdout
+    report = json.loads(done.stdout)
+    assert report["sent"] == report["acked"] > 100
+    broken = ("lost", "duplicated", "reordered", "behind_cursor", "unauthorised")
+    assert [report[key] for key in broken] == [0] * 5
+    assert report["faults"] == {"kill-pod+flush-redis": 1, "cut-connections": 1}
+    assert report["seen_live"] > 0 and report["seen_by_sync"] > 0
+    assert (chatctl.data / "drill.json").stat().st_mode & 0o777 == 0o600
