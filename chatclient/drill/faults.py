@@ -163,11 +163,14 @@ async def kill_worker(arena: Arena) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def scale(arena: Arena) -> AsyncIterator[None]:
-    """One pod more, and then back: the pod that goes moves its clients."""
+    """One pod more, then one less than before, then as before: the pods that go move their clients."""
     count = len(await arena.pods("chat"))
     await arena.server().ask("scale", replicas=count + 1)
     await arena.whole(count + 1)
     yield
+    if count > 1:
+        await arena.server().ask("scale", replicas=count - 1)
+        await arena.whole(count - 1)
     await arena.server().ask("scale", replicas=count)
     await arena.whole(count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -47,7 +48,7 @@ class Drill:
     ) -> None:
         self.options, self.url = options, url
         self._control, self._tell = control, tell
-        self._now = asyncio.get_running_loop().time
+        self._now = time.monotonic  # the loop's own clock stands still within a turn
         self._rng = Random(options.seed)
         self._http = new_http(max_connections=64)
         self._latencies = Latencies(self._now)
