@@ -41,7 +41,10 @@ class Lease:
         self.incarnation = secrets.token_hex(6)
         self.registered = asyncio.Event()
         self.degraded = False
+        self._left = False
         self._renew_now = asyncio.Event()
+        self._forgotten = False
+        """The registry did not know this run, and what follows from that is not done yet."""
         self._ran_at_s, self._ran_at_ms = 0.0, 0
 
     def renew_soon(self) -> None:
@@ -68,12 +71,14 @@ class Lease:
             self._fence(asleep_s)
 
     def _fence(self, asleep_s: float) -> None:
-        log.warning("lease lost while not running", extra={"asleep_s": round(asleep_s, 1)})
+        log.warning("lease lost", extra={"asleep_s": round(asleep_s, 1)})
         self.incarnation = secrets.token_hex(6)
         self._started_at = self._now()
         self._on_fenced()
 
     async def _renew(self) -> None:
+        if self._left:
+            return
         settings = self._settings
         entry = PodEntry(
             name=settings.pod,
@@ -90,7 +95,8 @@ class Lease:
         try:
             result = await self._registry.renew(entry, settings.lease_s)
             if not result.ok:
-                log.error("another pod of this name is registered")
+                # This run was taken for dead: what it holds has been given to others.
+                self._fence(0.0)
                 return
             if result.was_missing:
                 await self._on_forgotten()
@@ -103,8 +109,16 @@ class Lease:
                 log.warning("registry away", extra={"error": str(error)})
             self.degraded = True
 
+    def _ended(self) -> None:
+        """Somebody declared this run over. One that lives begins another, as after a freeze; one that is going
+        anyway keeps its clients until they have moved."""
+        log.error("this run was declared over")
+        if not self._draining():
+            self._begin_anew()
+
     async def leave(self) -> None:
-        """Take the entry out: nobody is sent here any more."""
+        """Take the entry out, for good: nobody is sent here any more."""
+        self._left = True
         try:
             await self._registry.remove(self._settings.pod, self.incarnation)
         except ChatError as error:

@@ -224,7 +224,8 @@ class Pod:
     def _fenced(self) -> None:
         for client in list(self.hub.clients.values()):
             client.connection.close(Close.LEASE_LOST, "the pod lost its lease")
-            self.hub.deregister(client)
+            if self.hub.deregister(client):
+                self.rooms.user_gone(client.user_id)
         self.healer.want_all()
 
     async def _forgotten(self) -> None:

@@ -52,9 +52,13 @@ class PresenceAgent:
 
     async def run(self) -> None:
         """Renew leases and close silent clients, for ever."""
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + self._settings.heartbeat_interval_s
             await asyncio.sleep(self._settings.heartbeat_interval_s)
-            oldest = asyncio.get_running_loop().time() - self._settings.offline_after_s
+            # Counted from when this should have run: while the pod itself did not run, nobody was silent, and what
+            # they said is still to be read.
+            oldest = due - self._settings.offline_after_s
             silent = [client for client in self._hub.clients.values() if client.beat_at < oldest]
             for client in silent:
                 client.connection.close(Close.HEARTBEAT_TIMEOUT, "no heartbeat")
@@ -85,7 +89,7 @@ class PresenceAgent:
         by_user = {client.user_id: client for client in clients}
         friends = await self._store.friend_ids(list(by_user))
         now = self._now()
-        posts = []
+        posts, audiences = [], []
         for user_id, client in by_user.items():
             channels = [
                 channel_id
@@ -94,8 +98,9 @@ class PresenceAgent:
                 and room.member_count <= self._settings.small_group_max
             ]
             audience = friends.get(user_id, [])
-            await self._presence.set_audience(user_id, channels, audience)
+            audiences.append(self._presence.set_audience(user_id, channels, audience))
             frame = encode_json(Presence([PresenceEntry(user_id, PresenceState.ONLINE, now)]))
             change = PresenceChange(frame, user_id, channels, audience)
             posts.append(Post(change, tuple(channels), tuple(audience), (user_id,)))
+        await asyncio.gather(*audiences)
         self._tell(posts)
