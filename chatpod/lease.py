@@ -95,11 +95,15 @@ class Lease:
         try:
             result = await self._registry.renew(entry, settings.lease_s)
             if not result.ok:
-                # This run was taken for dead: what it holds has been given to others.
-                self._fence(0.0)
+                # This run was taken for dead: what it holds has been given to others. A pod that is going anyway
+                # keeps its clients until they have moved.
+                if not self._draining():
+                    self._fence(0.0)
                 return
-            if result.was_missing:
+            self._forgotten |= result.was_missing
+            if self._forgotten:
                 await self._on_forgotten()
+                self._forgotten = False
             if self.degraded:
                 log.info("registry back")
             self.degraded = False
@@ -108,13 +112,6 @@ class Lease:
             if not self.degraded:
                 log.warning("registry away", extra={"error": str(error)})
             self.degraded = True
-
-    def _ended(self) -> None:
-        """Somebody declared this run over. One that lives begins another, as after a freeze; one that is going
-        anyway keeps its clients until they have moved."""
-        log.error("this run was declared over")
-        if not self._draining():
-            self._begin_anew()
 
     async def leave(self) -> None:
         """Take the entry out, for good: nobody is sent here any more."""
