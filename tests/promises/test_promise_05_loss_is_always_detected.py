@@ -32,8 +32,8 @@ async def pair(some: Crew) -> tuple[Phone, Phone, str]:
     """Two people with a phone on two pods."""
     ann, bob = await some.people("ann", "bob")
     channel = await some.group(ann, bob)
-    speaker, hearer = await some.phone(ann), await some.phone(bob)
-    assert speaker.client.pod != hearer.client.pod
+    one, other = await some.cluster.ready()
+    speaker, hearer = await some.phone(ann, one), await some.phone(bob, other)
     return speaker, hearer, channel
 
 

@@ -44,7 +44,8 @@ async def talk_through(some: Crew, *faults: Fault) -> tuple[Verdict, bool]:
     """People talk without a pause while the faults happen: the verdict, and whether all caught up by themselves."""
     people = await some.people("ann", "bob", "cleo")
     channels = [await some.group(*people), await some.group(people[0], people[1])]
-    phones = [await some.phone(person) for person in (*people, *people)]
+    pods = await some.cluster.ready()
+    phones = [await some.phone(person, pods[n % 2]) for n, person in enumerate((*people, *people))]
     talking = True
 
     async def talk(phone: Phone) -> None:

@@ -34,7 +34,8 @@ async def move_while_all_talk(some: Crew, change: Change) -> Outcome:
     """Everybody sends all the time while pods go."""
     people = await some.people("ann", "bob", "cleo")
     channel = await some.group(*people)
-    phones = [await some.phone(people[n % 3]) for n in range(PHONES)]
+    pods = await some.cluster.ready()
+    phones = [await some.phone(people[n % 3], pods[n % 2]) for n in range(PHONES)]
     talking = True
 
     async def talk(n: int) -> None:

@@ -18,8 +18,18 @@ from chatclient.drill.checker import Verdict, check
 from chatclient.drill.histories import DeviceHistory, DeviceRecorder, Intrusion, Latencies, Sent
 from chatclient.http import Credentials
 from chatkernel.ids import new_client_msg_id, new_user_id, now_ms
-from chatkernel.protocol import Event
+from chatkernel.protocol import Event, Seats
 from chatkernel.storage.model import EventRange, User
+
+
+class _PlacedClient(ChatClient):
+    """Takes its first seat on a pod of the test's choice, and later ones wherever discovery says."""
+
+    not_on: list[str] = []  # noqa: RUF012 - set once, never changed in place
+
+    async def _take_seats(self, exclude: list[str]) -> Seats:
+        elsewhere, self.not_on = self.not_on, []
+        return await super()._take_seats([*exclude, *elsewhere])
 
 
 class Phone:
@@ -80,17 +90,18 @@ class Crew:
         self._sockets.append(opened)
         return opened
 
-    async def phone(self, owner: Person, **more: Any) -> Phone:
-        """A device of its own, connected and in sync."""
+    async def phone(self, owner: Person, pod: str | None = None, **more: Any) -> Phone:
+        """A device of its own, connected and in sync; at first on that pod, when it is named."""
         history = DeviceHistory(owner.id, "")
         recorder = DeviceRecorder(history, Latencies(time.monotonic), time.monotonic)
-        client = ChatClient(
+        client = _PlacedClient(
             self.cluster.url,
             credentials=Credentials(owner.username, PASSWORD),
             listener=recorder,
             http=self.http,
             **more,
         )
+        client.not_on = [name for name in await self.cluster.ready() if pod not in (None, name)]
         phone = Phone(owner, client, recorder)
         self.phones.append(phone)
         await client.connect(timeout_s=20)
@@ -112,7 +123,7 @@ class Crew:
             record.seq, record.message_id = ack.seq or 0, ack.message_id or 0
         return record
 
-    async def log_of(self, person: Person, channel_id: str) -> list[Event]:
+    async def log_of(self, channel_id: str) -> list[Event]:
         """The whole log as the store holds it."""
         return await read_log(self.cluster, channel_id)
 

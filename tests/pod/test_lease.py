@@ -1,0 +1,87 @@
+"""A pod that the registry does not know writes everything anew, as often as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from support.cluster import eventually
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.ids import now_ms
+from chatkernel.registry import PodEntry, RenewResult
+from chatkernel.settings import ServiceSettings
+from chatpod.lease import Lease
+
+
+class FakeRegistry:
+    """Answers as told, once each, and then that all is well."""
+
+    def __init__(self, *answers: RenewResult) -> None:
+        self.answers = list(answers)
+        self.entries: list[PodEntry] = []
+
+    async def renew(self, entry: PodEntry, lease_s: float) -> RenewResult:
+        self.entries.append(entry)
+        return self.answers.pop(0) if self.answers else RenewResult(True, False)
+
+
+class Noted:
+    def __init__(self, failures: int = 0) -> None:
+        self.forgotten = self.fenced = 0
+        self.failures = failures
+
+    async def on_forgotten(self) -> None:
+        self.forgotten += 1
+        if self.forgotten <= self.failures:
+            raise ChatError(Code.REDIS_UNAVAILABLE)
+
+    def on_fenced(self) -> None:
+        self.fenced += 1
+
+
+def lease_of(registry: FakeRegistry, noted: Noted, *, draining: bool = False) -> Lease:
+    settings = ServiceSettings(
+        cluster="c", pod="p", revision="r", redis_url="", store_url="", secret_file="", lease_renew_s=0.01
+    )
+    return Lease(
+        registry,  # type: ignore[arg-type]
+        settings,
+        now_ms,
+        connections=lambda: 0,
+        draining=lambda: draining,
+        on_fenced=noted.on_fenced,
+        on_forgotten=noted.on_forgotten,
+    )
+
+
+async def renewals(lease: Lease, registry: FakeRegistry, number: int) -> None:
+    task = asyncio.create_task(lease.run())
+
+    async def enough() -> bool:
+        return len(registry.entries) >= number
+
+    await eventually(enough)
+    task.cancel()
+
+
+async def test_writing_anew_is_tried_again_until_it_was_done() -> None:
+    """Redis was emptied and then went away: the next renewal finds an entry, and routes that are not there."""
+    registry, noted = FakeRegistry(RenewResult(True, True)), Noted(failures=2)
+    lease = lease_of(registry, noted)
+    await renewals(lease, registry, 6)
+    assert noted.forgotten == 3
+    assert lease.registered.is_set() and not lease.degraded
+
+
+async def test_a_run_that_was_declared_over_begins_another() -> None:
+    registry, noted = FakeRegistry(RenewResult(True, True), RenewResult(False, False)), Noted()
+    await renewals(lease_of(registry, noted), registry, 4)
+    runs = list(dict.fromkeys(entry.incarnation for entry in registry.entries))
+    assert len(runs) == 2 and noted.fenced == 1
+    assert registry.entries[-1].started_at >= registry.entries[0].started_at
+
+
+async def test_a_run_that_is_going_anyway_does_not() -> None:
+    registry, noted = FakeRegistry(RenewResult(False, False), RenewResult(False, False)), Noted()
+    await renewals(lease_of(registry, noted, draining=True), registry, 4)
+    assert len({entry.incarnation for entry in registry.entries}) == 1 and noted.fenced == 0
