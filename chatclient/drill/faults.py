@@ -81,13 +81,15 @@ class Arena:
             await asyncio.sleep(0.05)
 
     async def whole(self, chat_pods: int) -> bool:
-        """Waits until that many chat pods, an API pod and a worker serve; False when it takes too long."""
+        """Waits until that many chat pods, an API pod and a worker serve, and no other chat pod is left; False
+        when it takes too long."""
         deadline = self.now() + WAIT_WHOLE_S
         while self.now() < deadline:
             with suppress(Refused, Unreachable):
                 status = await self.server().status()
                 counts = {kind: len(status.ready(kind)) for kind in ("chat", "api", "worker")}
-                if counts["chat"] == chat_pods and counts["api"] and counts["worker"]:
+                present = sum(pod.kind == "chat" for pod in status.pods)
+                if present == counts["chat"] == chat_pods and counts["api"] and counts["worker"]:
                     return True
             await asyncio.sleep(0.1)
         self.notes.append("the cluster was not whole again in time")
