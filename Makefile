@@ -11,7 +11,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev check test test-slow bench bench-short drill drill-short lock clean
+.PHONY: help run install dev check test test-slow docs bench bench-short drill drill-short lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,18 +23,22 @@ install: $(RUN)  ## Make .venv and install what the product needs
 
 dev: $(DEV)  ## The same with the developers' tools
 
-check: $(DEV)  ## Format, lint, types, import contracts, dead code
+check: $(DEV)  ## Format, lint, types, import contracts, dead code, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+	$(BIN)/python -m docs.tools --check
 
 test: $(DEV)  ## The tests, in under five minutes
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-slow: $(DEV)  ## The tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+docs: $(DEV)  ## Renew what docs/ takes from the types and from a real run
+	$(BIN)/python -m docs.tools
 
 bench: $(DEV)  ## All measurements, in at most five minutes, into bench/results/latest.json
 	$(BIN)/python -m bench $(ARGS)
