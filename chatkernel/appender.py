@@ -155,6 +155,9 @@ class Appender:
                     self._forget(batch)
                     for draft in batch:
                         draft.answer(None, ChatError(Code.INTERNAL))
+                # Only between batches: within one, no head may go that another channel's has just replaced.
+                while len(self._heads) > HEADS_MAX:
+                    self._heads.popitem(last=False)
         finally:
             self._task = None
 
@@ -277,6 +280,10 @@ class Appender:
                 draft.answer(None, refusal)
             else:
                 allowed.append(draft)
+        if allowed and self._heads[drafts[0].channel_id] is not head:
+            # While grants were read the bus brought a later head, perhaps of somebody's removal: what was let
+            # through on the older one is looked at again, for it would be built on the later one.
+            return await self._allowed(allowed)
         return allowed
 
     async def _renew(self, draft: Draft) -> None:
@@ -339,8 +346,6 @@ class Appender:
     def _remember(self, channel_id: str, head: Head) -> None:
         self._heads[channel_id] = head
         self._heads.move_to_end(channel_id)
-        if len(self._heads) > HEADS_MAX:
-            self._heads.popitem(last=False)
 
     def _keep(self, key: SendKey, event: Event) -> Placed:
         placed = self._sent[key] = Placed(event.seq, event.message_id, event.created_at)
