@@ -142,7 +142,7 @@ CLOSES: dict[Close, str] = {
     Close.NORMAL: "You closed it",
     Close.GOING_AWAY: "The server is stopping",
     Close.MALFORMED: "A frame that is no JSON (or MessagePack), or text in a binary session",
-    Close.POLICY: "The first frame was no `hello`, or ten refused frames in a row",
+    Close.POLICY: "The first frame was no `hello`, or ten frames in a row that made no sense",
     Close.TOO_LARGE: "A frame above `frame_max_bytes`",
     Close.INTERNAL: "A fault or an outage of the server's own",
     Close.RESTARTING: "The server restarts",
