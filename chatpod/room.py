@@ -83,6 +83,8 @@ class Room:
                 break
             self.last_seq += 1
             deliver(self, self.last_seq, *held)
+            if not self._early:
+                self._early = None
         return self.heal_wanted <= self.last_seq
 
     def open_at(self, head: Head) -> None:
