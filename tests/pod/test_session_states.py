@@ -1,0 +1,127 @@
+"""The session's table of states: what each state does with each frame, and which changes are refused."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatkernel.errors import Close, Code
+from chatkernel.protocol import Hello, Limits, Ping, Send, encode_json, encode_msgpack
+from chatpod.session import MALFORMED_MAX, NEXT, Refuse, Reject, Session, State
+
+HELLO, PING = Hello("h", "ticket"), Ping("p")
+SEND = Send("s", "g_1", "k", "hello")
+WAY = [State.GREETING, State.OPENING, State.LIVE, State.CLOSED]
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def session_in(state: State, limits: Limits | None = None, binary: bool = False) -> Session:
+    session = Session(limits or Limits(), binary, Clock())
+    for step in WAY[1 : WAY.index(state) + 1]:
+        session.become(step)
+    return session
+
+
+@pytest.mark.parametrize(
+    ("state", "frame", "outcome"),
+    [
+        (State.GREETING, HELLO, HELLO),
+        (State.GREETING, PING, (Code.UNAUTHENTICATED, Close.POLICY)),
+        (State.GREETING, SEND, (Code.UNAUTHENTICATED, Close.POLICY)),
+        (State.OPENING, HELLO, (Code.CONFLICT, None)),
+        (State.OPENING, PING, (Code.CONFLICT, None)),
+        (State.OPENING, SEND, (Code.CONFLICT, None)),
+        (State.LIVE, HELLO, (Code.CONFLICT, None)),
+        (State.LIVE, PING, PING),
+        (State.LIVE, SEND, SEND),
+        (State.CLOSED, HELLO, None),
+        (State.CLOSED, PING, None),
+        (State.CLOSED, SEND, None),
+    ],
+)
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_table(state: State, frame: msgspec.Struct, outcome: object, binary: bool) -> None:
+    session = session_in(state, binary=binary)
+    data = encode_msgpack(frame) if binary else encode_json(frame)
+    found = session.receive(data, not binary)
+    if isinstance(outcome, tuple):
+        code, close = outcome
+        assert isinstance(found, Refuse | Reject) and found.error.code == code
+        assert found.error.id == frame.id  # type: ignore[attr-defined]
+        assert (found.close if isinstance(found, Reject) else None) == close
+    else:
+        assert found == outcome
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("to", list(State))
+def test_only_the_changes_of_the_table_are_made(state: State, to: State) -> None:
+    session = session_in(state)
+    if to in NEXT[state]:
+        session.become(to)
+        assert session.state is to
+    else:
+        with pytest.raises(AssertionError):
+            session.become(to)
+        assert session.state is state
+
+
+@given(st.binary(max_size=300), st.booleans(), st.booleans(), st.sampled_from(list(State)))
+def test_no_bytes_raise(data: bytes, is_text: bool, binary: bool, state: State) -> None:
+    found = session_in(state, binary=binary).receive(data, is_text)
+    if isinstance(found, Refuse | Reject):
+        assert Code(found.error.code)
+
+
+def test_sends_are_limited_by_a_bucket_that_fills_again() -> None:
+    clock = Clock()
+    session = Session(Limits(sends_per_s=2.0, sends_burst=3), False, clock)
+    session.become(State.OPENING)
+    session.become(State.LIVE)
+
+    def send(n: int) -> object:
+        found = session.receive(encode_json(Send(f"s{n}", "g_1", "k", "x")), True)
+        session.finished(f"s{n}")
+        return found
+
+    assert [type(send(n)) for n in range(4)] == [Send, Send, Send, Refuse]
+    refused = send(5)
+    assert isinstance(refused, Refuse)
+    assert (refused.error.code, refused.error.retry_after_ms) == (Code.RATE_LIMITED, 500)
+    clock.now_s += 0.5
+    assert [type(send(n)) for n in range(6, 8)] == [Send, Refuse]
+    clock.now_s += 1000
+    assert [type(send(n)) for n in range(8, 12)] == [Send, Send, Send, Refuse]
+    assert isinstance(session.receive(encode_json(PING), True), Ping)
+
+
+def test_open_requests_are_counted_until_they_are_finished() -> None:
+    session = session_in(State.LIVE, Limits(open_requests_max=2))
+    for frame_id in ("a", "b"):
+        assert session.receive(encode_json(Ping(frame_id)), True) == Ping(frame_id)
+    again, third = (session.receive(encode_json(Ping(i)), True) for i in ("a", "c"))
+    assert isinstance(again, Refuse) and again.error.code == Code.CONFLICT
+    assert isinstance(third, Refuse) and third.error.code == Code.BUSY
+    session.finished("a")
+    assert session.receive(encode_json(Ping("c")), True) == Ping("c")
+
+
+def test_refused_frames_in_a_row_end_it_and_a_good_one_starts_the_count_anew() -> None:
+    session = session_in(State.LIVE)
+    for _ in range(3):
+        for _ in range(MALFORMED_MAX - 1):
+            assert isinstance(session.receive(b'{"type":"sing"}', True), Refuse)
+        session.receive(encode_json(PING), True)
+        session.finished(PING.id)
+    for _ in range(MALFORMED_MAX - 1):
+        session.receive(b'{"type":"sing"}', True)
+    last = session.receive(b'{"type":"sing"}', True)
+    assert isinstance(last, Reject) and last.close is Close.POLICY
