@@ -20,6 +20,9 @@ from bench.report import publish
 from bench.scenarios import fanout, manypods, onepod
 from bench.scenarios.context import FULL, SHORT, Bench, all_rooms, dataset
 
+OTHERS_TOO_MUCH = 0.15
+"""Of all cores, beyond which latencies say more of the neighbours than of the pods."""
+
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 SCENARIOS: dict[str, tuple[str, Callable[[Bench], None]]] = {
@@ -54,6 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     described = machine.describe()
     started = time.monotonic()
     failed: list[str] = []
+    others = 0.0
     with tempfile.TemporaryDirectory(prefix="chatbench-") as directory, Cluster(Path(directory)) as cluster:
         bench = Bench(cluster, sizes, dataset(sizes))
         cluster.start_redis()
@@ -64,16 +68,25 @@ def run(options: argparse.Namespace, console: Console) -> int:
         cluster.start_worker("worker")
         for name in names:
             title, scenario = SCENARIOS[name]
-            begun = time.monotonic()
+            begun, neighbours = time.monotonic(), machine.Neighbours()
             try:
                 scenario(bench)
             except BenchError as error:
                 failed.append(name)
                 console.print(f"[red]{name}: {title}: {error}", markup=True, soft_wrap=True)
             else:
-                console.print(f"{name}: {title} [dim]({time.monotonic() - begun:.0f} s)")
+                share = neighbours.share()
+                others = max(others, share)
+                console.print(
+                    f"{name}: {title} [dim]({time.monotonic() - begun:.0f} s, others {share:.0%} of the CPU)"
+                )
+    bench.results["other_cpu_share_max"] = others
     bench.results["bench_s"] = time.monotonic() - started
     publish(bench.results, "short" if options.short else "full", described, options.output, console)
+    if others > OTHERS_TOO_MUCH:
+        console.print(
+            f"[yellow]Other processes used up to {others:.0%} of the CPU: trust no latency of this run."
+        )
     return 1 if failed else 0
 
 

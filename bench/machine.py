@@ -51,6 +51,33 @@ def raise_file_limit() -> int:
     return wanted
 
 
+class Neighbours:
+    """How much of the machine others used meanwhile: it decides whether latencies can be trusted."""
+
+    def __init__(self) -> None:
+        self._at, self._busy, self._own = time.monotonic(), _busy_s(), _own_s()
+
+    def share(self) -> float:
+        """Of all cores, since this was made."""
+        others_s = (_busy_s() - self._busy) - (_own_s() - self._own)
+        return max(0.0, others_s) / max(1e-9, (time.monotonic() - self._at) * len(CORES))
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def _own_s() -> float:
+    """This process, its children that ended, and all that descend from it and live."""
+    ended = os.times()
+    total_s = ended.user + ended.system + ended.children_user + ended.children_system
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, OSError):
+            total_s += cpu_s(child.pid)
+    return total_s
+
+
 def _cpu_model() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -46,7 +46,7 @@ class Sizes:
 
 
 FULL = Sizes(3, 1.0, 3.0, 100, 8_000, 1_000, 8.0)
-SHORT = Sizes(1, 0.5, 1.5, 30, 2_000, 300, 3.0)
+SHORT = Sizes(1, 0.4, 1.2, 20, 1_500, 300, 2.0)
 
 
 @dataclass(slots=True)
