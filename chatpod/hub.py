@@ -46,6 +46,7 @@ class Hub:
         on_behind: Callable[[Room], None],
         on_room_opened: Callable[[str], None],
         on_rooms_closed: Callable[[list[str]], None],
+        on_unwatched: Callable[[list[str]], None],
         on_blocks_changed: Callable[[], None],
         appender: Appender,
     ) -> None:
@@ -57,6 +58,7 @@ class Hub:
         self.deliveries = 0
         self._on_behind, self._on_room_opened = on_behind, on_room_opened
         self._on_rooms_closed, self._on_blocks_changed = on_rooms_closed, on_blocks_changed
+        self._on_unwatched = on_unwatched
         self._appender = appender
 
     # --- clients and rooms --------------------------------------------------------------------------------
@@ -75,7 +77,9 @@ class Hub:
         client.rooms.clear()
         if closed:
             self._on_rooms_closed(closed)
-        self.watch(client, frozenset())
+        _, unwatched = self.watch(client, frozenset())
+        if unwatched:
+            self._on_unwatched(unwatched)
         mine = self.users.get(client.user_id)
         if mine is None or client not in mine:
             return False

@@ -66,6 +66,7 @@ class Pod:
             on_behind=lambda room: self.healer.want([room.channel_id]),
             on_room_opened=self._room_opened,
             on_rooms_closed=self._rooms_closed,
+            on_unwatched=self._unwatched,
             on_blocks_changed=kernel.blocks.forget,
             appender=kernel.appender,
         )
@@ -192,6 +193,9 @@ class Pod:
 
     def _rooms_closed(self, channel_ids: list[str]) -> None:
         self.rooms.closed(channel_ids)
+
+    def _unwatched(self, user_ids: list[str]) -> None:
+        self.rooms.unwatched(user_ids)
 
     async def _read_bus(self) -> None:
         async for batch in self.kernel.bus.read(self._stop):

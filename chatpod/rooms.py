@@ -90,6 +90,16 @@ class Rooms:
     def user_gone(self, user_id: str) -> None:
         self._spawn(self._remove_user(user_id))
 
+    def unwatched(self, user_ids: list[str]) -> None:
+        self._spawn(self._remove_watched(user_ids))
+
+    async def _remove_watched(self, user_ids: list[str]) -> None:
+        gone = [user_id for user_id in user_ids if user_id not in self._hub.watchers]
+        try:
+            await self._routes.remove(watched=gone)
+        except ChatError as error:
+            log.debug("routes wait for redis", extra={"error": str(error)})
+
     async def _remove_user(self, user_id: str) -> None:
         if user_id in self._hub.users:
             return
