@@ -45,6 +45,8 @@ class Drainer:
             if self._task is not None:
                 self._task.cancel()
                 self._task = None
+            for client in self._hub.clients.values():
+                client.migrating = False  # whoever stays after all is told again the next time
 
     def shed(self, count: int) -> None:
         """Move `count` clients to other pods; the pod itself stays."""
