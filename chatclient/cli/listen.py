@@ -18,8 +18,11 @@ from chatclient.http import Api
 from chatclient.listener import Down, Ended, StateChange, Up
 from chatkernel.errors import ChatError
 from chatkernel.protocol import Event, EventKind
+from chatkernel.storage.model import ConversationPage
 
 CONNECT_TIMEOUT_S = 10.0
+UNREAD_MAX = 20
+"""Unread messages per conversation that a first `listen` shows."""
 
 
 class Ear:
@@ -47,7 +50,12 @@ class Ear:
         typing = asyncio.create_task(self._read_typed(lines), name="typed lines")
         try:
             async with self._client:
+                knows_nothing = not self._client.cursors
                 await self._client.connect(CONNECT_TIMEOUT_S)
+                if knows_nothing:
+                    for event in await self._unread():
+                        for line in await self._lines_of(event):
+                            yield line
                 while True:
                     change = await lines.get()
                     for line in await self._lines_of(change):
@@ -57,6 +65,23 @@ class Ear:
         finally:
             listening.cancel()
             typing.cancel()
+
+    async def _unread(self) -> list[Event]:
+        """What waited for the person before this device was there: a sync begins where the device came in."""
+        first_live = dict(self._client.cursors)
+        page = await self._client.api.call("GET", "/v1/channels", kind=ConversationPage)
+        events: list[Event] = []
+        for line in page.conversations:
+            if line.unread:
+                view = await self._client.history(line.channel_id, limit=min(line.unread, UNREAD_MAX))
+                events += [item.event for item in view.items]
+        return [
+            event
+            for event in sorted(events, key=lambda event: event.message_id)
+            if event.kind is EventKind.MESSAGE
+            and event.sender_id != self._client.user_id
+            and event.seq <= first_live.get(event.channel_id, 0)
+        ]
 
     async def _listen(self, lines: asyncio.Queue[Event | StateChange | str]) -> None:
         async for change in self._client.changes():
