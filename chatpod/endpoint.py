@@ -154,8 +154,6 @@ class Socket:
                 raise ChatError(Code.DRAINING)
             ticket = pod.redeemer.redeem(hello.ticket, pod.lease.incarnation)
             pod.kernel.messaging.check_cursors(hello.cursors)
-            if not await pod.device_is_live(ticket.device_id):
-                raise ChatError(Code.DEVICE_REVOKED)
             now_s = asyncio.get_running_loop().time()
             actor = Actor(ticket.user_id, ticket.device_id)
             self._client = client = Client(secrets.token_hex(8), actor, self._connection, now_s)
@@ -163,6 +161,9 @@ class Socket:
                 return
             if pod.hub.register(client):
                 await pod.rooms.user_came(client.user_id)
+            # Only now that this pod is told of revocations: one that comes before this look is seen by it.
+            if not await pod.device_is_live(client.device_id):
+                raise ChatError(Code.DEVICE_REVOKED)
             self._write(self._welcome(hello, client))
             await pod.opener.open(client, hello.id, hello.cursors)
         except ChatError as error:
