@@ -78,7 +78,7 @@ class DataDir:
             who = f" (process {other.pid}, {other.url})" if other else ""
             raise UpError(
                 f"a cluster is already running on {self.root}{who}. Use it, stop it with Ctrl-C there, "
-                "or start another one with --data DIR --port N (by make: ARGS=\"--data DIR --port N\")"
+                'or start another one with --data DIR --port N (by make: ARGS="--data DIR --port N")'
             ) from error
         self._lock_fd = fd
 

@@ -1,52 +1,26 @@
-"""A whole cluster on one machine: the operator's loop over child processes, an embedded Redis and SQLite."""
+"""Bringing a laptop cluster up: its directory, its address, its first process, and then the cluster itself."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Struct
-from redis.asyncio import Redis
 
-from chatkernel.errors import ChatError
-from chatkernel.keys import PRESENCE_SHARDS, Keys
-from chatkernel.redis_client import connect, execute
-from chatkernel.registry import Registry
-from chatoperator.accounts import Account, AccountsError, ensure_accounts, read_accounts
-from chatoperator.control import ControlError, ControlServer, Request
 from chatoperator.datadir import MARKER_ENV, DataDir, UpError
-from chatoperator.display import Display
-from chatoperator.embedded import OLDEST_REDIS, EmbeddedRedis
-from chatoperator.local import LocalPlace, PodFiles
-from chatoperator.localpod import LocalPod
-from chatoperator.logfiles import bound_log
-from chatoperator.minihttp import PodHttp
+from chatoperator.launcher import Launcher
 from chatoperator.model import PodKind
-from chatoperator.podsettings import PREFIX, Surroundings
-from chatoperator.reconcile import Reconciler
-from chatoperator.registry_port import RedisRegistry
-from chatoperator.schemajob import REFUSED, STORE_ENV
 from chatoperator.specfile import SpecError
 from chatoperator.specsource import SpecSource
-from chatoperator.status import cluster_phase, is_ready, pod_phase
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-TICK_S = 0.5
-LOG_CHECK_TICKS = 20
-STOP_GRACE_S = 2.0
 LISTEN_BACKLOG = 1024
-REPLICAS_MAX = 1000
 
 
 class Options(Struct, frozen=True):
@@ -64,6 +38,18 @@ class Options(Struct, frozen=True):
     """What is run for each kind of pod instead of our services: tests put builds of their own in."""
 
 
+class Ground(Struct, frozen=True):
+    """What a laptop cluster stands on. `started` is the monotonic second at which it was asked for."""
+
+    options: Options
+    data: DataDir
+    source: SpecSource
+    launcher: Launcher
+    url: str
+    started: float
+    leftovers: int
+
+
 async def up(options: Options) -> None:
     """Runs the cluster until SIGINT, SIGTERM, SIGHUP or a stop order. Raises UpError."""
     started = time.monotonic()
@@ -75,23 +61,32 @@ async def up(options: Options) -> None:
     data.create()
     data.lock()
     try:
-        left = data.clean()
-        with (
-            listening(source.fixed.port) as shared,
-            Display(data.logs / "operator.log", as_json=options.as_json)() as display,
-        ):
-            url = f"http://{HOST}:{shared.getsockname()[1]}"
-            data.note_running(url)
-            if left:
-                log.warning("ended processes that a killed run had left", extra={"pods": left})
-            laptop = Laptop(options, data, source, display, shared=shared, url=url, started=started)
-            await laptop.run()
+        leftovers = data.clean()
+        with listening(source.fixed.port) as shared:
+            launcher = Launcher(
+                data.logs,
+                shared_socket=shared,
+                marker=(MARKER_ENV, str(data.root)),
+                on_pid=data.note_pid,
+                commands=options.commands,
+            )
+            try:
+                await launcher.warm_up()
+                url = f"http://{HOST}:{shared.getsockname()[1]}"
+                data.note_running(url)
+                # Late: while the forker imports the services on one core, this imports on another.
+                from chatoperator.laptopcluster import LaptopCluster
+
+                ground = Ground(options, data, source, launcher, url, started, leftovers)
+                await LaptopCluster(ground).run()
+            finally:
+                await launcher.aclose()
     finally:
         data.unlock()
 
 
 @contextlib.contextmanager
-def listening(port: int) -> Any:
+def listening(port: int) -> Iterator[socket.socket]:
     """The socket that all API pods share, so that the address answers while they come and go."""
     shared = socket.socket()
     try:
@@ -106,314 +101,3 @@ def listening(port: int) -> Any:
         yield shared
     finally:
         shared.close()
-
-
-class Laptop:
-    """The running cluster."""
-
-    def __init__(
-        self,
-        options: Options,
-        data: DataDir,
-        source: SpecSource,
-        display: Display,
-        *,
-        shared: socket.socket,
-        url: str,
-        started: float,
-    ) -> None:
-        self.options, self.data, self.source, self.display = options, data, source, display
-        self.shared, self.url, self.started = shared, url, started
-        self.stop = asyncio.Event()
-        self.online: int | None = None
-        self.was_ready = False
-
-    async def run(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(self._signals())
-            self.embedded = self._embedded_redis()
-            redis_url = self.embedded.url if self.embedded else str(self.source.fixed.redis_url)
-            self.redis = connect(redis_url)
-            stack.push_async_callback(self.redis.aclose)
-            if self.embedded is not None:
-                stack.push_async_callback(self.embedded.aclose)
-            self.place = self._place(redis_url)
-            stack.push_async_callback(self._end_pods)
-            await self.place.warm_up()
-            if self.embedded is not None:
-                await self.embedded.start()
-            else:
-                await self._check_redis(self.redis)
-            self.keys = Keys(PREFIX, self.source.current.metadata.name)
-            self.reconciler = Reconciler(
-                self.place, RedisRegistry(Registry(self.redis, self.keys)), lambda: self.source.current
-            )
-            self.place.changed = self.reconciler.wake
-            control = ControlServer(self.data.control_socket(), self.handle)
-            await control.start()
-            stack.push_async_callback(control.aclose)
-            await self._work()
-
-    async def _work(self) -> None:
-        """Until told to stop, or until a part of the operator itself fails."""
-        tasks = [
-            asyncio.create_task(work, name=name)
-            for name, work in (
-                ("reconcile", self._reconcile()),
-                ("tick", self._tick()),
-                ("welcome", self._welcome()),
-                ("stop", self._until_stop()),
-            )
-        ]
-        try:
-            pending = set(tasks)
-            while pending and not self.stop.is_set():
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-        finally:
-            self.stop.set()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self.display.end_table()
-
-    async def _until_stop(self) -> None:
-        await self.stop.wait()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Any:
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        for number in numbers:
-            loop.add_signal_handler(number, self.stop.set)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-    # -- parts
-
-    def _embedded_redis(self) -> EmbeddedRedis | None:
-        if self.source.fixed.redis_url is not None:
-            return None
-        return EmbeddedRedis(
-            self.data.run,
-            self.data.logs,
-            marker=(MARKER_ENV, str(self.data.root)),
-            on_pid=self.data.note_pid,
-        )
-
-    async def _check_redis(self, redis: Redis) -> None:
-        """Raises UpError when the given Redis cannot be used."""
-        shown = urlsplit(str(self.source.fixed.redis_url))
-        where = f"{shown.hostname or shown.path}:{shown.port or 6379}"
-        try:
-            (info,) = await execute(redis, [("INFO", "server")])
-        except ChatError as error:
-            raise UpError(f"Redis at {where} cannot be used: {error.__cause__ or error}") from error
-        except ValueError as error:
-            raise UpError(f"Redis at {where} cannot be used: {error}") from error
-        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        version = fields.get("redis_version", "0.0")
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-            raise UpError(f"Redis at {where} is {version}: 7.0 or newer is needed")
-
-    def _place(self, redis_url: str) -> LocalPlace:
-        secrets = self.data.load_secrets()
-        storage = self.source.current.spec.storage.url
-        self.store_url = storage or f"sqlite:///{self.data.database}"
-        around = Surroundings(
-            redis_url=redis_url,
-            store_url=self.store_url,
-            secret_file=str(self.data.secrets),
-            api_url=self.url,
-        )
-        files = PodFiles(settings=self.data.run, logs=self.data.logs, names=self.data.names)
-        return LocalPlace(
-            files,
-            around,
-            secrets,
-            shared_socket=self.shared,
-            marker=(MARKER_ENV, str(self.data.root)),
-            on_pid=self.data.note_pid,
-            commands=self.options.commands,
-        )
-
-    async def _end_pods(self) -> None:
-        log.info("stopping")
-        await self.place.aclose(STOP_GRACE_S)
-
-    # -- while it runs
-
-    async def _reconcile(self) -> None:
-        await self._ensure_schema()
-        await self.reconciler.run(self.stop)
-
-    async def _ensure_schema(self) -> None:
-        """Before any pod: services do not start without the store's tables. Raises UpError."""
-        told = False
-        while True:
-            try:
-                code = await self.place.run_schema_job({STORE_ENV: self.store_url})
-            except OSError as error:
-                log.warning("the store's tables were not made", extra={"error": str(error)})
-                code = 1
-            if code == 0:
-                return
-            lines = (self.data.logs / "schema.log").read_text(errors="replace").splitlines()
-            if code == REFUSED:
-                raise UpError(f"the store cannot be used: {lines[-1] if lines else 'refused'}")
-            if not told:
-                log.warning("the store is not ready", extra={"error": lines[-1] if lines else code})
-            told = True
-            await asyncio.sleep(2 * TICK_S)
-
-    async def _tick(self) -> None:
-        ticks = 0
-        while True:
-            await asyncio.sleep(TICK_S)
-            ticks += 1
-            if self.source.poll():
-                self.reconciler.wake()
-            if ticks % LOG_CHECK_TICKS == 0:
-                for file in self.data.logs.glob("*.log"):
-                    bound_log(file)
-            if ticks % 2 == 0:
-                self.online = await self._count_online()
-            if self.was_ready:
-                self.display.show(self.status())
-
-    async def _count_online(self) -> int | None:
-        """People whose last lease has not run out; None when Redis does not answer."""
-        now_ms = int(time.time() * 1000)
-        commands = [
-            ("ZCOUNT", self.keys.presence_expiry(shard), now_ms, "+inf") for shard in range(PRESENCE_SHARDS)
-        ]
-        try:
-            counts: list[int] = await execute(self.redis, commands, TICK_S)
-            return sum(counts)
-        except ChatError:
-            return None
-
-    async def _welcome(self) -> None:
-        await self.reconciler.until(lambda observed: is_ready(self.source.current.spec, observed))
-        accounts = read_accounts(self.data.accounts)
-        http = PodHttp(HOST, int(self.url.rpartition(":")[2]))
-        try:
-            if self.source.current.spec.auth.own_accounts:
-                accounts = await ensure_accounts(self.data.accounts, http)
-        except (AccountsError, OSError) as error:
-            log.warning("the two ready accounts could not be made", extra={"error": str(error)})
-        finally:
-            http.close()
-        self.was_ready = True
-        took_s = time.monotonic() - self.started
-        log.info("ready", extra={"took_ms": round(took_s * 1000)})
-        self.display.welcome(self.status(), self._welcome_lines(accounts, took_s))
-
-    def _welcome_lines(self, accounts: dict[str, Account], took_s: float) -> list[str]:
-        program = self.options.program
-        name = self.source.current.metadata.name
-        lines = [f"{name} is ready at {self.url} after {took_s:.1f} s; its data is in {self.data.root}", ""]
-        if accounts:
-            lines += ["Two people are there, and friends:"]
-            lines += [f"  {who:<6} password {account.password}" for who, account in accounts.items()]
-            lines += ["", "Try, in other terminals:"]
-            option = self.options.data_option
-            lines += [f"  {program} listen --as alice{option}"]
-            lines += [f'  {program} send --as bob{option} alice "hello"']
-            lines += [f"  {program} drill --quick{option}"]
-        return lines
-
-    # -- what can be asked for
-
-    def status(self) -> dict[str, Any]:
-        observed, spec, now = self.reconciler.observed, self.source.current.spec, time.monotonic()
-        return {
-            "cluster": self.source.current.metadata.name,
-            "url": self.url,
-            "phase": cluster_phase(spec, observed, was_ready=self.was_ready),
-            "problem": self.source.problem,
-            "data": str(self.data.root),
-            "pods": [
-                {
-                    "name": pod.name,
-                    "kind": str(pod.kind),
-                    "phase": pod_phase(pod.view(), now),
-                    "revision": pod.revision,
-                    "port": pod.port,
-                    "pid": pod.pid,
-                    "connections": pod.view().connections,
-                    "messages_per_s": round(pod.messages_per_s, 1),
-                    "restarts": pod.restarts,
-                    "age_s": round(now - pod.started_at, 1),
-                    "rss_kib": pod.stats.get("rss_kib"),
-                    "cpu_s": pod.stats.get("cpu_s"),
-                    "degraded": pod.stats.get("degraded", []),
-                }
-                for pod in sorted(self.place.pods.values(), key=_order)
-            ],
-            "restarts": {str(kind): count for kind, count in self.place.restarts.items()},
-            "redis": {
-                "state": "up" if observed.registry is not None else "down",
-                "embedded": self.embedded is not None,
-                "pid": self.embedded.pid if self.embedded else None,
-                "restarts": self.embedded.restarts if self.embedded else 0,
-            },
-            "presence": {"online": self.online},
-            "spec": msgspec.to_builtins(self.source.current.spec),
-        }
-
-    async def handle(self, request: Request) -> dict[str, Any]:
-        """One control request. Raises ControlError, PlaceError."""
-        if request.do == "status":
-            return self.status()
-        if request.do == "stop":
-            self.stop.set()
-            return {}
-        if request.do == "scale":
-            return self._scale(request.replicas)
-        if request.do == "redis":
-            return await self._disturb_redis(request.action)
-        if not request.pod:
-            raise ControlError(f"{request.do} needs a pod")
-        orders: dict[str, Callable[[str], None]] = {
-            "drain": self.place.condemn,
-            "undrain": self.place.pardon,
-            "kill": lambda pod: self.place.signal(pod, signal.SIGKILL),
-            "freeze": lambda pod: self.place.signal(pod, signal.SIGSTOP),
-            "thaw": lambda pod: self.place.signal(pod, signal.SIGCONT),
-        }
-        orders[request.do](request.pod)
-        log.info("by hand", extra={"of": request.pod, "reason": request.do})
-        return {"pod": request.pod}
-
-    def _scale(self, replicas: int | None) -> dict[str, Any]:
-        if replicas is None or not 1 <= replicas <= REPLICAS_MAX:
-            raise ControlError(f"scale needs a number of replicas from 1 to {REPLICAS_MAX}")
-        self.source.scale(replicas)
-        log.info("by hand", extra={"reason": f"scale to {replicas}"})
-        self.reconciler.wake()
-        return {"replicas": replicas}
-
-    async def _disturb_redis(self, action: str | None) -> dict[str, Any]:
-        if self.embedded is None:
-            raise ControlError("this cluster does not run its own Redis")
-        if action is None:
-            raise ControlError("redis needs an action: kill, flush, stop or cont")
-        if action == "flush":
-            try:
-                await self.embedded.flush()
-            except ChatError as error:
-                raise ControlError(str(error)) from error
-        else:
-            numbers = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "cont": signal.SIGCONT}
-            self.embedded.signal(numbers[action])
-        log.info("by hand", extra={"of": "redis", "reason": action})
-        return {"action": action}
-
-
-def _order(pod: LocalPod) -> tuple[int, float]:
-    return list(PodKind).index(pod.kind), pod.started_at

@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from chatkernel.lifeline import LIFELINE_ENV, LISTEN_FD_ENV
 from chatkernel.opstoken import ops_token
 from chatkernel.settings import CONFIG_ENV, SecretFile
+from chatoperator.launcher import Launcher
 from chatoperator.localpod import LocalPod
 from chatoperator.logfiles import prepare_log
 from chatoperator.model import PodKind, PodView
 from chatoperator.place import DrainOrder, PlaceError, PodSpec
 from chatoperator.podsettings import Surroundings, service_settings
-from chatoperator.prefork import Child, Prefork, execute
 
 log = logging.getLogger(__name__)
 
 PORT_FIRST, PORT_LAST = 20_000, 29_999
 """Below the ports that the system gives to outgoing connections, so that those never take a pod's port."""
-
-MODULES: Mapping[PodKind, str] = {
-    PodKind.CHAT: "chatpod.main",
-    PodKind.API: "apipod.main",
-    PodKind.WORKER: "worker.main",
-}
-COMMANDS: Mapping[PodKind, Sequence[str]] = {
-    kind: (sys.executable, "-m", module) for kind, module in MODULES.items()
-}
-SCHEMA_JOB = "chatoperator.schemajob"
-CAN_FORK = sys.platform == "linux"
-"""macOS' own libraries do not take a fork without a new program well."""
 
 
 class PodFiles(msgspec.Struct, frozen=True):
@@ -59,41 +44,24 @@ class LocalPlace:
         files: PodFiles,
         around: Surroundings,
         secrets: SecretFile,
+        launcher: Launcher,
         *,
-        shared_socket: socket.socket | None = None,
-        marker: tuple[str, str] = ("", ""),
-        on_pid: Callable[[int], None] = lambda _: None,
-        commands: Mapping[PodKind, Sequence[str]] | None = None,
         changed: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """`commands` other than COMMANDS are started as given; ours are forked where that works."""
-        self._files, self._around, self._commands = files, around, commands or COMMANDS
-        self._token, self._marker, self._on_pid = ops_token(secrets), marker, on_pid
-        self._shared_socket, self._now, self._rng = shared_socket, now, rng or random.Random()
+        self._files, self._around, self._launcher = files, around, launcher
+        self._token = ops_token(secrets)
+        self._now, self._rng = now, rng or random.Random()
         self.changed = changed
         self.pods: dict[str, LocalPod] = {}
         self.restarts: dict[PodKind, int] = dict.fromkeys(PodKind, 0)
         self._inherited: dict[PodKind, list[int]] = {kind: [] for kind in PodKind}
-        # Children hold the read end; when this process is gone, however it went, they read end of file.
-        self._lifeline_read, self._lifeline_write = os.pipe()
-        self._prefork: Prefork | None = None
-        if CAN_FORK and any(self._commands[kind] == COMMANDS[kind] for kind in PodKind):
-            modules = [*MODULES.values(), SCHEMA_JOB]
-            self._prefork = Prefork(
-                modules, self._env(PodKind.API), self._fds(PodKind.API), files.logs / "forker.log"
-            )
 
     # -- the port
 
     def observe(self) -> list[PodView]:
         return [pod.view() for pod in self.pods.values()]
-
-    async def warm_up(self) -> None:
-        """Begin what the first start would wait for. Raises OSError."""
-        if self._prefork is not None:
-            await self._prefork.start()
 
     async def start(self, pod: PodSpec) -> str:
         try:
@@ -149,11 +117,6 @@ class LocalPlace:
                 await pod.ended.wait()
             await pod.close()
         self.pods.clear()
-        if self._prefork is not None:
-            await self._prefork.aclose()
-        for fd in (self._lifeline_read, self._lifeline_write):
-            with contextlib.suppress(OSError):
-                os.close(fd)
 
     # -- inside
 
@@ -172,8 +135,8 @@ class LocalPlace:
         settings = service_settings(spec, name, port, self._around)
         config = self._settings_file(name)
         config.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
-        env = {**self._env(spec.kind), CONFIG_ENV: str(config)}
-        own_env = {variable.name: variable.value for variable in spec.cluster.spec.chat_pods.env}
+        variables = spec.cluster.spec.chat_pods.env if spec.kind is PodKind.CHAT else []
+        own_env = {variable.name: variable.value for variable in variables}
         replaced = self._inherited[spec.kind]
         pod = LocalPod(
             name,
@@ -186,48 +149,10 @@ class LocalPlace:
             restarts=replaced.pop(0) if replaced else 0,
         )
         log_file = prepare_log(self._files.logs, name)
-        pod.adopt(await self._launch(spec.kind, env, own_env, log_file), log_file)
+        env = {CONFIG_ENV: str(config)}
+        pod.adopt(await self._launcher.launch(spec.kind, env, log_file, own_env), log_file)
         self.pods[name] = pod
-        if pod.pid is not None:
-            self._on_pid(pod.pid)
         return name
-
-    async def run_schema_job(self, env: Mapping[str, str]) -> int:
-        """Its exit code; what it said is in `schema.log`. Raises OSError."""
-        log_file = self._files.logs / "schema.log"
-        all_env = {**self._env(PodKind.WORKER), **env}
-        child: Child
-        if self._prefork is not None:
-            child = await self._prefork.spawn(SCHEMA_JOB, all_env, log_file)
-        else:
-            child = await execute((sys.executable, "-m", SCHEMA_JOB), all_env, log_file, ())
-        return await child.wait()
-
-    async def _launch(
-        self, kind: PodKind, env: dict[str, str], own_env: dict[str, str], log_file: Path
-    ) -> Child:
-        if kind is PodKind.CHAT and own_env:
-            # Some variables matter only to a program that starts: no fork.
-            env |= own_env
-        elif self._prefork is not None and self._commands[kind] == COMMANDS[kind]:
-            try:
-                return await self._prefork.spawn(MODULES[kind], env, log_file)
-            except OSError as error:
-                log.warning("started without the forker", extra={"error": str(error)})
-        return await execute(self._commands[kind], env, log_file, self._fds(kind))
-
-    def _env(self, kind: PodKind) -> dict[str, str]:
-        env = {**os.environ, LIFELINE_ENV: str(self._lifeline_read)}
-        if self._marker[0]:
-            env[self._marker[0]] = self._marker[1]
-        if kind is PodKind.API and self._shared_socket is not None:
-            # Besides its own port, where its health is asked: the laptop's Service.
-            env[LISTEN_FD_ENV] = str(self._shared_socket.fileno())
-        return env
-
-    def _fds(self, kind: PodKind) -> tuple[int, ...]:
-        shared = self._shared_socket if kind is PodKind.API else None
-        return (self._lifeline_read,) if shared is None else (self._lifeline_read, shared.fileno())
 
     def _note_death(self, pod: LocalPod) -> None:
         """A pod that died unasked hands its count of restarts, one more, to whichever replaces it."""
