@@ -8,7 +8,7 @@ from typing import Any
 from support.api_calls import Person
 from support.crew import Crew
 
-MEMBERS, CONNECTED, MESSAGES = 500, 24, 10
+MEMBERS, CONNECTED, MESSAGES = 500, 20, 5
 
 
 async def test_everybody_reads_everything_and_few_frames_go(some: Crew) -> None:
