@@ -51,5 +51,5 @@ async def test_a_pod_that_acks_before_the_insert_is_caught(breakable: Cluster, b
     async with crew(breakable) as some:
         with breaks.on("acks_before_insert"):
             found = await kill_after_the_first_ack(some)
-        with pytest.raises(AssertionError):
+        with pytest.raises(AssertionError, match="acked messages are lost"):
             assert_what_was_acked_is_there(*found)

@@ -55,5 +55,5 @@ async def test_a_pod_that_forgets_client_msg_ids_is_caught(breakable: Cluster, b
     async with crew(breakable) as some:
         with breaks.on("forgets_client_msg_id"):
             found = await resend_everywhere(some)
-        with pytest.raises(AssertionError):
+        with pytest.raises(AssertionError, match="was acked at"):
             assert_each_is_stored_once(*found)

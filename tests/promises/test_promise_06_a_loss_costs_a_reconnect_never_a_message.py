@@ -92,5 +92,6 @@ async def test_a_pod_that_takes_who_comes_back_for_up_to_date_is_caught(
     async with crew(breakable) as some:
         with breaks.on("resumes_from_the_head"):
             found = await talk_through(some, cut_every_connection)
+        assert found[0].lost > 0
         with pytest.raises(AssertionError):
             assert_nothing_is_lost(*found)

@@ -142,5 +142,6 @@ async def test_discovery_that_does_not_ask_for_the_state_is_caught(
     async with crew(breakable) as some:
         with breaks.on("hands_out_any_pod"):
             watch = await ask_for_seats_while(some, drain_one(some))
+        assert len(watch.seats) > 20
         with pytest.raises(AssertionError):
             assert_only_pods_that_stay(watch)

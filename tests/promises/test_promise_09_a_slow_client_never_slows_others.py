@@ -98,5 +98,6 @@ async def test_a_pod_that_keeps_slow_clients_is_caught(breakable: Cluster, break
     async with crew(breakable) as some:
         with breaks.on("keeps_slow_clients"):
             found = await some_do_not_read(some)
+        assert found.delivered == MESSAGES and Close.SLOW_CONSUMER not in found.closed
         with pytest.raises(AssertionError):
             assert_only_the_slow_ones_suffer(found)

@@ -140,5 +140,5 @@ async def test_a_pod_that_closes_without_asking_is_caught(breakable: Cluster, br
                 found = await move_while_all_talk(some, scale_down)
         finally:
             await breakable.order("scale", replicas=2)
-        with pytest.raises(AssertionError):
+        with pytest.raises(AssertionError, match="lost a connection"):
             assert_everybody_moved_once(found)
