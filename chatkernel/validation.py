@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from typing import Any
 
@@ -15,6 +16,12 @@ _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2
 """Unicode directional formatting characters (UAX #9): a name with them can look like another."""
 
 _INT64_MAX = (1 << 63) - 1
+
+DETAIL_MAX_CHARS = 200
+FIELD_MAX_CHARS = 80
+_BOUND = re.compile(r"[<>]= ([0-9]{1,16})(?![0-9])")
+"""A limit in msgspec's own words, such as "Expected `str` of length <= 64"."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -92,13 +99,24 @@ def _check_string(value: object, field: str) -> None:
 
 
 def field_of(error: msgspec.ValidationError) -> ChatError:
-    """The catalogue's error for a msgspec refusal, with the path of the field and the limit in words."""
-    message, _, path = str(error).partition(" - at `")
-    field = path.rstrip("`").removeprefix("$").removeprefix(".") or None
+    """The catalogue's error for a msgspec refusal, with the path of the field and the limit in words.
+
+    Such a refusal may repeat what a stranger wrote, at any length: that is cut, and no number is taken from it.
+    """
+    # The path comes last; what was written may look like one.
+    message, found, path = str(error).rpartition(" - at `")
+    if not found:
+        message, path = path, ""
+    # Of a key it says "key` in `$.metadata`": the field is what holds the key.
+    field = path.rstrip("`").rpartition("` in `")[2].removeprefix("$").removeprefix(".") or None
     if field is None and "field `" in message:
         field = message.split("`")[1]
-    digits = "".join(char if char.isdigit() else " " for char in message).split()
-    limit = int(digits[-1]) if digits and ("<=" in message or ">=" in message) else None
-    unknown = message.startswith("Invalid value '") and field == "type"
-    code = Code.UNKNOWN_TYPE if unknown else Code.INVALID_FIELD
-    return ChatError(code, f"{field}: {message}" if field else message, field=field, limit=limit)
+    repeats = message.startswith("Invalid value ")
+    bound = None if repeats else _BOUND.search(message)
+    code = Code.UNKNOWN_TYPE if repeats and field == "type" else Code.INVALID_FIELD
+    detail = f"{field}: {message}" if field else message
+    if len(detail) > DETAIL_MAX_CHARS:
+        detail = f"{detail[:DETAIL_MAX_CHARS]}..."
+    return ChatError(
+        code, detail, field=field and field[:FIELD_MAX_CHARS], limit=int(bound[1]) if bound else None
+    )
