@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from breaks import Breaks
-from support.cluster import Cluster
+from support.cluster import Cluster, eventually
 from support.crew import Crew, crew
 
 from chatclient.drill.checker import Verdict
@@ -75,16 +75,23 @@ async def evict(some: Crew) -> int:
     assert pod is not None
     leave = count_on(some, pod)
     await some.cluster.signal(pod, signal.SIGTERM)
+    await gone(some.cluster, pod)
     await some.cluster.whole(2)
     return leave
 
 
+async def gone(cluster: Cluster, *names: str) -> None:
+    async def look() -> bool:
+        return not set(names) & set(await cluster.pods())
+
+    await eventually(look, 40)
+
+
 async def roll_out(some: Crew) -> int:
     some.cluster.spec["chatPods"]["env"] = [{"name": "ROLLED", "value": str(time.time())}]
-    old = set(await some.cluster.ready())
+    old = await some.cluster.ready()
     some.cluster.apply()
-    while old & set(await some.cluster.pods()):
-        await asyncio.sleep(0.1)
+    await gone(some.cluster, *old)
     await some.cluster.whole(2)
     return PHONES
 
@@ -131,6 +138,8 @@ async def test_moves_are_paced_and_made_before_the_old_socket_closes(cluster: Cl
         assert new.pod != pod
         assert (await socket.send(channel, "and here"))["type"] == "ack"
         await new.event(channel, "and here")
+        await socket.close()
+        await gone(cluster, pod)
 
 
 async def test_a_pod_that_closes_without_asking_is_caught(breakable: Cluster, breaks: Breaks) -> None:
