@@ -127,6 +127,14 @@ class Appender:
         self.submit(Draft(done=done, **fields))
         return await future
 
+    async def stored(self, key: SendKey) -> Placed | None:
+        """Where what was sent with this key stands, if it was ever stored. Raises ChatError."""
+        placed = self._sent.get(key)
+        if placed is not None:
+            return placed
+        event = (await self._find([key])).get(key)
+        return None if event is None else self._keep(key, event)
+
     def writes_to(self, channel_id: str) -> bool:
         """Whether a head is remembered, so that `saw` is worth the while."""
         return channel_id in self._heads
@@ -248,12 +256,17 @@ class Appender:
                 draft.answer(placed, duplicate=True)
         return left
 
-    async def _drop_stored(self, drafts: list[Draft]) -> list[Draft]:
-        """Answer those that the store has after all. They are told to everyone once more: whoever stored them may
-        have died, or lost the store's answer, before telling."""
-        found = await self._log.find_sent([draft.key for draft in drafts])
+    async def _find(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
+        """What the store has of these. It is told to everyone once more: whoever stored it may have died, or lost
+        the store's answer, before telling."""
+        found = await self._log.find_sent(keys)
         if found:
             self._on_stored(sorted(found.values(), key=lambda event: (event.channel_id, event.seq)))
+        return found
+
+    async def _drop_stored(self, drafts: list[Draft]) -> list[Draft]:
+        """Answer those that the store has after all; the others."""
+        found = await self._find([draft.key for draft in drafts])
         left = []
         for draft in drafts:
             event = found.get(draft.key)
@@ -266,7 +279,8 @@ class Appender:
     async def _allowed(self, drafts: list[Draft]) -> list[Draft]:
         """Those that may go on this head: a channel begins once, and senders are members as of the last change."""
         head = self._heads[drafts[0].channel_id]
-        allowed = []
+        allowed: list[Draft] = []
+        refused: dict[Draft, ChatError] = {}
         for draft in drafts:
             try:
                 if draft.channel is not None:
@@ -277,9 +291,13 @@ class Appender:
             except ChatError as refusal:
                 if refusal.retryable:
                     raise
-                draft.answer(None, refusal)
+                refused[draft] = refusal
             else:
                 allowed.append(draft)
+        if refused:
+            # A resend of what was stored while its sender was still allowed gets the first answer.
+            for draft in await self._drop_stored(list(refused)):
+                draft.answer(None, refused[draft])
         if allowed and self._heads[drafts[0].channel_id] is not head:
             # While grants were read the bus brought a later head, perhaps of somebody's removal: what was let
             # through on the older one is looked at again, for it would be built on the later one.

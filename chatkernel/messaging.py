@@ -45,7 +45,7 @@ from chatkernel.protocol import (
 )
 from chatkernel.receipts import Receipts
 from chatkernel.storage.messages import Conversations, EventLog
-from chatkernel.storage.model import Absence, EventRange, Grant, PageQuery
+from chatkernel.storage.model import Absence, EventRange, Grant, PageQuery, SendKey
 from chatkernel.validation import check_emoji, check_metadata, check_text
 
 Done = Callable[[Placed | None, ChatError | None, bool], None]
@@ -85,10 +85,8 @@ class Messaging:
     async def perform(self, actor: Actor, frame: ClientFrame) -> list[ServerFrame]:
         """Do what the frame says; the answering frames, the `ack` last. Raises ChatError."""
         match frame:
-            case Send():
-                return [await self._send(actor, frame)]
-            case Edit() | Delete() | React():
-                return [await self._change(actor, frame)]
+            case Send() | Edit() | Delete() | React():
+                return [await self._place(actor, frame)]
             case Read() | Delivered():
                 return [await self._watermark(actor, frame)]
             case Typing():
@@ -114,18 +112,17 @@ class Messaging:
     # --- messages and their changes ---------------------------------------------------------------------
 
     def quick(self, frame: Send) -> bool:
-        """Whether `submit` needs nothing from a store for this frame."""
+        """Whether `submit` needs nothing from a store for this frame, not even to refuse it."""
         return frame.reply_to is None and (
-            not is_direct(frame.channel_id) or self._blocks.known(frame.channel_id) is not None
+            not is_direct(frame.channel_id) or self._blocks.known(frame.channel_id) is False
         )
 
     def submit(self, actor: Actor, frame: Send, members_seq: int, done: Done) -> None:
-        """Check and append a message of a member as of `members_seq`; `done` comes later. Raises ChatError."""
+        """Check and append a message of a member as of `members_seq`; `done` comes later. Raises ChatError for
+        what cannot have been stored before."""
         check_text(frame.text, self._limits)
         if frame.metadata is not None:
             check_metadata(frame.metadata, self._limits)
-        if is_direct(frame.channel_id) and self._blocks.known(frame.channel_id):
-            raise ChatError(Code.BLOCKED)
         self._appender.submit(
             Draft(
                 frame.channel_id,
@@ -140,14 +137,27 @@ class Messaging:
             )
         )
 
+    async def _place(self, actor: Actor, frame: Send | Change) -> Ack:
+        """Append what the frame says. A resend gets the first answer, whatever has become of the sender, the
+        message or the limits since: so a refusal is only final once the store has been asked."""
+        try:
+            return await (self._send(actor, frame) if isinstance(frame, Send) else self._change(actor, frame))
+        except ChatError as refusal:
+            if refusal.retryable:
+                raise
+            key = SendKey(frame.channel_id, actor.user_id, frame.client_msg_id)
+            placed = await self._appender.stored(key)
+            if placed is None:
+                raise
+            return ack_of(frame.id, frame.channel_id, placed, duplicate=True)
+
     async def _send(self, actor: Actor, frame: Send) -> Ack:
         grant = await self.grant(actor.user_id, frame.channel_id)
-        if is_direct(frame.channel_id) and self._blocks.known(frame.channel_id) is None:
-            await self._blocks.ask(frame.channel_id)
         if frame.reply_to is not None:
             item = await self._log.message(frame.channel_id, frame.reply_to)
             if item is None or item.event.seq <= grant.from_seq or item.event.kind is not EventKind.MESSAGE:
                 raise ChatError(Code.MESSAGE_NOT_FOUND, field="reply_to")
+        await self._check_blocks(frame.channel_id)
         answer: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
 
         def done(placed: Placed | None, error: ChatError | None, duplicate: bool) -> None:
@@ -174,8 +184,7 @@ class Messaging:
             check_emoji(frame.emoji)
             kind, emoji, on = EventKind.REACTION, frame.emoji, frame.on
         await self._check_target(actor, frame, grant)
-        if is_direct(frame.channel_id) and await self._blocked(frame.channel_id):
-            raise ChatError(Code.BLOCKED)
+        await self._check_blocks(frame.channel_id)
         placed, duplicate = await self._appender.append(
             channel_id=frame.channel_id,
             sender_id=actor.user_id,
@@ -189,9 +198,12 @@ class Messaging:
         )
         return ack_of(frame.id, frame.channel_id, placed, duplicate)
 
-    async def _blocked(self, channel_id: str) -> bool:
+    async def _check_blocks(self, channel_id: str) -> None:
+        if not is_direct(channel_id):
+            return
         known = self._blocks.known(channel_id)
-        return known if known is not None else await self._blocks.ask(channel_id)
+        if known or (known is None and await self._blocks.ask(channel_id)):
+            raise ChatError(Code.BLOCKED)
 
     async def _check_target(self, actor: Actor, frame: Change, grant: Grant) -> None:
         """The message must be there and visible; edits are the author's, deletes the author's or an admin's."""
