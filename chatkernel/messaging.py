@@ -278,12 +278,15 @@ class Messaging:
             frame.channel_id, grant.from_seq, frame.limit, frame.before, frame.after, frame.around, frame.at
         )
         page = await self._log.page(query)
+        # Read again: whoever was removed meanwhile gets nothing, and whoever was added again nothing from between.
+        from_seq = (await self.grant(actor.user_id, frame.channel_id)).from_seq
+        items = [item for item in page.items if item.event.seq > from_seq]
         return Page(
             frame.id,
             "history",
             channel_id=frame.channel_id,
-            items=page.items,
-            more_before=page.more_before,
+            items=items,
+            more_before=page.more_before and len(items) == len(page.items),
             more_after=page.more_after,
         )
 
@@ -292,22 +295,34 @@ class Messaging:
             raise invalid("cursors", f"at most {self._limits.cursors_max}", self._limits.cursors_max)
 
     async def sync(self, actor: Actor, frame: Sync) -> AsyncIterator[Page]:
-        """What is new after the cursors, from the store, in pages."""
+        """What is new after the cursors, from the store, in pages.
+
+        Heads come first and grants after them, so that a head is never from after the asker's removal; what is
+        sent later on is looked at again by the grants of then.
+        """
         self.check_cursors(frame.cursors)
-        grants = {
-            g.channel_id: g for g in (await self._conversations.grants_of([actor.user_id]))[actor.user_id]
-        }
-        left = [channel_id for channel_id in frame.cursors if channel_id not in grants]
-        heads = await self._log.heads([c for c in frame.cursors if c in grants])
+        heads = await self._log.heads(list(frame.cursors))
+        grants = await self._grants(actor.user_id)
         behind = {
             channel_id: (max(cursor, grants[channel_id].from_seq), heads[channel_id].seq)
             for channel_id, cursor in frame.cursors.items()
-            if channel_id in heads
+            if channel_id in heads and channel_id in grants
         }
+        fresh = True
         async for events, complete in read_behind(self._log, behind, self._limits.page_max_items):
-            page_heads = {c: ChannelHead(heads[c].seq, heads[c].message_id) for c in complete}
-            yield Page(frame.id, "sync", events=events, heads=page_heads, done=False)
-        yield Page(frame.id, "sync", left=left)
+            if events and not fresh:
+                grants = await self._grants(actor.user_id)
+            fresh = not events
+            theirs = [e for e in events if e.channel_id in grants and e.seq > grants[e.channel_id].from_seq]
+            done = {c: ChannelHead(heads[c].seq, heads[c].message_id) for c in complete if c in grants}
+            yield Page(frame.id, "sync", events=theirs, heads=done, done=False)
+        if not fresh:
+            grants = await self._grants(actor.user_id)
+        yield Page(frame.id, "sync", left=[c for c in frame.cursors if c not in grants])
+
+    async def _grants(self, user_id: str) -> dict[str, Grant]:
+        found = await self._conversations.grants_of([user_id])
+        return {grant.channel_id: grant for grant in found[user_id]}
 
     async def presence(self, actor: Actor, frame: PresenceWatch) -> Presence:
         """The present state of people (of the members of a channel of mine when it is named)."""
