@@ -14,7 +14,8 @@ from chatkernel.appender import Appender, Draft, Placed
 from chatkernel.blocks import Blocks
 from chatkernel.bus import ChannelFrame, Post
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.ids import is_direct
+from chatkernel.ids import is_direct, message_id_at
+from chatkernel.paging import OUTBOX_SHARE, read_behind, window
 from chatkernel.presence import PresenceStore
 from chatkernel.protocol import (
     Ack,
@@ -24,9 +25,9 @@ from chatkernel.protocol import (
     Delete,
     Delivered,
     Edit,
-    Event,
     EventKind,
     History,
+    HistoryItem,
     Limits,
     Page,
     Presence,
@@ -45,13 +46,11 @@ from chatkernel.protocol import (
 )
 from chatkernel.receipts import Receipts
 from chatkernel.storage.messages import Conversations, EventLog
-from chatkernel.storage.model import Absence, EventRange, Grant, PageQuery, SendKey
+from chatkernel.storage.model import Absence, Grant, PageQuery, SendKey
 from chatkernel.validation import check_emoji, check_metadata, check_text
 
 Done = Callable[[Placed | None, ChatError | None, bool], None]
 Change = Edit | Delete | React
-
-HEADS_PER_PAGE = 500
 
 
 class Actor(Struct, frozen=True):
@@ -81,6 +80,7 @@ class Messaging:
         self._appender, self._receipts, self._blocks = appender, receipts, blocks
         self._presence, self._tell = presence, tell
         self._limits, self._small_group_max = limits, small_group_max
+        self._page_bytes = limits.outbox_max_bytes // OUTBOX_SHARE
 
     async def perform(self, actor: Actor, frame: ClientFrame) -> list[ServerFrame]:
         """Do what the frame says; the answering frames, the `ack` last. Raises ChatError."""
@@ -267,6 +267,7 @@ class Messaging:
     # --- reading ------------------------------------------------------------------------------------------
 
     async def history(self, actor: Actor, frame: History) -> Page:
+        """A page of at most `limit` items, and fewer if they are long. Raises ChatError."""
         given = [name for name in ("before", "after", "around", "at") if getattr(frame, name) is not None]
         if len(given) > 1:
             raise invalid(given[1], f"may not be given together with {given[0]}")
@@ -281,13 +282,14 @@ class Messaging:
         # Read again: whoever was removed meanwhile gets nothing, and whoever was added again nothing from between.
         from_seq = (await self.grant(actor.user_id, frame.channel_id)).from_seq
         items = [item for item in page.items if item.event.seq > from_seq]
+        start, end = window(items, _asked_for(frame, items), self._page_bytes)
         return Page(
             frame.id,
             "history",
             channel_id=frame.channel_id,
-            items=items,
-            more_before=page.more_before and len(items) == len(page.items),
-            more_after=page.more_after,
+            items=items[start:end],
+            more_before=start > 0 or (page.more_before and len(items) == len(page.items)),
+            more_after=end < len(items) or page.more_after,
         )
 
     def check_cursors(self, cursors: Cursors) -> None:
@@ -309,7 +311,9 @@ class Messaging:
             if channel_id in heads and channel_id in grants
         }
         fresh = True
-        async for events, complete in read_behind(self._log, behind, self._limits.page_max_items):
+        async for events, complete in read_behind(
+            self._log, behind, self._limits.page_max_items, self._page_bytes
+        ):
             if events and not fresh:
                 grants = await self._grants(actor.user_id)
             fresh = not events
@@ -348,34 +352,13 @@ def ack_of(frame_id: str, channel_id: str, placed: Placed, duplicate: bool) -> A
     return Ack(frame_id, channel_id, placed.seq, placed.message_id, placed.created_at, duplicate)
 
 
-async def read_behind(
-    event_log: EventLog, behind: dict[str, tuple[int, int]], page_items: int
-) -> AsyncIterator[tuple[list[Event], list[str]]]:
-    """Read channels from (after_seq, upto_seq] in pages of about `page_items` events.
-
-    Gives each page's events and the channels that are complete with it. Channels that are not behind are complete
-    in the first pages, HEADS_PER_PAGE at a time.
-    """
-    current = [channel_id for channel_id, (after, upto) in behind.items() if after >= upto]
-    for start in range(0, len(current), HEADS_PER_PAGE):
-        yield [], current[start : start + HEADS_PER_PAGE]
-    left = {channel_id: span for channel_id, span in behind.items() if span[0] < span[1]}
-    while left:
-        wanted: list[EventRange] = []
-        room = page_items
-        for channel_id, (after, upto) in left.items():
-            wanted.append(EventRange(channel_id, after, min(room, upto - after), upto))
-            room -= min(room, upto - after)
-            if room <= 0:
-                break
-        events: list[Event] = []
-        complete: list[str] = []
-        for asked, got in zip(wanted, await event_log.events(wanted), strict=True):
-            events.extend(got)
-            upto = left[asked.channel_id][1]
-            if not got or got[-1].seq >= upto:
-                complete.append(asked.channel_id)
-                del left[asked.channel_id]
-            else:
-                left[asked.channel_id] = (got[-1].seq, upto)
-        yield events, complete
+def _asked_for(frame: History, items: Sequence[HistoryItem]) -> int:
+    """Which of the items a page that has no room for all keeps: the nearest to what was asked for."""
+    last = max(0, len(items) - 1)
+    if frame.after is not None:
+        return 0
+    if frame.around is not None:
+        return next((n for n, item in enumerate(items) if item.event.message_id == frame.around), last)
+    if frame.at is not None and items and items[0].event.message_id >= message_id_at(frame.at):
+        return 0
+    return last

@@ -1,34 +1,80 @@
-"""How much goes into one page: bounded in bytes as well as in items, or a page of long texts would fill an outbox."""
+"""How much goes into a page: bounded by items and by bytes, for a page of long texts would fill an outbox alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from chatkernel.protocol import Event
+from chatkernel.protocol import Event, HistoryItem, encode_json
+from chatkernel.storage.messages import EventLog
+from chatkernel.storage.model import EventRange
 
-ENVELOPE_BYTES = 300
-"""About what an event's fields other than its text and metadata take on the wire."""
+HEADS_PER_PAGE = 500
 
-METADATA_BYTES = 2048
-"""Counted for an event with metadata, whatever it holds: its limit by default."""
-
-
-def event_bytes(event: Event) -> int:
-    """About what the event takes as JSON: an upper estimate for usual texts, without encoding it."""
-    return (
-        ENVELOPE_BYTES
-        + 4 * (0 if event.text is None or event.text.isascii() else len(event.text))
-        + (0 if event.text is None else len(event.text))
-        + (0 if event.metadata is None else METADATA_BYTES)
-        + 24 * len(event.users or ())
-    )
+OUTBOX_SHARE = 4
+"""A page has at most this part of what a connection may have unsent."""
 
 
 def within_bytes(events: Sequence[Event], max_bytes: int) -> int:
-    """How many leading events fit into `max_bytes`; at least one if there is any."""
-    total = 0
-    for number, event in enumerate(events):
-        total += event_bytes(event)
-        if total > max_bytes:
-            return max(1, number)
+    """How many leading events fit into so many bytes of JSON: at least one, where there is one."""
+    room = max_bytes
+    for count, event in enumerate(events):
+        room -= len(encode_json(event))
+        if room < 0:
+            return max(1, count)
     return len(events)
+
+
+def window(items: Sequence[HistoryItem], anchor: int, max_bytes: int) -> tuple[int, int]:
+    """Start and end of the items around the one at `anchor` that fit into so many bytes of JSON: that one in any
+    case, and as much on either side as there is room for."""
+    if not items:
+        return 0, 0
+    sizes = [len(encode_json(item)) for item in items]
+    start, end = anchor, anchor + 1
+    room, left = max_bytes - sizes[anchor], -1
+    while left != room:
+        left = room
+        if start > 0 and sizes[start - 1] <= room:
+            start -= 1
+            room -= sizes[start]
+        if end < len(sizes) and sizes[end] <= room:
+            room -= sizes[end]
+            end += 1
+    return start, end
+
+
+async def read_behind(
+    event_log: EventLog, behind: dict[str, tuple[int, int]], page_items: int, page_bytes: int
+) -> AsyncIterator[tuple[list[Event], list[str]]]:
+    """Read channels from (after_seq, upto_seq] in pages of about `page_items` events and `page_bytes` bytes.
+
+    Gives each page's events and the channels that are complete with it. Channels that are not behind are complete
+    in the first pages, HEADS_PER_PAGE at a time.
+    """
+    current = [channel_id for channel_id, (after, upto) in behind.items() if after >= upto]
+    for start in range(0, len(current), HEADS_PER_PAGE):
+        yield [], current[start : start + HEADS_PER_PAGE]
+    left = {channel_id: span for channel_id, span in behind.items() if span[0] < span[1]}
+    while left:
+        wanted: list[EventRange] = []
+        room = page_items
+        for channel_id, (after, upto) in left.items():
+            wanted.append(EventRange(channel_id, after, min(room, upto - after), upto))
+            room -= min(room, upto - after)
+            if room <= 0:
+                break
+        events: list[Event] = []
+        complete: list[str] = []
+        for asked, got in zip(wanted, await event_log.events(wanted), strict=True):
+            events.extend(got)
+            upto = left[asked.channel_id][1]
+            if not got or got[-1].seq >= upto:
+                complete.append(asked.channel_id)
+                del left[asked.channel_id]
+            else:
+                left[asked.channel_id] = (got[-1].seq, upto)
+        # What was read is given out before more is read: channels are complete with the last part of it.
+        while (fits := within_bytes(events, page_bytes)) < len(events):
+            yield events[:fits], []
+            events = events[fits:]
+        yield events, complete
