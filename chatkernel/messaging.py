@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from msgspec import Struct
 
@@ -25,6 +26,7 @@ from chatkernel.protocol import (
     Delete,
     Delivered,
     Edit,
+    Event,
     EventKind,
     History,
     HistoryItem,
@@ -83,7 +85,10 @@ class Messaging:
         self._page_bytes = limits.outbox_max_bytes // OUTBOX_SHARE
 
     async def perform(self, actor: Actor, frame: ClientFrame) -> list[ServerFrame]:
-        """Do what the frame says; the answering frames, the `ack` last. Raises ChatError."""
+        """Do what the frame says; the answering frames, the `ack` last. Raises ChatError.
+
+        A `sync` is answered by one page, and by as many as it takes only through `sync`.
+        """
         match frame:
             case Send() | Edit() | Delete() | React():
                 return [await self._place(actor, frame)]
@@ -96,7 +101,7 @@ class Messaging:
             case History():
                 return [await self.history(actor, frame), Ack(frame.id)]
             case Sync():
-                return [*[page async for page in self.sync(actor, frame)], Ack(frame.id)]
+                return [await self.sync_once(actor, frame), Ack(frame.id)]
             case PresenceWatch():
                 return [await self.presence(actor, frame), Ack(frame.id)]
             case _:
@@ -296,7 +301,7 @@ class Messaging:
         if len(cursors) > self._limits.cursors_max:
             raise invalid("cursors", f"at most {self._limits.cursors_max}", self._limits.cursors_max)
 
-    async def sync(self, actor: Actor, frame: Sync) -> AsyncIterator[Page]:
+    async def sync(self, actor: Actor, frame: Sync) -> AsyncGenerator[Page, None]:
         """What is new after the cursors, from the store, in pages.
 
         Heads come first and grants after them, so that a head is never from after the asker's removal; what is
@@ -323,6 +328,21 @@ class Messaging:
         if not fresh:
             grants = await self._grants(actor.user_id)
         yield Page(frame.id, "sync", left=[c for c in frame.cursors if c not in grants])
+
+    async def sync_once(self, actor: Actor, frame: Sync) -> Page:
+        """As much of the answer as one page of events holds. If it is not `done`, the asker comes again with its
+        cursors moved on: to the `heads`, and elsewhere to the last event. Raises ChatError."""
+        heads: dict[str, ChannelHead] = {}
+        async with aclosing(self.sync(actor, frame)) as pages:
+            events: list[Event] = []
+            async for page in pages:
+                heads.update(page.heads)
+                events = events or page.events
+                if page.done:
+                    return Page(frame.id, "sync", events=events, heads=heads, left=page.left)
+                if events and frame.cursors.keys() - heads.keys():
+                    break
+        return Page(frame.id, "sync", events=events, heads=heads, done=False)
 
     async def _grants(self, user_id: str) -> dict[str, Grant]:
         found = await self._conversations.grants_of([user_id])
