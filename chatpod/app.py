@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from chatkernel.opstoken import check_ops_token
+from chatkernel.settings import PositiveSeconds
 from chatpod.endpoint import SocketEndpoint
 from chatpod.pod import Pod
 
 
 class DrainRequest(Struct):
-    """`shed`: move only so many; absent: everyone."""
+    """`shed`: move only so many; absent: everyone. The others: as the pod's settings say when absent."""
 
-    shed: int | None = None
+    shed: Annotated[int, Meta(ge=1)] | None = None
+    deadline_s: PositiveSeconds | None = None
+    rate_per_s: PositiveSeconds | None = None
 
 
 def make_app(start_pod: Callable[[], AsyncIterator[Pod]]) -> Starlette:
@@ -55,9 +59,9 @@ def _routes(pod: Pod) -> list[Route | WebSocketRoute]:
         except msgspec.DecodeError:
             return _json({"code": "malformed"}, 400)
         if wanted.shed is not None:
-            pod.drainer.shed(wanted.shed)
+            pod.drainer.shed(wanted.shed, wanted.rate_per_s)
         else:
-            pod.drainer.drain()
+            pod.drainer.drain(wanted.deadline_s, wanted.rate_per_s)
             pod.lease.renew_soon()
         return _json(pod.stats())
 

@@ -18,6 +18,7 @@ from chatpod.hub import Hub
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
+TELLING_SHARE_OF_DEADLINE = 0.6
 SHED_GRACE_S = 10.0
 
 
@@ -30,13 +31,14 @@ class Drainer:
         self.draining = False
         self.migrated = 0
 
-    def drain(self) -> None:
-        """Begin to move everyone; more calls change nothing."""
+    def drain(self, deadline_s: float | None = None, rate_per_s: float | None = None) -> None:
+        """Begin to move everyone; more calls change nothing. None: as the settings say."""
         if not self.draining:
             self.draining = True
             if self._task is not None:
                 self._task.cancel()
-            self._task = asyncio.create_task(self._move(None, self._settings.deadline_s), name="drain")
+            pace = self._pace(deadline_s, rate_per_s)
+            self._task = asyncio.create_task(self._move(None, pace), name="drain")
 
     def undrain(self) -> None:
         """Stop moving clients; those already told go where they were told."""
@@ -48,27 +50,38 @@ class Drainer:
             for client in self._hub.clients.values():
                 client.migrating = False  # whoever stays after all is told again the next time
 
-    def shed(self, count: int) -> None:
+    def shed(self, count: int, rate_per_s: float | None = None) -> None:
         """Move `count` clients to other pods; the pod itself stays."""
         if not self.draining and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._move(count, SHED_GRACE_S), name="shed")
+            pace = self._pace(SHED_GRACE_S, rate_per_s)
+            self._task = asyncio.create_task(self._move(count, pace), name="shed")
+
+    def _pace(self, deadline_s: float | None, rate_per_s: float | None) -> DrainSettings:
+        return DrainSettings(
+            self._settings.deadline_s if deadline_s is None else deadline_s,
+            self._settings.rate_per_s if rate_per_s is None else rate_per_s,
+        )
 
     async def finished(self) -> None:
         """Returns when the drain is over."""
         while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
-    async def _move(self, count: int | None, deadline_s: float) -> None:
+    async def _move(self, count: int | None, pace: DrainSettings) -> None:
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started, deadline_s = loop.time(), pace.deadline_s
         deadline_ms = self._now() + int(deadline_s * 1000)
         told: list[Client] = []
         allowance = 0.0
+        # However many they are, all are told in time to move before the deadline.
+        rate_per_s = max(
+            pace.rate_per_s, (count or len(self._hub.clients)) / (TELLING_SHARE_OF_DEADLINE * deadline_s)
+        )
         while count is None or len(told) < count:
             candidates = [c for c in self._hub.clients.values() if not c.migrating and not c.opening]
             if not candidates and (count is not None or not self._hub.clients):
                 break
-            allowance = min(allowance + self._settings.rate_per_s * TICK_S, self._settings.rate_per_s)
+            allowance = min(allowance + rate_per_s * TICK_S, rate_per_s)
             most = int(allowance) if count is None else min(int(allowance), count - len(told))
             for client in candidates[:most]:
                 client.migrating = True

@@ -99,7 +99,7 @@ class Socket:
                     return
                 text = message.get("text")
                 data = text.encode() if text is not None else message["bytes"]
-                self._take(data, "text" in message)
+                self._take_safely(data, "text" in message)
                 if self._session.state is not State.GREETING:
                     timer.cancel()
         finally:
@@ -129,7 +129,17 @@ class Socket:
         else:
             self._connection.write(text_frame(encode_json(frame)))
 
+    def _take_safely(self, data: bytes, is_text: bool) -> None:
+        """Whatever arrives ends at most this socket, with a code, and is logged once."""
+        try:
+            self._take(data, is_text)
+        except Exception:
+            log.exception("frame failed")
+            self._close(Close.INTERNAL, "internal fault")
+
     def _take(self, data: bytes, is_text: bool) -> None:
+        if self._client is not None:
+            self._client.beat_at = asyncio.get_running_loop().time()
         outcome = self._session.receive(data, is_text)
         match outcome:
             case None:
@@ -139,6 +149,7 @@ class Socket:
             case Reject(error=error, close=code):
                 self._write(error)
                 self._close(code, error.code)
+                self._session.become(State.CLOSED)
             case Hello():
                 self._session.become(State.OPENING)
                 self._spawn(self._open(outcome))
@@ -159,8 +170,8 @@ class Socket:
             self._client = client = Client(secrets.token_hex(8), actor, self._connection, now_s)
             if self._connection.closed:
                 return
-            if pod.hub.register(client):
-                await pod.rooms.user_came(client.user_id)
+            pod.hub.register(client)
+            await pod.rooms.user_came(client.user_id)
             # Only now that this pod is told of revocations: one that comes before this look is seen by it.
             if not await pod.device_is_live(client.device_id):
                 raise ChatError(Code.DEVICE_REVOKED)
@@ -194,9 +205,11 @@ class Socket:
     def _run(self, frame: ClientFrame) -> None:
         """Quick frames are answered without a task; the others get one each, bounded by the open requests."""
         client = self._client
+        if isinstance(frame, Ping):
+            self._pong(frame, client)
+            return
         if client is None:
             return
-        client.beat_at = asyncio.get_running_loop().time()
         try:
             if isinstance(frame, Send):
                 self._pod.messages_in += 1
@@ -207,9 +220,6 @@ class Socket:
                     and self._quick(client.actor, frame, room.members_seq)
                 ):
                     return
-            elif isinstance(frame, Ping):
-                self._pong(frame, client)
-                return
             elif isinstance(frame, Read | Delivered | Typing) and frame.channel_id in client.rooms:
                 self._light(client.actor, frame, self._pod.hub.rooms[frame.channel_id].member_count)
                 return
@@ -244,10 +254,12 @@ class Socket:
 
         messaging.move_watermark(actor.user_id, frame, member_count, answer)
 
-    def _pong(self, ping: Ping, client: Client) -> None:
+    def _pong(self, ping: Ping, client: Client | None) -> None:
+        """Before the `ack` of `hello` the sum is 0 of 0 channels: it says nothing yet."""
         rooms = self._pod.hub.rooms
-        head_sum = sum(rooms[channel_id].last_seq or 0 for channel_id in client.rooms)
-        self._finish(ping.id, Pong(ping.id, now_ms(), head_sum, len(client.rooms)))
+        live = client.rooms if client is not None and self._session.state is State.LIVE else ()
+        head_sum = sum(rooms[channel_id].last_seq or 0 for channel_id in live)
+        self._finish(ping.id, Pong(ping.id, now_ms(), head_sum, len(live)))
 
     async def _perform(self, client: Client, frame: ClientFrame) -> None:
         messaging, actor = self._pod.kernel.messaging, client.actor

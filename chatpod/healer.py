@@ -81,6 +81,10 @@ class Healer:
             self._wake.set()
         except Exception:
             log.exception("heal failed", extra={"channels": len(channel_ids)})
+            if len(channel_ids) > 1:
+                # One channel that cannot be healed must not keep the others from it.
+                for channel_id in channel_ids:
+                    await self._try([channel_id])
 
     async def _try_users(self, user_ids: Sequence[str]) -> None:
         try:

@@ -98,7 +98,7 @@ class Hub:
 
     def attach(self, client: Client, room: Room) -> None:
         """From here on the client gets what follows `room.last_seq`."""
-        if client.session_id in self.clients:
+        if client.session_id in self.clients and self.rooms.get(room.channel_id) is room:
             room.add(client)
             client.rooms.add(room.channel_id)
 
@@ -213,8 +213,13 @@ class Hub:
             return
         if foreign and self._appender.writes_to(channel_id):
             self._appender.saw(_event_decoder.decode(frame))
+        # The last one here may leave by this event and be back by one that is held behind it.
+        room.pins += 1
         if not room.take(seq, frame, membership, self._deliver):
             self._on_behind(room)
+        room.pins -= 1
+        if not room.clients:
+            self.drop_if_empty(channel_id)
 
     def _maybe_open(self, channel_id: str, seq: int, frame: bytes) -> None:
         """A membership event of a channel nobody here was in: it may name people who are connected here."""

@@ -33,10 +33,11 @@ class Lease:
         draining: Callable[[], bool],
         on_fenced: Callable[[], None],
         on_forgotten: Callable[[], Awaitable[None]],
+        on_replaced: Callable[[], None],
     ) -> None:
         self._registry, self._settings, self._now = registry, settings, now
         self._connections, self._draining = connections, draining
-        self._on_fenced, self._on_forgotten = on_fenced, on_forgotten
+        self._on_fenced, self._on_forgotten, self._on_replaced = on_fenced, on_forgotten, on_replaced
         self._started_at = now()
         self.incarnation = secrets.token_hex(6)
         self.registered = asyncio.Event()
@@ -95,6 +96,12 @@ class Lease:
         try:
             result = await self._registry.renew(entry, settings.lease_s)
             if not result.ok:
+                if not result.was_missing:
+                    # A newer run has the name: two that fence each other in turn would serve nobody.
+                    log.error("another run of this name is registered")
+                    self._left = True
+                    self._on_replaced()
+                    return
                 # This run was taken for dead: what it holds has been given to others. A pod that is going anyway
                 # keeps its clients until they have moved.
                 if not self._draining():

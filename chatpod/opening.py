@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from chatkernel.errors import ChatError, Code
+from chatkernel.errors import ChatError, Close, Code
+from chatkernel.paging import within_bytes
 from chatkernel.protocol import ChannelHead, Event, Limits, Page, Resync
 from chatkernel.storage.model import Absence, EventRange, Grant
 from chatkernel.storage.store import Store
@@ -19,6 +20,10 @@ from chatpod.room import Room
 from chatpod.rooms import Rooms
 
 HEADS_PER_PAGE = 500
+PAGE_SHARE_OF_OUTBOX = 4
+"""A page takes at most this part of an outbox, and the next one waits until as little is unsent."""
+
+PACE_MAX_S = 60.0
 PACE_S = 0.02
 """How long to wait before looking again whether a client has read the pages it was sent."""
 
@@ -36,7 +41,8 @@ class Opener:
         left = [channel_id for channel_id in cursors if channel_id not in mine]
         left += await self.catch_up(client, page_id, grants, cursors)
         client.opening = False
-        client.send(Page(page_id, "sync", left=left))
+        # Somebody who was added again meanwhile has the channel live by that event.
+        client.send(Page(page_id, "sync", left=[c for c in left if c not in client.rooms]))
 
     async def reconcile(self, user_ids: Sequence[str]) -> None:
         """Put people into channels that they are in by the store and not here, and out of those they left.
@@ -49,6 +55,9 @@ class Opener:
             for client in list(self._hub.users.get(user_id, ())):
                 if client.opening:
                     continue
+                for grant in grants:
+                    if (room := self._hub.rooms.get(grant.channel_id)) is not None:
+                        room.member_count = grant.member_count
                 missing = [grant for grant in grants if grant.channel_id not in client.rooms]
                 if missing:
                     await self.catch_up(client, "", missing, {})
@@ -114,14 +123,15 @@ class Opener:
                 left.append(channel_id)
                 del behind[channel_id]
             else:
-                behind[channel_id] = (behind[channel_id][0], fresh)
+                # Added again meanwhile: what was while the person was out stays hidden.
+                behind[channel_id] = (max(behind[channel_id][0], fresh.from_seq), fresh)
         # No await between here and the read: what goes out from now on is noted from exactly `upto_seq`.
         wanted: list[EventRange] = []
         notes: dict[str, list[bytes]] = {}
         items = self._limits.page_max_items
         for channel_id, (after, _) in list(behind.items())[:HEADS_PER_PAGE]:
             room = self._open_room(channel_id)
-            last = room.last_seq or 0
+            last = max(room.last_seq or 0, after)
             wanted.append(EventRange(channel_id, after, max(1, min(items, last - after)), last))
             notes[channel_id] = room.record()
             items -= last - after
@@ -146,10 +156,13 @@ class Opener:
         """Send the page; channels complete with it go live. Waits for nothing, so nothing can come in between."""
         events: list[Event] = []
         heads: dict[str, ChannelHead] = {}
-        for asked, got in zip(wanted, answers, strict=True):
+        max_bytes = self._limits.outbox_max_bytes // PAGE_SHARE_OF_OUTBOX
+        for asked, found in zip(wanted, answers, strict=True):
+            count = within_bytes([*events, *found], max_bytes) - len(events)
+            got = found[: max(0, count)]
             events.extend(got)
             upto, grant = asked.upto_seq or 0, behind[asked.channel_id][1]
-            reached = got[-1].seq if got else upto
+            reached = got[-1].seq if got else asked.after_seq if found else upto
             behind[asked.channel_id] = (reached, grant)
             # After a change of membership the grant is read again first, in the next round.
             if reached >= upto and self._open_room(asked.channel_id).members_seq <= grant.members_seq:
@@ -163,14 +176,14 @@ class Opener:
 
     async def _current(self, grant: Grant) -> Grant | None:
         """The grant, read again if the room has seen a later change of membership."""
-        room = self._hub.rooms.get(grant.channel_id)
-        if room is None:
-            await self._rooms.open([grant])
-            room = self._open_room(grant.channel_id)
-        if room.members_seq <= grant.members_seq:
-            return grant
-        fresh = await self._store.grant(grant.channel_id, grant.user_id)
-        return None if isinstance(fresh, Absence) else fresh
+        while self._open_room(grant.channel_id).members_seq > grant.members_seq:
+            fresh = await self._store.grant(grant.channel_id, grant.user_id)
+            if isinstance(fresh, Absence):
+                return None
+            # While it was read somebody may have come or gone again: only a grant that is as new as the room
+            # counts, and the caller acts on it before anything else runs.
+            grant = fresh
+        return grant
 
     def _open_room(self, channel_id: str) -> Room:
         room = self._hub.rooms.get(channel_id)
@@ -179,8 +192,12 @@ class Opener:
         return room
 
     async def pace(self, client: Client) -> None:
-        """Wait for a client that has much to read; if it does not, its outbox limit ends it."""
-        while client.connection.unsent_bytes() > self._limits.outbox_max_bytes // 4:
+        """Wait for a client that has much to read; one that reads nothing is closed, resumably."""
+        waited_s = 0.0
+        while client.connection.unsent_bytes() > self._limits.outbox_max_bytes // PAGE_SHARE_OF_OUTBOX:
             await asyncio.sleep(PACE_S)
+            waited_s += PACE_S
             if client.connection.closed:
                 return
+            if waited_s > PACE_MAX_S:
+                client.connection.close(Close.SLOW_CONSUMER, "pages not read")

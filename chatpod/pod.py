@@ -87,6 +87,7 @@ class Pod:
             draining=lambda: self.drainer.draining,
             on_fenced=self._fenced,
             on_forgotten=self._forgotten,
+            on_replaced=self._end,
         )
         self._devices: Coalescer[str, bool] = Coalescer(self._live)
         self.messages_in = 0
@@ -121,9 +122,13 @@ class Pod:
         if not task.cancelled() and task.exception() is not None:
             # A pod without one of its loops would look healthy and deliver nothing: better a new process.
             log.critical("loop died", extra={"loop": task.get_name()}, exc_info=task.exception())
-            for client in list(self.hub.clients.values()):
-                client.connection.close(Close.INTERNAL, "internal fault")
-            asyncio.get_running_loop().call_later(0.2, _die)
+            self._end()
+
+    def _end(self) -> None:
+        """Let the clients go elsewhere, and end the process."""
+        for client in list(self.hub.clients.values()):
+            client.connection.close(Close.INTERNAL, "the pod ends")
+        asyncio.get_running_loop().call_later(0.2, _die)
 
     async def drain_and_leave(self) -> None:
         """What SIGTERM asks for: move everyone, then take the entry out."""

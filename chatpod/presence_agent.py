@@ -19,6 +19,13 @@ from chatpod.hub import Hub
 
 log = logging.getLogger(__name__)
 
+RENEWALS_PER_HEARTBEAT = 4
+"""A lease is renewed for those heard of since the last renewal, so that silence is noticed at most a quarter of a
+heartbeat late."""
+
+AUDIENCE_HEARTBEATS = 6
+BATCH = 500
+
 
 class PresenceAgent:
     """Owns nothing but its tasks: leases are in Redis, clients are the hub's."""
@@ -53,22 +60,42 @@ class PresenceAgent:
     async def run(self) -> None:
         """Renew leases and close silent clients, for ever."""
         loop = asyncio.get_running_loop()
+        interval_s = self._settings.heartbeat_interval_s / RENEWALS_PER_HEARTBEAT
+        heard_since, turn = loop.time(), 0
         while True:
-            due = loop.time() + self._settings.heartbeat_interval_s
-            await asyncio.sleep(self._settings.heartbeat_interval_s)
+            due = loop.time() + interval_s
+            await asyncio.sleep(interval_s)
             # Counted from when this should have run: while the pod itself did not run, nobody was silent, and what
             # they said is still to be read.
             oldest = due - self._settings.offline_after_s
-            silent = [client for client in self._hub.clients.values() if client.beat_at < oldest]
-            for client in silent:
-                client.connection.close(Close.HEARTBEAT_TIMEOUT, "no heartbeat")
-            await self.renew_all()
+            for client in list(self._hub.clients.values()):
+                if client.beat_at < oldest and not client.opening:
+                    client.connection.close(Close.HEARTBEAT_TIMEOUT, "no heartbeat")
+            now_s = loop.time()
+            await self._renew([c for c in self._hub.clients.values() if c.beat_at >= heard_since])
+            heard_since, turn = now_s, turn + 1
+            if turn % (RENEWALS_PER_HEARTBEAT * AUDIENCE_HEARTBEATS) == 0:
+                await self._refresh_audiences()
 
     async def renew_all(self) -> None:
-        recent = asyncio.get_running_loop().time() - 2 * self._settings.heartbeat_interval_s
-        alive = [client for client in self._hub.clients.values() if client.beat_at >= recent]
-        for start in range(0, len(alive), 500):
-            await self._arrived(alive[start : start + 500])
+        """Redis was emptied: everyone who was heard of within a heartbeat is here."""
+        recent = asyncio.get_running_loop().time() - self._settings.heartbeat_interval_s
+        await self._renew([c for c in self._hub.clients.values() if c.beat_at >= recent])
+
+    async def _renew(self, clients: Sequence[Client]) -> None:
+        """Those that are still coming in announce themselves when they are in all their channels."""
+        alive = [client for client in clients if not client.opening and not client.connection.closed]
+        for start in range(0, len(alive), BATCH):
+            await self._arrived(alive[start : start + BATCH])
+
+    async def _refresh_audiences(self) -> None:
+        """Friends and groups that came since the log-in hear of the log-out, and those that went do not."""
+        clients = [next(iter(mine)) for mine in self._hub.users.values()]
+        try:
+            for start in range(0, len(clients), BATCH):
+                await self._store_audiences(clients[start : start + BATCH])
+        except ChatError as error:
+            log.debug("audiences not refreshed", extra={"error": str(error)})
 
     async def _arrived(self, clients: Sequence[Client]) -> list[None]:
         try:
@@ -86,21 +113,31 @@ class PresenceAgent:
 
     async def _announce(self, clients: Sequence[Client]) -> None:
         """Friends and the members of 1:1s and small groups are told; large groups ask."""
+        now = self._now()
+        posts = []
+        for user_id, (channels, friends) in (await self._store_audiences(clients)).items():
+            frame = encode_json(Presence([PresenceEntry(user_id, PresenceState.ONLINE, now)]))
+            change = PresenceChange(frame, user_id, channels, friends)
+            posts.append(Post(change, tuple(channels), tuple(friends), (user_id,)))
+        self._tell(posts)
+
+    async def _store_audiences(self, clients: Sequence[Client]) -> dict[str, tuple[list[str], list[str]]]:
+        """Whom to tell of each person, as channels and friends; kept in Redis for whoever tells of the log-out."""
         by_user = {client.user_id: client for client in clients}
         friends = await self._store.friend_ids(list(by_user))
-        now = self._now()
-        posts, audiences = [], []
-        for user_id, client in by_user.items():
-            channels = [
-                channel_id
-                for channel_id in client.rooms
-                if (room := self._hub.rooms.get(channel_id)) is not None
-                and room.member_count <= self._settings.small_group_max
-            ]
-            audience = friends.get(user_id, [])
-            audiences.append(self._presence.set_audience(user_id, channels, audience))
-            frame = encode_json(Presence([PresenceEntry(user_id, PresenceState.ONLINE, now)]))
-            change = PresenceChange(frame, user_id, channels, audience)
-            posts.append(Post(change, tuple(channels), tuple(audience), (user_id,)))
-        await asyncio.gather(*audiences)
-        self._tell(posts)
+        audiences = {
+            user_id: (self._small_rooms(client), friends.get(user_id, []))
+            for user_id, client in by_user.items()
+        }
+        await asyncio.gather(
+            *(self._presence.set_audience(u, *audience) for u, audience in audiences.items())
+        )
+        return audiences
+
+    def _small_rooms(self, client: Client) -> list[str]:
+        return [
+            channel_id
+            for channel_id in client.rooms
+            if (room := self._hub.rooms.get(channel_id)) is not None
+            and room.member_count <= self._settings.small_group_max
+        ]

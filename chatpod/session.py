@@ -3,7 +3,7 @@
 | state    | hello | other frames          | next                                   |
 |----------|-------|-----------------------|----------------------------------------|
 | GREETING | open  | error and close 1008  | OPENING                                |
-| OPENING  | error | error `conflict`      | LIVE when opened                       |
+| OPENING  | error | `ping` runs, the others: error `conflict` | LIVE when opened   |
 | LIVE     | error | run                   | CLOSED                                 |
 | CLOSED   | –     | ignored               | –                                      |
 """
@@ -24,12 +24,16 @@ from chatkernel.protocol import (
     Error,
     Hello,
     Limits,
+    Ping,
     React,
     Send,
     decode_client_json,
     decode_client_msgpack,
 )
 from chatkernel.validation import field_of
+
+OTHERS_PER_SEND = 10
+"""Frames that store no event may come this many times as often as sends."""
 
 MALFORMED_MAX = 10
 """Refused frames in a row after which the client is closed: it does not speak the protocol."""
@@ -77,18 +81,38 @@ _header_json = msgspec.json.Decoder(_Header)
 _header_msgpack = msgspec.msgpack.Decoder(_Header)
 
 
+class Bucket:
+    """A token bucket."""
+
+    __slots__ = ("_at_s", "_burst", "_tokens", "rate_per_s")
+
+    def __init__(self, rate_per_s: float, burst: float, now_s: float) -> None:
+        self.rate_per_s, self._burst = rate_per_s, burst
+        self._tokens, self._at_s = burst, now_s
+
+    def take(self, now_s: float) -> float:
+        """Take one: 0.0, or how many seconds to wait."""
+        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self.rate_per_s)
+        self._at_s = now_s
+        if self._tokens < 1.0:
+            return (1.0 - self._tokens) / self.rate_per_s
+        self._tokens -= 1.0
+        return 0.0
+
+
 class Session:
     """Decodes, counts and limits the frames of one client."""
 
-    __slots__ = ("_limits", "_monotonic_s", "_open", "_refused", "_tokens", "_tokens_at", "binary", "state")
+    __slots__ = ("_limits", "_monotonic_s", "_open", "_others", "_refused", "_sends", "binary", "state")
 
     def __init__(self, limits: Limits, binary: bool, monotonic_s: Callable[[], float]) -> None:
         self._limits, self._monotonic_s = limits, monotonic_s
         self.binary, self.state = binary, State.GREETING
         self._open: set[str] | None = None
         self._refused = 0
-        self._tokens = float(limits.sends_burst)
-        self._tokens_at = monotonic_s()
+        # Made when they are first needed: most connections only listen.
+        self._sends: Bucket | None = None
+        self._others: Bucket | None = None
 
     def become(self, state: State) -> None:
         if state not in NEXT[self.state]:
@@ -126,15 +150,19 @@ class Session:
                     return frame
                 refusal = ChatError(Code.UNAUTHENTICATED, "The first frame is `hello`", field="type")
                 return Reject(error_frame(frame.id, refusal), Close.POLICY)
+            if isinstance(frame, Ping):
+                return frame
             return self._refuse(frame.id, ChatError(Code.CONFLICT, "Wait for the `ack` of `hello`"))
         if isinstance(frame, Hello):
             return self._refuse(
                 frame.id, ChatError(Code.CONFLICT, "This session has said `hello`", field="type")
             )
-        if isinstance(frame, _COUNTED):
-            wait_s = self._take_token()
+        if not isinstance(frame, Ping):
+            now_s = self._monotonic_s()
+            bucket = self._bucket_of(frame, now_s)
+            wait_s = bucket.take(now_s)
             if wait_s > 0:
-                limit = int(self._limits.sends_per_s)
+                limit = int(bucket.rate_per_s)
                 return self._refuse(frame.id, ChatError(Code.RATE_LIMITED, limit=limit, retry_after_s=wait_s))
         if self._open is None:
             self._open = set()
@@ -153,16 +181,15 @@ class Session:
         if self._open is not None:
             self._open.discard(frame_id)
 
-    def _take_token(self) -> float:
-        """Token bucket: 0.0, or how many seconds to wait."""
-        now = self._monotonic_s()
-        rate = self._limits.sends_per_s
-        self._tokens = min(self._limits.sends_burst, self._tokens + (now - self._tokens_at) * rate)
-        self._tokens_at = now
-        if self._tokens < 1.0:
-            return (1.0 - self._tokens) / rate
-        self._tokens -= 1.0
-        return 0.0
+    def _bucket_of(self, frame: ClientFrame, now_s: float) -> Bucket:
+        rate_per_s, burst = self._limits.sends_per_s, self._limits.sends_burst
+        if isinstance(frame, _COUNTED):
+            if self._sends is None:
+                self._sends = Bucket(rate_per_s, burst, now_s)
+            return self._sends
+        if self._others is None:
+            self._others = Bucket(rate_per_s * OTHERS_PER_SEND, burst * OTHERS_PER_SEND, now_s)
+        return self._others
 
     def _refuse(self, frame_id: str | None, error: ChatError) -> Outcome:
         if self.state is State.GREETING:

@@ -51,6 +51,7 @@ def lease_of(registry: FakeRegistry, noted: Noted, *, draining: bool = False) ->
         draining=lambda: draining,
         on_fenced=noted.on_fenced,
         on_forgotten=noted.on_forgotten,
+        on_replaced=noted.on_fenced,
     )
 
 

@@ -37,7 +37,7 @@ def session_in(state: State, limits: Limits | None = None, binary: bool = False)
         (State.GREETING, PING, (Code.UNAUTHENTICATED, Close.POLICY)),
         (State.GREETING, SEND, (Code.UNAUTHENTICATED, Close.POLICY)),
         (State.OPENING, HELLO, (Code.CONFLICT, None)),
-        (State.OPENING, PING, (Code.CONFLICT, None)),
+        (State.OPENING, PING, PING),
         (State.OPENING, SEND, (Code.CONFLICT, None)),
         (State.LIVE, HELLO, (Code.CONFLICT, None)),
         (State.LIVE, PING, PING),
