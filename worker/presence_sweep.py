@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from chatkernel.bus import Bus, Post, PresenceChange
 from chatkernel.presence import Audience, PresenceStore
@@ -46,11 +46,23 @@ class PresenceSweep:
                 self._unwritten[user] = last
         users = [user for user, _ in gone]
         audiences = await self._presence.audience(users)
-        await self._bus.publish([_post(user, last, audiences.get(user)) for user, last in gone])
+        offline = PresenceState.OFFLINE
+        await self._bus.publish([_post(user, offline, last, audiences.get(user)) for user, last in gone])
+        await self._take_back(users, audiences)
         # Only now: were this worker to die before, another sweep would find them again.
         await self._presence.settle(users)
         self.swept += len(gone)
         return len(gone)
+
+    async def _take_back(self, users: Sequence[str], audiences: Mapping[str, Audience]) -> None:
+        """Who logged in between the sweep and its telling may have been told of first: the last word is the truth."""
+        back = [
+            _post(entry.user_id, PresenceState.ONLINE, entry.last_active_at or 0, audiences.get(entry.user_id))
+            for entry in (await self._presence.states(users) if users else [])
+            if entry.state is PresenceState.ONLINE
+        ]
+        if back:
+            await self._bus.publish(back)
 
     async def _write(self) -> None:
         if not self._unwritten:
@@ -64,9 +76,9 @@ class PresenceSweep:
                 del self._unwritten[user]
 
 
-def _post(user_id: str, last_active_at: int, audience: Audience | None) -> Post:
+def _post(user_id: str, state: PresenceState, last_active_at: int, audience: Audience | None) -> Post:
     channels: Sequence[str] = audience.channel_ids if audience else ()
     people: Sequence[str] = audience.user_ids if audience else ()
-    entry = PresenceEntry(user_id, PresenceState.OFFLINE, last_active_at or None)
+    entry = PresenceEntry(user_id, state, last_active_at or None)
     change = PresenceChange(encode_json(Presence([entry])), user_id, list(channels), list(people))
     return Post(change, tuple(channels), tuple(people), (user_id,))
