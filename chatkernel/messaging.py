@@ -144,11 +144,12 @@ class Messaging:
 
     async def _place(self, actor: Actor, frame: Send | Change) -> Ack:
         """Append what the frame says. A resend gets the first answer, whatever has become of the sender, the
-        message or the limits since: so a refusal is only final once the store has been asked."""
+        message or the limits since: so a refusal is only final once the store has been asked. A frame with a field
+        that cannot be is no resend of one that was stored."""
         try:
             return await (self._send(actor, frame) if isinstance(frame, Send) else self._change(actor, frame))
         except ChatError as refusal:
-            if refusal.retryable:
+            if refusal.retryable or refusal.code is Code.INVALID_FIELD:
                 raise
             key = SendKey(frame.channel_id, actor.user_id, frame.client_msg_id)
             placed = await self._appender.stored(key)
