@@ -67,8 +67,9 @@ class Snapshot(Struct, frozen=True):
 
 
 class RenewResult(NamedTuple):
-    """`ok`: the run holds its lease. Not ok: it is over, because it was removed or a newer run has the name:
-    a pod that wants to go on closes its sockets and registers as another incarnation.
+    """`ok`: the run holds its lease. Not ok and `was_missing`: it was declared over; a pod that wants to go on
+    closes its sockets and registers as another incarnation. Not ok and not `was_missing`: a newer run has the
+    name, and this one has to end.
 
     `was_missing`: Redis has not, or not surely, what this run wrote before (its first renewal; Redis was
     emptied; its lease ran out and it was taken for dead): routes, intents and presence are to be written

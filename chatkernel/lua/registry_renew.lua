@@ -6,11 +6,18 @@ local name, incarnation, started_at = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local present = redis.call('HGET', pods, name)
 if redis.call('ZSCORE', ended, name .. '~' .. incarnation) then
+  if present then
+    local entry = cjson.decode(present)
+    local ends = tonumber(redis.call('HGET', leases, name) or -1)
+    if entry.incarnation ~= incarnation and ends > now and entry.started_at > started_at then
+      return {0, 0}
+    end
+  end
   return {0, 1}
 end
 local missing = 1
-local present = redis.call('HGET', pods, name)
 if present then
   local entry = cjson.decode(present)
   local run = name .. '~' .. entry.incarnation

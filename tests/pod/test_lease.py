@@ -75,7 +75,7 @@ async def test_writing_anew_is_tried_again_until_it_was_done() -> None:
 
 
 async def test_a_run_that_was_declared_over_begins_another() -> None:
-    registry, noted = FakeRegistry(RenewResult(True, True), RenewResult(False, False)), Noted()
+    registry, noted = FakeRegistry(RenewResult(True, True), RenewResult(False, True)), Noted()
     await renewals(lease_of(registry, noted), registry, 4)
     runs = list(dict.fromkeys(entry.incarnation for entry in registry.entries))
     assert len(runs) == 2 and noted.fenced == 1
@@ -83,6 +83,6 @@ async def test_a_run_that_was_declared_over_begins_another() -> None:
 
 
 async def test_a_run_that_is_going_anyway_does_not() -> None:
-    registry, noted = FakeRegistry(RenewResult(False, False), RenewResult(False, False)), Noted()
+    registry, noted = FakeRegistry(RenewResult(False, True), RenewResult(False, True)), Noted()
     await renewals(lease_of(registry, noted, draining=True), registry, 4)
     assert len({entry.incarnation for entry in registry.entries}) == 1 and noted.fenced == 0
