@@ -27,6 +27,9 @@ from chatkernel.storage.model import Absence, ChannelInfo, Grant, Head, InsertOu
 log = logging.getLogger(__name__)
 
 BATCH_MAX_EVENTS = 512
+BATCH_INTERVAL_S = 0.002
+"""After a batch of several the next begins no sooner: each costs a commit, and a write to every member of a busy
+channel, so a little patience makes both fewer. A message that comes alone is never held up."""
 HEADS_MAX = 20_000
 SENT_MAX = 10_000
 DEADLINE_S = 8.0
@@ -155,6 +158,7 @@ class Appender:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH_MAX_EVENTS], self._waiting[BATCH_MAX_EVENTS:]
+                started_s = time.monotonic()
                 try:
                     await self._append(batch)
                 except Exception:
@@ -163,6 +167,8 @@ class Appender:
                     self._forget(batch)
                     for draft in batch:
                         draft.answer(None, ChatError(Code.INTERNAL))
+                if len(batch) > 1:
+                    await asyncio.sleep(max(0.0, started_s + BATCH_INTERVAL_S - time.monotonic()))
                 # Only between batches: within one, no head may go that another channel's has just replaced.
                 while len(self._heads) > HEADS_MAX:
                     self._heads.popitem(last=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-SWITCH_INTERVAL_S = 0.001
+SWITCH_INTERVAL_S = 0.0005
 """How long a busy event loop may keep the store's threads waiting for the interpreter: with Python's 5 ms an insert
 of 64 took 46 ms at the median beside a busy loop, with 1 ms it took 13 ms."""
 
