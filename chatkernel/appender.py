@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +36,9 @@ DEADLINE_S = 8.0
 """How long an append is tried before the sender gets a retryable error."""
 WAITING_MAX = 20_000
 """Drafts that may wait for the store: beyond it senders are told to come back (`busy`)."""
+
+
+Check = Callable[[Grant], Awaitable[None] | None]
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -67,8 +70,9 @@ class Draft(msgspec.Struct, eq=False):
     role: Role | None = None
     name: str | None = None
     channel: ChannelInfo | None = None
-    check: Callable[[Grant], None] | None = None
-    """Raises ChatError if the fresh grant does not allow this; None: being a member is enough."""
+    check: Check | None = None
+    """Raises ChatError if the fresh grant does not allow this; None: being a member is enough. It is asked before
+    the event is built on a later change of membership, so what else it reads is as of that change or later."""
     key: SendKey = SendKey("", "", "")
     answered: bool = False
 
@@ -315,7 +319,9 @@ class Appender:
         if isinstance(grant, Absence):
             raise ChatError(Code.BANNED if grant is Absence.BANNED else Code.CHANNEL_NOT_FOUND)
         if draft.check is not None:
-            draft.check(grant)
+            pending = draft.check(grant)
+            if pending is not None:
+                await pending
         draft.members_seq = grant.members_seq
 
     def _without_twins(self, drafts: list[Draft]) -> tuple[list[Draft], list[Draft]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chatkernel.appender import Appender, Placed
+from chatkernel.appender import Appender, Check, Placed
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.ids import UserId, direct_channel_id, group_id, new_client_msg_id
 from chatkernel.protocol import EventKind, Limits, Role
@@ -129,29 +129,37 @@ class Channels:
         """Remove or ban somebody of a lower role, or leave when it is oneself."""
         grant = await self._group_grant(actor_id, channel_id)
         if user_id == actor_id:
-            if grant.role is Role.OWNER and grant.member_count > 1:
-                raise ChatError(Code.CONFLICT, "The owner hands the group over before leaving")
-            await self._change(grant, EventKind.LEAVE, users=[user_id], check=None)
+            _may_leave(grant)
+            await self._change(grant, EventKind.LEAVE, users=[user_id], check=_may_leave)
             return
-        _needs(Role.ADMIN)(grant)
-        target = await self._conversations.grant(channel_id, user_id)
-        if isinstance(target, Absence):
-            if not ban:
-                raise ChatError(Code.USER_NOT_FOUND, field="user_id")
-        elif RANK[target.role] >= RANK[grant.role]:
-            raise ChatError(Code.FORBIDDEN, "The person's role is not below yours")
+
+        async def check(actor: Grant) -> None:
+            _needs(Role.ADMIN)(actor)
+            target = await self._conversations.grant(channel_id, user_id)
+            if isinstance(target, Absence):
+                if not ban:
+                    raise ChatError(Code.USER_NOT_FOUND, field="user_id")
+            elif RANK[target.role] >= RANK[actor.role]:
+                raise ChatError(Code.FORBIDDEN, "The person's role is not below yours")
+
+        await check(grant)
         kind = EventKind.BAN if ban else EventKind.LEAVE
-        await self._change(grant, kind, users=[user_id], check=_needs(Role.ADMIN))
+        await self._change(grant, kind, users=[user_id], check=check)
 
     async def set_role(self, actor_id: str, channel_id: str, user_id: str, role: Role) -> None:
         """The owner gives roles; OWNER hands the group over (the old owner becomes an admin)."""
         grant = await self._group_grant(actor_id, channel_id)
+
+        async def check(actor: Grant) -> None:
+            _needs(Role.OWNER)(actor)
+            if isinstance(await self._conversations.grant(channel_id, user_id), Absence):
+                raise ChatError(Code.USER_NOT_FOUND, field="user_id")
+
         _needs(Role.OWNER)(grant)
         if user_id == actor_id:
             raise ChatError(Code.CONFLICT, "The owner hands the group over to another member")
-        if isinstance(await self._conversations.grant(channel_id, user_id), Absence):
-            raise ChatError(Code.USER_NOT_FOUND, field="user_id")
-        await self._change(grant, EventKind.ROLE, users=[user_id], role=role, check=_needs(Role.OWNER))
+        await check(grant)
+        await self._change(grant, EventKind.ROLE, users=[user_id], role=role, check=check)
 
     async def set_prefs(
         self,
@@ -229,7 +237,7 @@ class Channels:
         users: list[str] | None = None,
         role: Role | None = None,
         name: str | None = None,
-        check: Callable[[Grant], None] | None,
+        check: Check,
     ) -> Placed:
         placed, _ = await self._appender.append(
             channel_id=grant.channel_id,
@@ -243,6 +251,11 @@ class Channels:
             check=check,
         )
         return placed
+
+
+def _may_leave(grant: Grant) -> None:
+    if grant.role is Role.OWNER and grant.member_count > 1:
+        raise ChatError(Code.CONFLICT, "The owner hands the group over before leaving")
 
 
 def _needs(role: Role) -> Callable[[Grant], None]:

@@ -121,3 +121,11 @@ async def test_grants_of_many_people(store: Store) -> None:
         "u_bob": [a.channel_id],
         "u_eve": [],
     }
+
+
+async def test_ownership_that_nobody_takes_stays(store: Store) -> None:
+    log = ChannelLog(store)
+    await log.create("u_ann", "u_bob")
+    await log.append(EventKind.LEAVE, "u_bob", users=["u_bob"])
+    await log.append(EventKind.ROLE, "u_ann", users=["u_bob"], role=Role.OWNER)
+    assert await roles(store, log) == {"u_ann": "owner"}

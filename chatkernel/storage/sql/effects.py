@@ -126,11 +126,10 @@ def _leave(conn: Connection, event: Event, _infos: Mapping[str, ChannelInfo]) ->
 
 def _role(conn: Connection, event: Event, _infos: Mapping[str, ChannelInfo]) -> None:
     role, users = event.role or Role.MEMBER, event.users or []
-    if role is Role.OWNER and event.sender_id not in users:
-        # A group has one owner: who hands it over stays as an admin.
+    given = [_set_role.run(conn, _of(event, user_id=user_id, role=role.value)) for user_id in users]
+    if role is Role.OWNER and any(given) and event.sender_id not in users:
+        # A group has one owner: who hands it over stays as an admin. Nobody took it: it has not been handed over.
         _yield_ownership.run(conn, _of(event, user_id=event.sender_id))
-    for user_id in users:
-        _set_role.run(conn, _of(event, user_id=user_id, role=role.value))
 
 
 def _renamed(conn: Connection, event: Event, _infos: Mapping[str, ChannelInfo]) -> None:
