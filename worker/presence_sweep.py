@@ -57,7 +57,9 @@ class PresenceSweep:
     async def _take_back(self, users: Sequence[str], audiences: Mapping[str, Audience]) -> None:
         """Who logged in between the sweep and its telling may have been told of first: the last word is the truth."""
         back = [
-            _post(entry.user_id, PresenceState.ONLINE, entry.last_active_at or 0, audiences.get(entry.user_id))
+            _post(
+                entry.user_id, PresenceState.ONLINE, entry.last_active_at or 0, audiences.get(entry.user_id)
+            )
             for entry in (await self._presence.states(users) if users else [])
             if entry.state is PresenceState.ONLINE
         ]
