@@ -14,6 +14,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -33,7 +34,9 @@ channel, so a little patience makes both fewer. A message that comes alone is ne
 HEADS_MAX = 20_000
 SENT_MAX = 10_000
 DEADLINE_S = 8.0
-"""How long an append is tried before the sender gets a retryable error."""
+"""How long after it was taken an append is tried before the sender gets a retryable error."""
+RETRY_FIRST_S, RETRY_MOST_S = 0.002, 0.25
+"""How long a channel waits at most before it is tried again; doubled each time."""
 WAITING_MAX = 20_000
 """Drafts that may wait for the store: beyond it senders are told to come back (`busy`)."""
 
@@ -75,6 +78,9 @@ class Draft(msgspec.Struct, eq=False):
     the event is built on a later change of membership, so what else it reads is as of that change or later."""
     key: SendKey = SendKey("", "", "")
     answered: bool = False
+    tries: int = 0
+    """Attempts that did not place it, or of which nobody knows whether they did."""
+    deadline_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.key = SendKey(self.channel_id, self.sender_id, self.client_msg_id)
@@ -87,7 +93,11 @@ class Draft(msgspec.Struct, eq=False):
 
 
 class Appender:
-    """Owns the remembered heads. One batch is at the store at a time; what comes meanwhile is the next batch."""
+    """Owns the remembered heads. One batch is at the store at a time; what comes meanwhile is the next batch.
+
+    What has to be tried again goes back to the front of the queue, and its channel may have to wait a moment there;
+    the other channels do not wait with it, and within a channel nothing overtakes.
+    """
 
     def __init__(
         self,
@@ -105,6 +115,11 @@ class Appender:
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._sent: OrderedDict[SendKey, Placed] = OrderedDict()
         self._waiting: list[Draft] = []
+        self._not_before: dict[str, float] = {}
+        """Channels among those waiting that are not to be tried yet."""
+        self._store_error: ChatError | None = None
+        """Of the last attempt."""
+        self._submitted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -115,7 +130,10 @@ class Appender:
         """Take a draft; its `done` is called later, never from within this call. Raises ChatError(BUSY)."""
         if len(self._waiting) >= WAITING_MAX:
             raise ChatError(Code.BUSY, limit=WAITING_MAX, retry_after_s=1.0)
+        draft.deadline_s = time.monotonic() + DEADLINE_S
         self._waiting.append(draft)
+        if draft.channel_id not in self._not_before:
+            self._submitted.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="appender")
 
@@ -161,17 +179,23 @@ class Appender:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH_MAX_EVENTS], self._waiting[BATCH_MAX_EVENTS:]
+                batch = self._take()
+                if not batch:
+                    await self._rest()
+                    continue
                 started_s = time.monotonic()
+                again: list[Draft] = []
                 try:
-                    await self._append(batch)
+                    again = await self._try(batch)
                 except Exception:
                     # A fault of our own must not leave senders without an answer, nor stop the next batch.
                     log.exception("append failed", extra={"drafts": len(batch)})
                     self._forget(batch)
                     for draft in batch:
                         draft.answer(None, ChatError(Code.INTERNAL))
-                if len(batch) > 1:
+                if again:
+                    self._put_back(again)
+                elif len(batch) > 1:
                     await asyncio.sleep(max(0.0, started_s + BATCH_INTERVAL_S - time.monotonic()))
                 # Only between batches: within one, no head may go that another channel's has just replaced.
                 while len(self._heads) > HEADS_MAX:
@@ -179,41 +203,78 @@ class Appender:
         finally:
             self._task = None
 
+    def _take(self) -> list[Draft]:
+        """The next batch, in the order of the queue; channels that are not to be tried yet stay in it."""
+        self._submitted.clear()
+        if not self._not_before:
+            batch, self._waiting = self._waiting[:BATCH_MAX_EVENTS], self._waiting[BATCH_MAX_EVENTS:]
+            return batch
+        now_s = time.monotonic()
+        self._not_before = {c: due_s for c, due_s in self._not_before.items() if due_s > now_s}
+        batch, kept = [], []
+        for number, draft in enumerate(self._waiting):
+            if len(batch) == BATCH_MAX_EVENTS:
+                kept.extend(self._waiting[number:])
+                break
+            (kept if draft.channel_id in self._not_before else batch).append(draft)
+        self._waiting = kept
+        return batch
+
+    async def _rest(self) -> None:
+        """Until a channel may be tried again, or something new comes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._not_before.values()) - time.monotonic()):
+                await self._submitted.wait()
+
+    def _put_back(self, drafts: list[Draft]) -> None:
+        """To the front of the queue, with a pause for channels that keep losing or that the store failed."""
+        now_s, error = time.monotonic(), self._store_error
+        for draft in drafts:
+            if draft.channel_id not in self._not_before and (error is not None or draft.tries > 2):
+                most_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(draft.tries, 10))
+                self._not_before[draft.channel_id] = now_s + self._random.uniform(0, most_s)
+        self._waiting[:0] = drafts
+
     def _forget(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
             self._heads.pop(draft.channel_id, None)
 
-    async def _append(self, drafts: list[Draft]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        attempt = 0
-        while drafts:
-            error: ChatError | None = None
-            try:
-                drafts = await self._attempt(drafts)
-            except ChatError as failure:
-                # Unknown outcome: the next round asks the store what it has before it inserts again.
-                error = failure
-                self._forget(drafts)
-                drafts = [draft for draft in drafts if not draft.answered]
+    async def _try(self, batch: list[Draft]) -> list[Draft]:
+        """One attempt; what must be tried again, in the order of the batch."""
+        drafts = batch
+        tried = [draft for draft in drafts if draft.tries]
+        if tried or self._store_error is not None:
+            drafts = self._in_time(batch)
+            tried = [draft for draft in tried if not draft.answered]
             if not drafts:
-                return
-            attempt += 1
-            if time.monotonic() > deadline:
-                self._give_up(drafts, error)
-                return
-            if error is not None or attempt > 2:
-                await asyncio.sleep(self._random.uniform(0, min(0.25, 0.002 * 2**attempt)))
-            try:
-                drafts = await self._drop_stored(drafts)
-            except ChatError as failure:
-                if time.monotonic() > deadline:
-                    self._give_up(drafts, failure)
-                    return
+                return []
+        try:
+            if tried:
+                # The store may have them: a lost answer, or an earlier send from another pod.
+                await self._drop_stored(tried)
+                drafts = [draft for draft in drafts if not draft.answered]
+            again = set(await self._attempt(drafts))
+            self._store_error = None
+            return [draft for draft in drafts if draft in again] if again else []
+        except ChatError as error:
+            self._store_error = error
+            self._forget(drafts)
+            left = [draft for draft in drafts if not draft.answered]
+            for draft in left:
+                draft.tries += 1
+            return left
 
-    def _give_up(self, drafts: list[Draft], error: ChatError | None) -> None:
+    def _in_time(self, drafts: list[Draft]) -> list[Draft]:
+        """Give up what has been tried for long enough, and while the store fails, what has waited for as long."""
+        now_s, error = time.monotonic(), self._store_error
         refusal = error or ChatError(Code.BUSY, "The channel is too busy", retry_after_s=0.5)
+        left = []
         for draft in drafts:
-            draft.answer(None, refusal)
+            if draft.deadline_s <= now_s and (draft.tries or error is not None):
+                draft.answer(None, refusal)
+            else:
+                left.append(draft)
+        return left
 
     async def _attempt(self, drafts: list[Draft]) -> list[Draft]:
         """One insert of what can be built; the drafts that must be tried again."""
@@ -251,6 +312,8 @@ class Appender:
                 else:
                     self._heads.pop(run.channel_id, None)
                     again.extend(made)
+                    for draft in made:
+                        draft.tries += 1
             if stored:
                 self._on_stored(stored)
         return again

@@ -306,3 +306,57 @@ async def test_a_head_that_was_heard_of_saves_the_next_append_a_look(store: Stor
     assert faults.inserts == before + 1 and faults.finds == 0
     assert (await store.heads(["g_1"]))["g_1"].seq == 8
     assert Head().seq == 0
+
+
+async def test_a_channel_that_keeps_losing_holds_up_no_other(faults: Faults) -> None:
+    """Another pod is quicker each time; meanwhile other channels are stored, and nothing overtakes in this one."""
+    writer, rival = Writer(faults), Writer(Faults(faults.store))
+    for channel in ("g_busy", "g_calm"):
+        await writer.create(channel, "u_ann")
+    losses = 0
+    stored: list[str] = []
+
+    async def rival_is_quicker() -> None:
+        nonlocal losses
+        losses += 1
+        await rival.say("g_busy", "u_ann")
+
+    async def say(channel: str, key: str) -> None:
+        await writer.say(channel, "u_ann", key)
+        stored.append(key)
+
+    faults.before_insert = [rival_is_quicker] * 7
+    busy = [asyncio.create_task(say("g_busy", f"busy {n}")) for n in range(3)]
+    while losses < 4:
+        await asyncio.sleep(0)
+    await say("g_calm", "calm")
+    assert losses < 7 or stored[0] == "calm"
+    await asyncio.gather(*busy)
+    assert stored == ["calm", "busy 0", "busy 1", "busy 2"]
+    log = await log_of(faults.store, "g_busy")
+    assert is_dense_and_rising(log)
+    assert [e.client_msg_id for e in log if e.client_msg_id.startswith("busy")] == stored[1:]
+
+
+async def test_an_outage_is_over_for_all_senders_at_the_deadline(
+    faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More wait than one batch holds: the last do not wait for the deadlines of those before them."""
+    monkeypatch.setattr(module, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(module, "BATCH_MAX_EVENTS", 4)
+    writer = Writer(faults)
+    await writer.create("g_0", "u_ann")
+
+    async def is_away() -> None:
+        await asyncio.sleep(0.05)
+        raise ChatError(Code.STORAGE_UNAVAILABLE)
+
+    monkeypatch.setattr(faults.store, "heads", lambda _: is_away())
+    faults.before_insert = faults.before_find = [is_away] * 1000
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    answers = await asyncio.gather(
+        *(writer.say(f"g_{n}", "u_ann", f"k{n}") for n in range(60)), return_exceptions=True
+    )
+    assert all(isinstance(answer, ChatError) and answer.retryable for answer in answers)
+    assert loop.time() - started_s < 0.6
