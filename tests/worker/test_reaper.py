@@ -14,7 +14,7 @@ from chatkernel.errors import ChatError
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
 from chatkernel.redis_client import execute
-from chatkernel.registry import Registry
+from chatkernel.registry import PodEntry, Registry
 from chatkernel.routes import Routes
 from worker.reaper import Reaper
 
@@ -194,3 +194,27 @@ async def test_a_worker_that_died_in_the_middle_leaves_the_rest_to_the_next(
     assert Poke(["c"]) in await alive.received()
     assert await alive.routes.resolve(["c"]) == [{"alive"}]
     assert await alive.registry.departed() == []
+
+
+async def test_a_pod_that_renews_just_before_it_would_be_removed_keeps_its_routes(
+    redis: Redis, keys: Keys
+) -> None:
+    clock = Clock()
+    pod = BusPod(redis, keys, "late")
+    await pod.start("c", lease_s=LEASE_S)
+    reaper = reaper_of(redis, keys, clock)
+    await asyncio.sleep(LEASE_S * 4 + 0.02)
+    await look_twice(reaper, clock)
+    clock.now += LEASE_S * 3
+
+    class RenewedMeanwhile(Registry):
+        """The pod comes back after the snapshot was taken."""
+
+        async def departed(self) -> list[PodEntry]:
+            assert (await pod.renew(60.0)).ok
+            await pod.routes.reassert()
+            return await super().departed()
+
+    reaper._registry = RenewedMeanwhile(redis, keys)
+    await reaper.step()
+    assert await pod.routes.resolve(["c"]) == [{"late"}]
