@@ -112,8 +112,9 @@ class Reaper:
         for entry in snapshot.expired:
             watched = self._unchanged_since[entry.name, entry.incarnation, entry.lease_until]
             settled = self._monotonic() - watched >= GRACE_LEASES * self._lease_s * WATCHED_SHARE
-            if entry.lease_until < oldest and settled:
-                # Not if it has renewed since it was looked at, for then its routes are in use.
-                if await self._registry.remove(entry.name, entry.incarnation, expired_only=True):
-                    # Once more, for what a pod that hung may have written after it was cleared away.
-                    await self._routes.reap(entry.name)
+            if not (settled and entry.lease_until < oldest):
+                continue
+            # Not if it has renewed since it was looked at, for then its routes are in use.
+            if await self._registry.remove(entry.name, entry.incarnation, expired_only=True):
+                # Once more, for what a pod that hung may have written after it was cleared away.
+                await self._routes.reap(entry.name)
