@@ -35,6 +35,7 @@ class Publisher:
         self._owed_posts: list[Post] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._sending = False
         self.degraded = False
         self.bus_writes = 0
 
@@ -42,12 +43,12 @@ class Publisher:
         self._task = asyncio.create_task(self._run(), name="publisher")
 
     async def aclose(self) -> None:
-        """Give what is queued one last chance, then stop."""
+        """Give what is queued or on its way one last chance, then stop."""
         if self._task is None:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                while self._posts and not self.degraded:  # noqa: ASYNC110 - ends by the time-out
+                while (self._posts or self._begun or self._sending) and not self.degraded:  # noqa: ASYNC110 - ends by the time-out
                     await asyncio.sleep(0.01)
         self._task.cancel()
         await asyncio.wait([self._task])
@@ -69,6 +70,7 @@ class Publisher:
             self._wake.clear()
             posts, self._posts = self._posts, []
             begun, self._begun = self._begun, set()
+            self._sending = True
             try:
                 await self._send(posts, begun)
             except ChatError as error:
@@ -82,6 +84,8 @@ class Publisher:
                 log.exception("publish failed")
                 self._owe(posts)
                 await asyncio.sleep(RETRY_S)
+            finally:
+                self._sending = False
 
     async def _send(self, posts: list[Post], begun: set[str]) -> None:
         channels = {channel for post in posts for channel in post.channels}

@@ -93,7 +93,11 @@ class Receipts:
             for entry in batch.values():
                 _answer(entry, ChatError(Code.INTERNAL))
             return
-        self._tell(self._posts(batch, [state for state in states if state is not None and state.moved]))
+        try:
+            self._tell(self._posts(batch, [state for state in states if state is not None and state.moved]))
+        except Exception:
+            # They are stored, whatever becomes of telling others.
+            log.exception("receipts not told", extra={"watermarks": len(marks)})
         for entry, state in zip(batch.values(), states, strict=True):
             _answer(entry, ChatError(Code.CHANNEL_NOT_FOUND) if state is None else None)
 
