@@ -38,6 +38,8 @@ class Lease:
         self._registry, self._settings, self._now = registry, settings, now
         self._connections, self._draining = connections, draining
         self._on_fenced, self._on_forgotten, self._on_replaced = on_fenced, on_forgotten, on_replaced
+        # Of the process, whatever runs it begins: one that was frozen while another process took its name must not
+        # come back as the newer of the two.
         self._started_at = now()
         self.incarnation = secrets.token_hex(6)
         self.registered = asyncio.Event()
@@ -74,7 +76,6 @@ class Lease:
     def _fence(self, asleep_s: float) -> None:
         log.warning("lease lost", extra={"asleep_s": round(asleep_s, 1)})
         self.incarnation = secrets.token_hex(6)
-        self._started_at = self._now()
         self._on_fenced()
 
     async def _renew(self) -> None:

@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from chatkernel.errors import ChatError, Close, Code
-from chatkernel.paging import within_bytes
-from chatkernel.protocol import ChannelHead, Event, Limits, Page, Resync
+from chatkernel.protocol import ChannelHead, Event, Limits, Page, Resync, encode_json
 from chatkernel.storage.model import Absence, EventRange, Grant
 from chatkernel.storage.store import Store
 from chatpod.client import Client
@@ -95,6 +94,8 @@ class Opener:
             if grant is None:
                 left.append(given.channel_id)
                 continue
+            if self._comes_in_later(grant):
+                continue
             room = self._open_room(grant.channel_id)
             cursor = cursors.get(grant.channel_id)
             if cursor is not None and max(cursor, grant.from_seq) < (room.last_seq or 0):
@@ -122,6 +123,8 @@ class Opener:
             if fresh is None:
                 left.append(channel_id)
                 del behind[channel_id]
+            elif self._comes_in_later(fresh):
+                del behind[channel_id]
             else:
                 # Added again meanwhile: what was while the person was out stays hidden.
                 behind[channel_id] = (max(behind[channel_id][0], fresh.from_seq), fresh)
@@ -129,14 +132,18 @@ class Opener:
         wanted: list[EventRange] = []
         notes: dict[str, list[bytes]] = {}
         items = self._limits.page_max_items
-        for channel_id, (after, _) in list(behind.items())[:HEADS_PER_PAGE]:
+        for channel_id, (after, grant) in list(behind.items())[:HEADS_PER_PAGE]:
             room = self._open_room(channel_id)
+            if room.members_seq > grant.members_seq:
+                continue  # somebody came or went while the other grants were read: in the next round
             last = max(room.last_seq or 0, after)
             wanted.append(EventRange(channel_id, after, max(1, min(items, last - after)), last))
             notes[channel_id] = room.record()
             items -= last - after
             if items <= 0:
                 break
+        if not wanted:
+            return left
         try:
             self._finish(client, page_id, behind, wanted, await self._store.events(wanted), notes)
         finally:
@@ -156,11 +163,15 @@ class Opener:
         """Send the page; channels complete with it go live. Waits for nothing, so nothing can come in between."""
         events: list[Event] = []
         heads: dict[str, ChannelHead] = {}
-        max_bytes = self._limits.outbox_max_bytes // PAGE_SHARE_OF_OUTBOX
+        left_bytes = self._limits.outbox_max_bytes // PAGE_SHARE_OF_OUTBOX
         for asked, found in zip(wanted, answers, strict=True):
-            count = within_bytes([*events, *found], max_bytes) - len(events)
-            got = found[: max(0, count)]
-            events.extend(got)
+            start = len(events)
+            for event in found:
+                left_bytes -= len(encode_json(event))
+                if left_bytes < 0 and events:
+                    break
+                events.append(event)
+            got = events[start:]
             upto, grant = asked.upto_seq or 0, behind[asked.channel_id][1]
             reached = got[-1].seq if got else asked.after_seq if found else upto
             behind[asked.channel_id] = (reached, grant)
@@ -184,6 +195,14 @@ class Opener:
             # counts, and the caller acts on it before anything else runs.
             grant = fresh
         return grant
+
+    def _comes_in_later(self, grant: Grant) -> bool:
+        """Whether the person came in by an event that the store has and this room has not: that one makes the channel
+        live, and what the room delivers until then is not theirs to see."""
+        if (self._open_room(grant.channel_id).last_seq or 0) >= grant.from_seq:
+            return False
+        self._rooms.look_at([grant.channel_id])
+        return True
 
     def _open_room(self, channel_id: str) -> Room:
         room = self._hub.rooms.get(channel_id)

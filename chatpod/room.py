@@ -64,15 +64,14 @@ class Room:
         last = self.last_seq
         if last is None:
             self.heal_wanted = max(self.heal_wanted, seq)
+            if membership:
+                self._hold(seq, frame, membership)
             return True
         if seq <= last:
             return True
         if seq > last + 1:
             self.heal_wanted = max(self.heal_wanted, seq)
-            if self._early is None:
-                self._early = {}
-            if len(self._early) < EARLY_MAX:
-                self._early[seq] = (frame, membership)
+            self._hold(seq, frame, membership)
             return False
         self.last_seq = seq
         deliver(self, seq, frame, membership)
@@ -87,10 +86,17 @@ class Room:
                 self._early = None
         return self.heal_wanted <= self.last_seq
 
+    def _hold(self, seq: int, frame: bytes, membership: bool) -> None:
+        if self._early is None:
+            self._early = {}
+        if len(self._early) < EARLY_MAX:
+            self._early[seq] = (frame, membership)
+
     def open_at(self, head: Head) -> None:
-        """The head as read from the store: events after it are live."""
+        """The head as read from the store: events after it are live. So are changes of membership that came while it
+        was read, for they may bring in somebody who is connected here."""
         if self.last_seq is None or head.seq > self.last_seq:
-            self.last_seq = head.seq
+            self.last_seq = min([head.seq, *(seq - 1 for seq in self._early or ())])
             self.members_seq = head.members_seq
 
     @property

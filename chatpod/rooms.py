@@ -96,9 +96,10 @@ class Rooms:
         adding = self._spawn(self._add_routes_now(channel_ids))
         done, _ = await asyncio.wait({adding}, timeout=ROUTES_WAIT_S)
         if not done:
-            adding.add_done_callback(lambda _: self._look_at(channel_ids))
+            adding.add_done_callback(lambda _: self.look_at(channel_ids))
 
-    def _look_at(self, channel_ids: Sequence[str]) -> None:
+    def look_at(self, channel_ids: Sequence[str]) -> None:
+        """Compare these with the store soon."""
         for channel_id in channel_ids:
             self._look(channel_id)
 
@@ -130,7 +131,9 @@ class Rooms:
         except ChatError as error:
             log.debug("routes wait for redis", extra={"error": str(error)})
         finally:
-            del self._arriving[user_id]
+            # Somebody who went and came again while Redis hung has another one under way.
+            if self._arriving.get(user_id) is asyncio.current_task():
+                del self._arriving[user_id]
 
     def user_gone(self, user_id: str) -> None:
         self._spawn(self._remove_user(user_id))
