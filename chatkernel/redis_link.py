@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Argument: TypeAlias = str | bytes | int | float
@@ -23,6 +23,9 @@ Command: TypeAlias = tuple[Argument, ...]
 
 CONNECT_TIMEOUT_S = 2.0
 """To connect and log in."""
+
+PROBE_PAUSE_S = 0.25
+"""Between two attempts to reach a Redis that hangs."""
 
 LATE_S = 0.05
 """Between the deadline of a call and giving the connection up."""
@@ -125,26 +128,41 @@ class _Wire(asyncio.Protocol):
 
 
 class Link:
-    """Connects at the first call, and again at the first call after it was lost."""
+    """Connects at the first call, and again at the first call after it was lost.
+
+    A Redis that hangs would cost each caller in turn the time-outs of connecting and of the call. So after a
+    time-out one task tries to reach it, and until it has, calls fail at once.
+    """
 
     def __init__(self, make_connection: Callable[[], AbstractConnection]) -> None:
         self._make_connection = make_connection
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[_Wire] | None = None
+        self._probe: asyncio.Task[None] | None = None
 
     async def call(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
         """Raises redis.exceptions.RedisError or OSError; a command that Redis refused is a ResponseError
         among the replies. A cancelled call may have taken effect."""
         if not commands:
             return []
+        if self._probe is not None:
+            raise RedisConnectionError("Redis hangs")
         # hiredis declares a tuple of one where it takes any.
         packed = b"".join([hiredis.pack_command(cast(Any, command)) for command in commands])
         wire = self._wire
         if wire is None or wire.lost is not None:
             wire = await self._connect()
-        return await wire.call(packed, len(commands), timeout_s)
+        try:
+            return await wire.call(packed, len(commands), timeout_s)
+        except RedisTimeoutError:
+            if wire is self._wire:
+                self._hangs()
+            raise
 
     async def aclose(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
         if self._connecting is not None:
             self._connecting.cancel()
         if self._wire is not None:
@@ -171,8 +189,34 @@ class Link:
 
     def _connected(self, task: asyncio.Task[_Wire]) -> None:
         self._connecting = None
-        if not task.cancelled() and task.exception() is None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
             self._wire = task.result()
+        elif isinstance(error, RedisTimeoutError | TimeoutError):
+            self._hangs()
+
+    def _hangs(self) -> None:
+        if self._probe is None:
+            self._probe = asyncio.create_task(self._reach(), name="redis-probe")
+
+    async def _reach(self) -> None:
+        """Until Redis answers, or refuses: then calls may find that out for themselves."""
+        hangs = True
+        try:
+            while hangs:
+                try:
+                    await self._connect()
+                except (RedisTimeoutError, TimeoutError):
+                    await asyncio.sleep(PROBE_PAUSE_S)
+                except (RedisError, OSError):
+                    hangs = False
+                else:
+                    hangs = False
+        finally:
+            if self._probe is asyncio.current_task():
+                self._probe = None
 
 
 def _error_of(text: str) -> ResponseError:

@@ -7,13 +7,21 @@ routes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from redis.asyncio import Redis
 
+from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
 from chatkernel.redis_client import execute
 from chatkernel.redis_link import Command
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+"""After a flush that failed, unless a caller comes sooner."""
 
 COMMANDS_MAX = 1_000
 """Commands per round trip: a person with thousands of channels is written in several."""
@@ -37,7 +45,7 @@ class Routes:
     The state wanted is written, not the steps to it: a flush looks at what is wanted at that moment, and
     flushes run one after the other. So a last-out that meets the first-in of the same channel cannot end the
     wrong way round, whichever of the two reaches Redis first or fails. Callers that arrive together share a
-    round trip.
+    round trip. What could not be written is tried again until it is.
     """
 
     def __init__(self, redis: Redis, keys: Keys, pod: str) -> None:
@@ -49,6 +57,7 @@ class Routes:
         self._generation = 0
         """Counts `reassert`: what a flush began before it wrote may be gone from Redis."""
         self._waiting: list[asyncio.Future[None]] = []
+        self._called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -58,7 +67,7 @@ class Routes:
         self, *, channels: Iterable[str] = (), users: Iterable[str] = (), watched: Iterable[str] = ()
     ) -> None:
         """What is addressed to these reaches this pod once this returns. Raises ChatError(REDIS_UNAVAILABLE):
-        they are wanted all the same, and written by the next call or `reassert`."""
+        they are wanted all the same, and written as soon as Redis answers."""
         routes = routes_of(channels, users, watched)
         self._wanted.update(routes)
         missing = [route for route in routes if route not in self._written]
@@ -69,7 +78,7 @@ class Routes:
     async def remove(
         self, *, channels: Iterable[str] = (), users: Iterable[str] = (), watched: Iterable[str] = ()
     ) -> None:
-        """Raises ChatError(REDIS_UNAVAILABLE): they are written by the next call or `reassert`."""
+        """Raises ChatError(REDIS_UNAVAILABLE): they are removed all the same, as soon as Redis answers."""
         routes = routes_of(channels, users, watched)
         self._wanted.difference_update(routes)
         if routes:
@@ -111,23 +120,36 @@ class Routes:
             await execute(self._redis, [("SREM", self._keys.route(route), pod) for route in part])
         await execute(self._redis, [("UNLINK", own, self._keys.stream(pod))])
 
+    async def aclose(self) -> None:
+        """Stop trying: what is not written is left to the reaper."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
     async def _flushed(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
+        self._called.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="routes")
         await future
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting or self._dirty:
+                self._called.clear()
                 waiting, self._waiting = self._waiting, []
                 dirty, self._dirty = self._dirty, set()
                 try:
                     await self._flush(dirty)
-                except Exception as error:  # noqa: BLE001 - handed to the callers, who each raise it
+                except Exception as error:
                     self._dirty |= dirty
                     _finish(waiting, error)
+                    if not isinstance(error, ChatError):
+                        log.exception("routes not written", extra={"routes": len(dirty)})
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(RETRY_S):
+                            await self._called.wait()
                 except BaseException:
                     self._dirty |= dirty
                     for future in waiting:

@@ -89,6 +89,7 @@ class Kernel:
         await self.appender.aclose()
         await self.receipts.aclose()
         await self.publisher.aclose()
+        await self.routes.aclose()
         await self.store.aclose()
         await self.redis.aclose()
 

@@ -160,3 +160,23 @@ async def test_what_was_not_written_is_written_by_the_next_call_without_a_reasse
         own_valkey.start()
         await routes.add(channels=["c2"])
         assert await routes.resolve(["c1", "c2"]) == [{"a"}, {"a"}]
+
+
+async def test_what_could_not_be_written_is_written_once_redis_answers_and_nobody_calls(
+    own_valkey: Valkey, keys: Keys
+) -> None:
+    async with redis_client(own_valkey.url) as client, redis_client(own_valkey.url) as look:
+        routes = Routes(client, keys, "a")
+        await routes.add(channels=["out"])
+        own_valkey.freeze()
+        for call in (routes.add(channels=["in"]), routes.remove(channels=["out"])):
+            with pytest.raises(ChatError):
+                await call
+        own_valkey.thaw()
+
+        async def written() -> bool:
+            found = await execute(look, [("SMEMBERS", keys.route(f"c:{name}")) for name in ("in", "out")])
+            return [set(pods) for pods in found] == [{b"a"}, set()]
+
+        await eventually(written, 3.0)
+        await routes.aclose()

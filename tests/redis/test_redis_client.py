@@ -7,7 +7,7 @@ import time
 
 import pytest
 from redis.asyncio import Redis
-from support.valkey import Valkey, redis_client
+from support.valkey import Valkey, eventually, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
@@ -77,9 +77,47 @@ async def test_a_frozen_redis_costs_one_time_out_and_then_answers_again(own_valk
         )
         assert all(isinstance(result, ChatError) for result in results)
         assert asyncio.get_running_loop().time() - started < 3.0
+        # Who comes later does not wait as long: not once, and not for each call in turn.
+        for _ in range(5):
+            with pytest.raises(ChatError):
+                await execute(client, [("GET", "k")])
+        assert asyncio.get_running_loop().time() - started < 3.0
         own_valkey.thaw()
+        await eventually(lambda: answers(client), 1.0)
         # Late answers of the abandoned calls must never be taken for those of later ones.
         assert await execute(client, [("ECHO", "fresh")]) == [b"fresh"]
+
+
+async def test_a_redis_that_hangs_from_the_start_costs_one_time_out_and_then_answers(
+    own_valkey: Valkey,
+) -> None:
+    async with redis_client(own_valkey.url) as client:
+        own_valkey.freeze()
+        started = asyncio.get_running_loop().time()
+        for _ in range(5):
+            with pytest.raises(ChatError):
+                await execute(client, [("PING",)])
+        assert asyncio.get_running_loop().time() - started < 3.0
+        own_valkey.thaw()
+        await eventually(lambda: answers(client), 3.0)
+
+
+async def test_a_redis_that_hangs_and_then_dies_is_found_when_it_is_back(own_valkey: Valkey) -> None:
+    async with redis_client(own_valkey.url) as client:
+        await execute(client, [("PING",)])
+        own_valkey.freeze()
+        with pytest.raises(ChatError):
+            await execute(client, [("PING",)])
+        own_valkey.kill()
+        own_valkey.start()
+        await eventually(lambda: answers(client), 3.0)
+
+
+async def answers(client: Redis) -> bool:
+    try:
+        return await execute(client, [("PING",)]) == [b"PONG"]
+    except ChatError:
+        return False
 
 
 async def test_a_cancelled_call_leaves_no_answer_behind_for_the_next(redis: Redis) -> None:
