@@ -76,7 +76,7 @@ class Channels:
         if isinstance(await self._conversations.grant(channel_id, actor_id), Grant):
             return await self._state(channel_id)
         others = await self._addable(actor_id, [m for m in members if m != actor_id], 1, "members")
-        await self._check_room_for([actor_id])
+        await self._check_room_for([actor_id, *others])
         info = ChannelInfo(channel_id, ChannelKind.GROUP, name, history_from_start)
         try:
             await self._create(info, actor_id, [actor_id, *others], "open")
@@ -111,6 +111,7 @@ class Channels:
         wanted = [user_id for user_id in user_ids if user_id not in present]
         added = await self._addable(actor_id, wanted, grant.member_count, "user_ids")
         if added:
+            await self._check_room_for(added)
             await self._change(grant, EventKind.JOIN, users=added, check=self._still_fits(len(added)))
         return added
 
@@ -211,8 +212,8 @@ class Channels:
 
     async def _check_room_for(self, user_ids: Sequence[str]) -> None:
         most = self._limits.channels_per_user_max
-        for user_id, grants in (await self._conversations.grants_of(user_ids)).items():
-            if len(grants) >= most:
+        for user_id, count in (await self._conversations.channel_counts(user_ids)).items():
+            if count >= most:
                 raise ChatError(Code.LIMIT_REACHED, f"{user_id} is in {most} channels", limit=most)
 
     async def _create(self, info: ChannelInfo, actor_id: str, users: list[str], client_msg_id: str) -> bool:

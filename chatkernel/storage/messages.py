@@ -70,6 +70,9 @@ class Conversations(Protocol):
     async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
         """All channels of these people. Each id is in the answer."""
 
+    async def channel_counts(self, user_ids: Sequence[str]) -> dict[str, int]:
+        """In how many channels each of these people is; those in none may be missing."""
+
     async def channel(self, channel_id: str) -> ChannelState | None: ...
 
     async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:

@@ -129,3 +129,11 @@ async def test_ownership_that_nobody_takes_stays(store: Store) -> None:
     await log.append(EventKind.LEAVE, "u_bob", users=["u_bob"])
     await log.append(EventKind.ROLE, "u_ann", users=["u_bob"], role=Role.OWNER)
     assert await roles(store, log) == {"u_ann": "owner"}
+
+
+async def test_channels_are_counted_per_person(store: Store) -> None:
+    for members in (("u_ann", "u_bob"), ("u_ann",), ("u_bob", "u_ann")):
+        await ChannelLog(store).create(*members)
+    counts = await store.channel_counts(["u_ann", "u_bob", "u_ann", "u_eve"])
+    assert {**{"u_eve": 0}, **counts} == {"u_ann": 3, "u_bob": 2, "u_eve": 0}
+    assert await store.channel_counts([]) == {}

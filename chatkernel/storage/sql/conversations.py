@@ -41,6 +41,12 @@ _grants_of = Query(
     " WHERE m.user_id = k.user_id AND c.channel_id = m.channel_id",
     values="user_id",
 )
+_channel_counts = Query(
+    "user_id, channels",
+    "SELECT k.user_id, COUNT(*) AS channels FROM {values} k CROSS JOIN memberships m"
+    " WHERE m.user_id = k.user_id GROUP BY k.user_id",
+    values="user_id",
+)
 _channel = Query(
     "channel_id, kind, name, history_from_start, created_at, head_seq, head_message_id, head_messages,"
     " members_seq, member_count",
@@ -90,6 +96,10 @@ def grants_of(conn: Connection, user_ids: Sequence[str]) -> dict[str, list[Grant
     return answer
 
 
+def channel_counts(conn: Connection, user_ids: Sequence[str]) -> dict[str, int]:
+    return dict(_channel_counts.rows_for(conn, [(user_id,) for user_id in dict.fromkeys(user_ids)]))
+
+
 def channel(conn: Connection, channel_id: str) -> ChannelState | None:
     row = _channel.row(conn, {"channel_id": channel_id})
     if row is None:
@@ -132,6 +142,9 @@ class SqlConversations:
 
     async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
         return await self._db.read(lambda conn: grants_of(conn, user_ids)) if user_ids else {}
+
+    async def channel_counts(self, user_ids: Sequence[str]) -> dict[str, int]:
+        return await self._db.read(lambda conn: channel_counts(conn, user_ids)) if user_ids else {}
 
     async def channel(self, channel_id: str) -> ChannelState | None:
         return await self._db.read(lambda conn: channel(conn, channel_id))
