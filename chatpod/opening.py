@@ -20,10 +20,10 @@ from chatpod.rooms import Rooms
 
 HEADS_PER_PAGE = 500
 PAGE_SHARE_OF_OUTBOX = 4
-"""A page takes at most this part of an outbox, and the next one waits until as little is unsent."""
+"""A page takes at most this part of an outbox; the next one waits until half of the outbox is free."""
 
 PACE_MAX_S = 60.0
-PACE_S = 0.02
+PACE_S = 0.005
 """How long to wait before looking again whether a client has read the pages it was sent."""
 
 
@@ -213,7 +213,7 @@ class Opener:
     async def pace(self, client: Client) -> None:
         """Wait for a client that has much to read; one that reads nothing is closed, resumably."""
         waited_s = 0.0
-        while client.connection.unsent_bytes() > self._limits.outbox_max_bytes // PAGE_SHARE_OF_OUTBOX:
+        while client.connection.unsent_bytes() > self._limits.outbox_max_bytes // 2:
             await asyncio.sleep(PACE_S)
             waited_s += PACE_S
             if client.connection.closed:

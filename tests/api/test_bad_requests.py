@@ -5,8 +5,8 @@ import json
 
 import httpx
 import pytest
-from conftest import Pod, settings_of
 from support.api_calls import PASSWORD, problem, sign_up
+from support.api_pod import Pod, settings_of
 
 from chatkernel.settings import AuthSettings
 

@@ -7,12 +7,12 @@ import httpx
 import jsonschema
 import pytest
 import schemathesis
-from conftest import Pod, settings_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error, positive_data_acceptance
 from support.api_calls import PASSWORD
+from support.api_pod import Pod, settings_of
 
 from apipod.resources import OPERATIONS
 from chatkernel.asyncapi import client_frames, server_frames

@@ -4,8 +4,8 @@ import asyncio
 
 import httpx
 import pytest
-from conftest import Pod, settings_of
 from support.api_calls import PASSWORD, problem
+from support.api_pod import Pod, settings_of
 from test_issuers import JwksServer, token
 
 from chatkernel.settings import AuthSettings, Issuer

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 
 import httpx
-from conftest import Pod, settings_of
+from support.api_pod import Pod, settings_of
 
 
 async def test_a_whole_pod_is_ready(http):

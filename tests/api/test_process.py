@@ -8,7 +8,7 @@ import sys
 import httpx
 import msgspec
 import pytest
-from conftest import SECRETS, settings_of
+from support.api_pod import SECRETS, settings_of
 from support.valkey import eventually
 
 from chatkernel.storage.open import open_store

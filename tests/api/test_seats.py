@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 import msgspec
 import pytest
-from conftest import SECRETS, Pod, settings_of
 from support.api_calls import problem, sign_up
+from support.api_pod import SECRETS, Pod, settings_of
 from support.valkey import eventually, redis_client, valkey_server
 
 from chatkernel.errors import ChatError, Code
