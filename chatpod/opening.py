@@ -40,6 +40,8 @@ class Opener:
         left = [channel_id for channel_id in cursors if channel_id not in mine]
         left += await self.catch_up(client, page_id, grants, cursors)
         client.opening = False
+        # However long it took: from now on it is the client's to be heard of.
+        client.beat_at = asyncio.get_running_loop().time()
         # Somebody who was added again meanwhile has the channel live by that event.
         client.send(Page(page_id, "sync", left=[c for c in left if c not in client.rooms]))
 

@@ -89,6 +89,7 @@ def test_two_people_talk_and_read_back(chatctl: Chatctl) -> None:
     assert (line["kind"], line["member_count"]) == ("direct", 2)
 
 
+@pytest.mark.slow
 def test_logging_out_and_in_again(chatctl: Chatctl) -> None:
     assert chatctl.run("signup", "erin").returncode == 0
     assert chatctl.run("logout", "erin").returncode == 0
@@ -125,6 +126,7 @@ def test_what_goes_wrong_is_one_line_and_exit_code_1(
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_short_drill_with_a_killed_pod_keeps_all_promises(chatctl: Chatctl) -> None:
     words = ["drill", "--users", "12", "--channels", "5", "--rate", "40", "--duration", "6", "--json"]
     done = chatctl.run(*words, "--fault", "kill-pod+flush-redis", "--fault", "cut-connections", timeout_s=120)

@@ -271,6 +271,7 @@ async def test_a_killed_redis_is_a_gap_when_it_is_back_and_not_before(own_valkey
         await a.until(lambda: len(a.got) == 1)
 
 
+@pytest.mark.slow
 async def test_a_frozen_redis_is_a_gap_when_it_thaws_and_publishers_fail_at_one_deadline(
     own_valkey: Valkey, keys: Keys
 ) -> None:
