@@ -172,7 +172,7 @@ class Cluster:
             port=port,
             public_url=f"ws://127.0.0.1:{port}{SOCKET_PATH}",
             key_prefix=KEY_PREFIX,
-            capacity=20_000,
+            capacity=1_000_000,
             log_level="WARNING",
             limits=Limits(sends_per_s=NO_LIMIT, sends_burst=NO_LIMIT),
             auth=AuthSettings(access_token_ttl_s=3600.0, requests_per_s=NO_LIMIT, requests_burst=NO_LIMIT),

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from chatkernel.appender import Placed
 from chatkernel.errors import ChatError, Close, Code
 from chatkernel.ids import now_ms
@@ -265,7 +267,10 @@ class Socket:
         messaging, actor = self._pod.kernel.messaging, client.actor
         try:
             if isinstance(frame, Sync):
-                async for page in messaging.sync(actor, frame):
+                async for found in messaging.sync(actor, frame):
+                    # Somebody who was added again meanwhile has the channel live by that event.
+                    left = [channel_id for channel_id in found.left if channel_id not in client.rooms]
+                    page = msgspec.structs.replace(found, left=left) if found.left else found
                     self._write(page)
                     await self._pod.opener.pace(client)
                 self._finish(frame.id, Ack(frame.id))

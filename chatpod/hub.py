@@ -215,9 +215,11 @@ class Hub:
             self._appender.saw(_event_decoder.decode(frame))
         # The last one here may leave by this event and be back by one that is held behind it.
         room.pins += 1
-        if not room.take(seq, frame, membership, self._deliver):
-            self._on_behind(room)
-        room.pins -= 1
+        try:
+            if not room.take(seq, frame, membership, self._deliver):
+                self._on_behind(room)
+        finally:
+            room.pins -= 1
         if not room.clients:
             self.drop_if_empty(channel_id)
 
