@@ -27,7 +27,12 @@ async def test_it_closes_its_sockets_and_registers_anew(cluster: Cluster) -> Non
         eves_socket = await some.socket(eve, pod)
         unused = await seat(eve, pod)
         before = await cluster.statz(pod)
-        assert [phone.client.pod for phone in phones] == [pod, other] * 2
+
+        async def all_in() -> bool:
+            return all(phone.client.pod for phone in phones)
+
+        await eventually(all_in)
+        assert {phone.client.pod for phone in phones} == {pod, other}
         await cluster.signal(pod, signal.SIGSTOP)
         try:
             frozen_at = time.monotonic()
