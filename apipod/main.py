@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
-import sys
 from collections.abc import Coroutine
-from types import FrameType
 from typing import Any
 
 import uvicorn
-import uvloop
 
 from apipod.app import build_app
 from apipod.services import Services
-from chatkernel.errors import ChatError
 from chatkernel.lifeline import inherited_listeners, watch_parent
-from chatkernel.logs import configure_logs
-from chatkernel.process import settle_in
-from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
+from chatkernel.process import run_service
+from chatkernel.settings import ServiceSettings, load_secrets
 from chatkernel.wiring import Kernel
 
 BACKLOG = 2048
@@ -84,22 +78,8 @@ def _watch(server: uvicorn.Server) -> list[Coroutine[Any, Any, None]]:
     return [watch_parent(parent_gone), stop()]
 
 
-def _exit_cleanly(signum: int, frame: FrameType | None) -> None:
-    """Before and after uvicorn has the signals (it raises them again when it has stopped) they end the process."""
-    raise SystemExit(0)
-
-
 def main() -> None:
-    signal.signal(signal.SIGTERM, _exit_cleanly)
-    signal.signal(signal.SIGINT, _exit_cleanly)
-    try:
-        settings = load_settings()
-        configure_logs("apipod", settings.pod, settings.log_level)
-        settle_in()
-        uvloop.run(serve(settings))
-    except (SettingsError, ChatError, OSError) as error:
-        sys.stderr.write(f"apipod: {error}\n")
-        raise SystemExit(1) from error
+    run_service("apipod", serve)
 
 
 if __name__ == "__main__":

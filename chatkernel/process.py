@@ -1,9 +1,19 @@
-"""What every service's process does first."""
+"""What every service's process does first, and how the request services are run."""
 
 from __future__ import annotations
 
 import gc
+import signal
 import sys
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any
+
+import uvloop
+
+from chatkernel.errors import ChatError
+from chatkernel.logs import configure_logs
+from chatkernel.settings import ServiceSettings, SettingsError, load_settings
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a busy event loop may keep the store's threads waiting for the interpreter: with Python's 5 ms an insert
@@ -20,3 +30,22 @@ def settle_in() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
+
+
+def run_service(name: str, serve: Callable[[ServiceSettings], Coroutine[Any, Any, None]]) -> None:
+    """Run a service that may stop at once: until `serve` ends, or a signal. What it cannot start with is one line."""
+    signal.signal(signal.SIGTERM, _exit_cleanly)
+    signal.signal(signal.SIGINT, _exit_cleanly)
+    try:
+        settings = load_settings()
+        configure_logs(name, settings.pod, settings.log_level)
+        settle_in()
+        uvloop.run(serve(settings))
+    except (SettingsError, ChatError, OSError) as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        raise SystemExit(1) from error
+
+
+def _exit_cleanly(signum: int, frame: FrameType | None) -> None:
+    """Before and after uvicorn has the signals (it raises them again when it has stopped) they end the process."""
+    raise SystemExit(0)

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import sys
-from types import FrameType
 
 import uvicorn
-import uvloop
 
-from chatkernel.errors import ChatError
 from chatkernel.lifeline import watch_parent
-from chatkernel.logs import configure_logs
-from chatkernel.process import settle_in
-from chatkernel.settings import ServiceSettings, SettingsError, load_settings
+from chatkernel.process import run_service
+from chatkernel.settings import ServiceSettings
 from worker.app import make_app
 
 
@@ -34,6 +28,7 @@ async def serve(settings: ServiceSettings) -> None:
         server_header=False,
         timeout_graceful_shutdown=1,
     )
+    logging.getLogger("uvicorn").setLevel("WARNING")
     server = uvicorn.Server(config)
     parent_gone = asyncio.Event()
 
@@ -51,24 +46,8 @@ async def serve(settings: ServiceSettings) -> None:
         raise SystemExit(1)
 
 
-def _exit_cleanly(signum: int, frame: FrameType | None) -> None:
-    """Before and after uvicorn has the signals (it raises them again when it has stopped) they end the
-    process."""
-    raise SystemExit(0)
-
-
 def main() -> None:
-    signal.signal(signal.SIGTERM, _exit_cleanly)
-    signal.signal(signal.SIGINT, _exit_cleanly)
-    try:
-        settings = load_settings()
-        configure_logs("worker", settings.pod, settings.log_level)
-        logging.getLogger("uvicorn").setLevel("WARNING")
-        settle_in()
-        uvloop.run(serve(settings))
-    except (SettingsError, ChatError, OSError) as error:
-        sys.stderr.write(f"worker: {error}\n")
-        raise SystemExit(1) from error
+    run_service("worker", serve)
 
 
 if __name__ == "__main__":
