@@ -5,12 +5,78 @@ If the pod dies in between, the reaper reads them here and has those channels lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 
 from redis.asyncio import Redis
 
+from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
 from chatkernel.redis_client import execute
+
+REFRESH_S = 0.25
+"""A busy channel's intent is written again this often and not for each append: should Redis be emptied, that is for
+how long it may be missing."""
+KEEP_S = 1.0
+"""How long after its last append was announced a channel stays noted: that costs whoever looks a look, and saves
+Redis two round trips for each append of a busy channel."""
+
+
+class Ledger:
+    """Which intents this pod has in Redis, and which of them may go. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[str, float] = OrderedDict()
+        """When each was begun to be written, the longest ago first."""
+        self._to_write: dict[str, float] = {}
+        self._unannounced: dict[str, int] = {}
+        """Channels whose last append has not been stored or not been announced, and which append that was."""
+        self._appends = 0
+
+    def begin(self, channel_ids: Iterable[str], now_s: float) -> bool:
+        """Appends are on their way to the store; whether there is something to write for it."""
+        self._appends += 1
+        for channel_id in channel_ids:
+            self._unannounced[channel_id] = self._appends
+            if now_s - self._noted.get(channel_id, -REFRESH_S) >= REFRESH_S:
+                self._to_write[channel_id] = now_s
+        return bool(self._to_write)
+
+    def take(self) -> dict[str, float]:
+        """What is to be written now."""
+        taken, self._to_write = self._to_write, {}
+        return taken
+
+    def written(self, taken: dict[str, float]) -> None:
+        self._noted.update(taken)
+        for channel_id in taken:
+            self._noted.move_to_end(channel_id)
+
+    def mark(self, channel_ids: Iterable[str]) -> dict[str, int]:
+        """Of channels whose appends so far are stored: what to say once they are announced."""
+        return {c: self._unannounced[c] for c in channel_ids if c in self._unannounced}
+
+    def announced(self, marks: dict[str, int]) -> None:
+        for channel_id, append in marks.items():
+            if self._unannounced.get(channel_id) == append:
+                del self._unannounced[channel_id]
+
+    def settled(self, now_s: float) -> list[str]:
+        """Channels to strike off."""
+        found = []
+        for channel_id, noted_s in self._noted.items():
+            if now_s - noted_s < KEEP_S:
+                break
+            if channel_id not in self._unannounced and channel_id not in self._to_write:
+                found.append(channel_id)
+        return found
+
+    def struck(self, channel_ids: Iterable[str]) -> None:
+        for channel_id in channel_ids:
+            self._noted.pop(channel_id, None)
+
+    def __len__(self) -> int:
+        return len(self._noted)
 
 
 class Intents:
@@ -20,12 +86,14 @@ class Intents:
         self._redis, self._keys, self._pod = redis, keys, pod
 
     async def begin(self, channel_ids: Sequence[str]) -> None:
-        """Note channels. A set, not a count: noting one twice is the same as once."""
+        """Note channels, and when. Noting one twice is the same as once, later."""
         if channel_ids:
+            at_ms = now_ms()
+            marks = [part for channel_id in channel_ids for part in (at_ms, channel_id)]
             await execute(
                 self._redis,
                 [
-                    ("SADD", self._keys.intents(self._pod), *channel_ids),
+                    ("ZADD", self._keys.intents(self._pod), *marks),
                     ("SADD", self._keys.intent_owners, self._pod),
                 ],
             )
@@ -36,13 +104,17 @@ class Intents:
     async def take(self, pod: str) -> list[str]:
         """What a pod has noted. It stays noted until `clear`, so that a reaper that dies takes nothing with
         it."""
-        (found,) = await execute(self._redis, [("SMEMBERS", self._keys.intents(pod))])
-        return sorted(channel.decode() for channel in found)
+        return sorted(await self.noted(pod))
+
+    async def noted(self, pod: str) -> dict[str, int]:
+        """The same with when (Unix ms, by that pod's clock) each was noted last."""
+        (found,) = await execute(self._redis, [("ZRANGE", self._keys.intents(pod), 0, -1, "WITHSCORES")])
+        return {channel.decode(): int(at_ms) for channel, at_ms in zip(found[::2], found[1::2], strict=True)}
 
     async def clear(self, pod: str, channel_ids: Sequence[str]) -> None:
         """Those channels of that pod have been looked at."""
         if channel_ids:
-            await execute(self._redis, [("SREM", self._keys.intents(pod), *channel_ids)])
+            await execute(self._redis, [("ZREM", self._keys.intents(pod), *channel_ids)])
 
     async def owners(self) -> list[str]:
         """Pods of any kind that have ever noted an intent and are not forgotten."""

@@ -1,7 +1,7 @@
 """Intents of services that hold no lease: an API pod that died between storing and telling.
 
-Such a service lets go of an intent within moments. One that stands through two looks is an orphan: its
-channels are looked at, which costs little and harms nothing if its owner is only slow.
+Such a service lets go of an intent within moments, or notes it again. One that stands unchanged through two looks
+is an orphan: its channels are looked at, which costs little and harms nothing if its owner is only slow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Orphans:
 
     def __init__(self, registry: Registry, intents: Intents, bus: Bus) -> None:
         self._registry, self._intents, self._bus = registry, intents, bus
-        self._before: dict[str, set[str]] = {}
+        self._before: dict[str, dict[str, int]] = {}
         self.poked = 0
 
     async def step(self) -> None:
@@ -36,8 +36,9 @@ class Orphans:
         for owner in await self._intents.owners():
             if owner in leased:
                 continue
-            now = set(await self._intents.take(owner))
-            stale = sorted(now & before.get(owner, set()))
+            now = await self._intents.noted(owner)
+            earlier = before.get(owner, {})
+            stale = sorted(channel for channel, at_ms in now.items() if earlier.get(channel) == at_ms)
             if stale:
                 await poke(self._bus, stale)
                 await self._intents.clear(owner, stale)
@@ -46,4 +47,4 @@ class Orphans:
             elif not now and owner in before:
                 await self._intents.forget(owner)
                 continue
-            self._before[owner] = now.difference(stale)
+            self._before[owner] = {channel: now[channel] for channel in now.keys() - set(stale)}

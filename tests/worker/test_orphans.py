@@ -39,6 +39,21 @@ async def test_an_intent_that_stands_through_two_looks_is_poked_once(redis: Redi
     assert await api.owners() == []
 
 
+async def test_an_intent_that_is_noted_again_is_in_use(redis: Redis, keys: Keys) -> None:
+    pod = BusPod(redis, keys, "chat")
+    await pod.start("c")
+    api = Intents(redis, keys, "api")
+    orphans = orphans_of(redis, keys)
+    for _ in range(3):
+        before = await api.noted("api")
+        while await api.noted("api") == before:
+            await api.begin(["c"])
+        await orphans.step()
+    assert await pod.received() == []
+    await orphans.step()
+    assert await pod.received() == [Poke(["c"])]
+
+
 async def test_a_chat_pods_intents_are_left_to_its_lease(redis: Redis, keys: Keys) -> None:
     pod, other = BusPod(redis, keys, "chat"), BusPod(redis, keys, "other")
     await pod.start("c")

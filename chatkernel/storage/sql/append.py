@@ -1,7 +1,11 @@
-"""Storing events and what follows from them, in one transaction."""
+"""Storing events and what follows from them, in one transaction.
+
+The tables' own triggers (`schema.py`) move the head with each event, and refuse one that does not follow it.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 from sqlalchemy import Connection
@@ -18,25 +22,11 @@ _insert_events = Write(
     values="channel_id, seq, message_id, kind, sender_id, client_msg_id, created_at, messages_before,"
     " members_seq, listed, text, metadata, reply_to, target_id, extra",
 )
+ONE_STATEMENT_ROWS = 64
+
 _insert_channels = Write(
     "INSERT INTO channels ({columns}) VALUES {rows}",
     values="channel_id, kind, name, history_from_start, created_at",
-)
-# The guard keeps a log dense and its message ids rising: a run that does not follow the head moves nothing.
-_move_heads = Write(
-    "UPDATE channels SET head_seq = moved.seq, head_message_id = moved.message_id,"
-    " head_messages = moved.messages, members_seq = moved.members_seq,"
-    " listed_seq = COALESCE(moved.listed_seq, channels.listed_seq)"
-    " FROM {values} moved WHERE channels.channel_id = moved.channel_id AND channels.head_seq = moved.base"
-    " AND channels.head_message_id < moved.first_id",
-    values="channel_id, base, first_id, seq, message_id, messages, members_seq, listed_seq",
-)
-_senders_read = Write(
-    "UPDATE memberships SET read_seq = sent.seq, read_messages = sent.messages,"
-    " delivered_seq = CASE WHEN delivered_seq < sent.seq THEN sent.seq ELSE delivered_seq END"
-    " FROM {values} sent WHERE memberships.channel_id = sent.channel_id AND memberships.user_id = sent.user_id"
-    " AND memberships.read_seq < sent.seq",
-    values="channel_id, user_id, seq, messages",
 )
 _head_seqs = Query(
     "channel_id, head_seq",
@@ -51,8 +41,19 @@ _already_sent = Query(
 )
 
 
-class _OffHead(Exception):
-    """A run does not follow the head of its channel."""
+def insert_messages(conn: Connection, runs: Sequence[Run]) -> list[InsertOutcome] | None:
+    """Messages only, in one statement that is a transaction of its own; None if that cannot be, or one of them is
+    refused: then there is no trace of any."""
+    if any(run.channel is not None for run in runs):
+        return None
+    rows = [_row(event) for run in runs for event in run.events if event.kind is EventKind.MESSAGE]
+    if len(rows) > ONE_STATEMENT_ROWS or len(rows) < sum(len(run.events) for run in runs):
+        return None
+    try:
+        _insert_events.run_at_once(conn, rows)
+    except sqlite3.IntegrityError:
+        return None
+    return [InsertOutcome.STORED] * len(runs)
 
 
 def insert_runs(conn: Connection, runs: Sequence[Run]) -> list[InsertOutcome]:
@@ -80,7 +81,7 @@ def _try_all(conn: Connection, runs: Sequence[Run]) -> bool:
     conn.exec_driver_sql("SAVEPOINT runs")
     try:
         _store(conn, runs)
-    except (IntegrityError, _OffHead):
+    except IntegrityError:
         conn.exec_driver_sql("ROLLBACK TO SAVEPOINT runs")
         return False
     conn.exec_driver_sql("RELEASE SAVEPOINT runs")
@@ -109,50 +110,17 @@ def _hopeless(conn: Connection, runs: Sequence[Run]) -> set[int]:
 
 
 def _store(conn: Connection, runs: Sequence[Run]) -> None:
-    rows: list[Row] = []
-    created: list[Row] = []
-    heads: list[Row] = []
-    reads: dict[tuple[str, str], Row] = {}
-    others: list[Event] = []
-    seen: set[str] = set()
-    for run in runs:
-        if run.channel_id in seen:
-            # Two runs of one channel cannot move its head in one statement.
-            raise _OffHead(run.channel_id)
-        seen.add(run.channel_id)
-        if run.channel is not None:
-            info, first = run.channel, run.events[0]
-            created.append(
-                (info.channel_id, info.kind.value, info.name, info.history_from_start, first.created_at)
-            )
-        for event in run.events:
-            rows.append(_row(event))
-            if event.kind is EventKind.MESSAGE:
-                key = (event.channel_id, event.sender_id)
-                reads[key] = (*key, event.seq, event.messages_before + 1)
-            else:
-                others.append(event)
-        heads.append(_head(run))
-    if created:
-        _insert_channels.run_for(conn, created)
-    _insert_events.run_for(conn, rows)
-    if _move_heads.run_for(conn, heads) != len(heads):
-        raise _OffHead
+    infos = {run.channel_id: run.channel for run in runs if run.channel is not None}
+    if infos:
+        begun = {run.channel_id: run.events[0].created_at for run in runs}
+        _insert_channels.run_for(
+            conn,
+            [(c, info.kind.value, info.name, info.history_from_start, begun[c]) for c, info in infos.items()],
+        )
+    _insert_events.run_for(conn, [_row(event) for run in runs for event in run.events])
+    others = [event for run in runs for event in run.events if event.kind is not EventKind.MESSAGE]
     if others:
-        infos = {run.channel_id: run.channel for run in runs if run.channel is not None}
         apply_effects(conn, others, infos)
-    if reads:
-        _senders_read.run_for(conn, list(reads.values()))
-
-
-def _head(run: Run) -> Row:
-    first, last = run.events[0], run.events[-1]
-    if last.seq - first.seq != len(run.events) - 1:
-        raise _OffHead(run.channel_id)
-    listed = next((event.seq for event in reversed(run.events) if event.kind not in CHANGE_KINDS), None)
-    messages = last.messages_before + (last.kind is EventKind.MESSAGE)
-    base, seq = first.seq - 1, last.seq
-    return run.channel_id, base, first.message_id, seq, last.message_id, messages, last.members_seq, listed
 
 
 def _row(event: Event) -> Row:

@@ -76,7 +76,7 @@ _react = Write(
 
 
 def apply_effects(conn: Connection, events: Sequence[Event], infos: Mapping[str, ChannelInfo]) -> None:
-    """Of events that are not messages; a message moves only heads and watermarks, in bulk elsewhere.
+    """Of events that are not messages; what a message moves, the tables' triggers do.
 
     `infos` are the channels that are created by these events.
     """

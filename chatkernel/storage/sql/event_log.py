@@ -14,7 +14,11 @@ class SqlEventLog:
     _db: Runner
 
     async def insert(self, runs: Sequence[Run]) -> list[InsertOutcome]:
-        return await self._db.write(lambda conn: append.insert_runs(conn, runs)) if runs else []
+        if not runs:
+            return []
+        return await self._db.write(
+            lambda conn: append.insert_runs(conn, runs), lambda conn: append.insert_messages(conn, runs)
+        )
 
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
         return await self._db.read(lambda conn: history.heads(conn, channel_ids)) if channel_ids else {}

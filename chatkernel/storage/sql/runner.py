@@ -40,8 +40,12 @@ class Runner(Protocol):
         """Run on one snapshot of committed data."""
         ...
 
-    async def write(self, operation: Operation[T]) -> T:
-        """Run in a transaction; durable when this returns. An error of the operation undoes all of it."""
+    async def write(self, operation: Operation[T], at_once: Operation[T | None] | None = None) -> T:
+        """Run in a transaction; durable when this returns. An error of the operation undoes all of it.
+
+        `at_once` does the same in one statement outside of a transaction, or answers None and has left no trace.
+        It is used where nothing else is to share the commit.
+        """
         ...
 
     async def aclose(self) -> None: ...
@@ -50,10 +54,10 @@ class Runner(Protocol):
 class _Job:
     """One operation and the future of whoever waits for it."""
 
-    __slots__ = ("error", "future", "loop", "operation", "result")
+    __slots__ = ("at_once", "error", "future", "loop", "operation", "result")
 
-    def __init__(self, operation: Operation[Any]) -> None:
-        self.operation = operation
+    def __init__(self, operation: Operation[Any], at_once: Operation[Any] | None) -> None:
+        self.operation, self.at_once = operation, at_once
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self.loop.create_future()
         self.result: Any = None
@@ -92,13 +96,15 @@ class SqliteRunner:
     async def read(self, operation: Operation[T]) -> T:
         return await self._submit(self._reads, operation)
 
-    async def write(self, operation: Operation[T]) -> T:
-        return await self._submit(self._writes, operation)
+    async def write(self, operation: Operation[T], at_once: Operation[T | None] | None = None) -> T:
+        return await self._submit(self._writes, operation, at_once)
 
-    async def _submit(self, queue: SimpleQueue[_Job | None], operation: Operation[T]) -> T:
+    async def _submit(
+        self, queue: SimpleQueue[_Job | None], operation: Operation[T], at_once: Operation[Any] | None = None
+    ) -> T:
         if self._closed:
             raise ChatError(Code.STORAGE_UNAVAILABLE, "The store is closed")
-        job = _Job(operation)
+        job = _Job(operation, at_once)
         queue.put(job)
         result: T = await job.future
         return result
@@ -151,7 +157,8 @@ class SqliteRunner:
                 jobs.append(job)
             try:
                 held = held or self._engine.connect()
-                self._commit_together(held, jobs)
+                if len(jobs) > 1 or not self._commit_at_once(held, first):
+                    self._commit_together(held, jobs)
             except Exception as error:  # noqa: BLE001 - handed to the callers
                 shown = _shown(error)
                 for job in jobs:
@@ -159,11 +166,23 @@ class SqliteRunner:
             _tell(jobs)
         _close(held)
 
+    def _commit_at_once(self, conn: Connection, job: _Job) -> bool:
+        """The interpreter lock, which has to be won back after every step of a statement, once instead of ten
+        times. Not while other processes write: they would have to find the right moment between two of these."""
+        if job.at_once is None or self._turnstile.waited_for():
+            return False
+        try:
+            job.result = job.at_once(conn)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+        return job.result is not None
+
     def _commit_together(self, conn: Connection, jobs: list[_Job]) -> None:
         """One transaction for all. An operation that fails is undone alone, unless the transaction is lost."""
         raw = driver(conn)
         with self._turnstile.turn():
-            _begin_write(raw, self._lock_wait_s)
+            self._begin(raw)
         try:
             if len(jobs) == 1:
                 jobs[0].result = jobs[0].operation(conn)
@@ -176,6 +195,20 @@ class SqliteRunner:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raise
+
+    def _begin(self, raw: sqlite3.Connection) -> None:
+        """Take the write lock, which other processes want too, for at most `lock_wait_s`."""
+        deadline = time.monotonic() + self._lock_wait_s
+        while True:
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise
+                self._turnstile.waiting()
+                time.sleep(LOCK_POLL_S)
+            else:
+                return
 
 
 def _tell(jobs: list[_Job]) -> None:
@@ -213,20 +246,6 @@ def _on_snapshot(conn: Connection, operation: Operation[T]) -> T:
     finally:
         if raw.in_transaction:
             raw.execute("COMMIT")
-
-
-def _begin_write(raw: sqlite3.Connection, wait_s: float) -> None:
-    """Take the write lock, which other processes want too, for at most `wait_s`."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            raw.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if not is_busy(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(LOCK_POLL_S)
-        else:
-            return
 
 
 def _run_undoable(conn: Connection, raw: sqlite3.Connection, job: _Job) -> None:

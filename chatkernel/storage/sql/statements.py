@@ -121,6 +121,11 @@ class Write(_Statement):
             changed += conn.exec_driver_sql(sql, tuple(chain.from_iterable(part))).rowcount
         return changed
 
+    def run_at_once(self, conn: Connection, values: Sequence[Row]) -> None:
+        """Apply to all rows of `values` in one step, whatever their number. Raises the driver's own errors."""
+        sql, _ = self._text(conn, len(values))
+        driver(conn).execute(sql, tuple(chain.from_iterable(values)))
+
 
 def _parts(values: Sequence[Row]) -> Iterator[list[Row]]:
     rows, left = iter(values), len(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, insert, inspect, select, update
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.sql.accounts import SqlAccounts
@@ -14,7 +14,7 @@ from chatkernel.storage.sql.engine import parse_sqlite_url, prepare_file, sqlite
 from chatkernel.storage.sql.event_log import SqlEventLog
 from chatkernel.storage.sql.people import SqlPeople
 from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
-from chatkernel.storage.sql.schema import SCHEMA_VERSION, metadata, schema_version
+from chatkernel.storage.sql.schema import SCHEMA_VERSION, make_triggers, metadata, schema_version
 from chatkernel.storage.sql.turnstile import Turnstile
 
 
@@ -35,10 +35,9 @@ class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople
     async def check(self) -> None:
         """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has this version's tables."""
         found = await self._db.read(_version)
-        if found is None:
-            raise ChatError(
-                Code.STORAGE_UNAVAILABLE, "The database has no tables yet: ensure_schema was not run"
-            )
+        if found is None or found < SCHEMA_VERSION:
+            lack = "has no tables yet" if found is None else f"has version {found}, not {SCHEMA_VERSION}"
+            raise ChatError(Code.STORAGE_UNAVAILABLE, f"The database {lack}: ensure_schema was not run")
         _refuse_later(found)
 
     async def aclose(self) -> None:
@@ -66,9 +65,12 @@ def _ensure(conn: Connection) -> None:
     version = _version(conn)
     if version is None:
         metadata.create_all(conn)
+        make_triggers(conn)
         conn.execute(insert(schema_version).values(one=1, version=SCHEMA_VERSION))
     else:
         _refuse_later(version)
+        make_triggers(conn)
+        conn.execute(update(schema_version).values(version=SCHEMA_VERSION))
 
 
 async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:

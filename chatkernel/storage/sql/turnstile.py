@@ -8,6 +8,7 @@ write lock holds this file lock meanwhile, and who has just committed finds it h
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from chatkernel.errors import ChatError, Code
 PATIENCE_S = 0.1
 """After this a process writes out of turn: whoever holds the turn may have been stopped."""
 POLL_S = 0.0005
+WAITED_S = 0.05
+"""For how long after a process had to wait all of them go through the turnstile."""
+
+_STAMP_BYTES = 8
 
 
 class Turnstile:
@@ -27,8 +32,20 @@ class Turnstile:
     def __init__(self, path: Path) -> None:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self._fd, _STAMP_BYTES)
+            self._shared = mmap.mmap(self._fd, _STAMP_BYTES)
         except OSError as error:
             raise ChatError(Code.STORAGE_UNAVAILABLE, f"{path}: {error.strerror}") from error
+        # A read of memory and not a system call, before which the interpreter lock would be given up.
+        self._waited_at_ns = memoryview(self._shared).cast("q")
+
+    def waited_for(self) -> bool:
+        """Whether a process has had to wait lately. The clock is the machine's, and starts anew with it."""
+        return 0 <= time.monotonic_ns() - self._waited_at_ns[0] < WAITED_S * 1e9
+
+    def waiting(self) -> None:
+        """Say that this process has to wait."""
+        self._waited_at_ns[0] = time.monotonic_ns()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -46,6 +63,7 @@ class Turnstile:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                self.waiting()
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(POLL_S)
@@ -53,4 +71,6 @@ class Turnstile:
                 return True
 
     def close(self) -> None:
+        self._waited_at_ns.release()
+        self._shared.close()
         os.close(self._fd)
