@@ -28,7 +28,7 @@ from chatkernel.storage.model import Absence, ChannelInfo, Grant, Head, InsertOu
 log = logging.getLogger(__name__)
 
 BATCH_MAX_EVENTS = 512
-BATCH_INTERVAL_S = 0.001
+BATCH_INTERVAL_S = 0.002
 """After a batch of several the next begins no sooner: each costs a commit, and a write to every member of a busy
 channel, so a little patience makes both fewer. A message that comes alone is never held up."""
 HEADS_MAX = 20_000
