@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +16,11 @@ class Breaks:
         self.file.write_text("")
 
     @contextmanager
-    def on(self, *names: str) -> Iterator[None]:
+    def on(self, *names: str, only: Sequence[str] = ()) -> Iterator[None]:
+        """`only`: the pods that are meant, for a fault that asks."""
         for name in names:
             assert (BROKEN / f"{name}.py").exists(), f"there is no such break: {name}"
-        self.file.write_text(" ".join(names))
+        self.file.write_text(" ".join([*names, *only]))
         try:
             yield
         finally:

@@ -9,5 +9,5 @@ _file = Path(os.environ["CHAT_TEST_BREAKS"])
 
 
 def is_on(name: str) -> bool:
-    """`name`: a module's `__name__`."""
+    """`name`: a module's `__name__`, or what the test named beside it, such as a pod."""
     return name in _file.read_text().split()
