@@ -84,7 +84,7 @@ class Display:
         return handler
 
     def say(self, text: str) -> None:
-        """A closed terminal or pipe is no reason to fail: the cluster is then told to stop by a signal."""
+        """A closed terminal or pipe is no reason to fail: the cluster itself notices the end of its terminal."""
         with contextlib.suppress(OSError, ValueError):
             if self._live:
                 self._console.print(Text(text))

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from chatoperator.datadir import MARKER_ENV, DataDir, UpError
+from chatoperator.laptopterminal import Terminal
 from chatoperator.launcher import Launcher
 from chatoperator.model import PodKind
 from chatoperator.specfile import SpecError
@@ -45,14 +46,17 @@ class Ground(Struct, frozen=True):
     data: DataDir
     source: SpecSource
     launcher: Launcher
+    terminal: Terminal
     url: str
     started: float
     leftovers: int
 
 
 async def up(options: Options) -> None:
-    """Runs the cluster until SIGINT, SIGTERM, SIGHUP or a stop order. Raises UpError."""
+    """Runs the cluster until SIGINT, SIGTERM, SIGHUP, a stop order or the end of its terminal; under `nohup`, SIGHUP
+    and the terminal are of no matter. Raises UpError."""
     started = time.monotonic()
+    terminal = Terminal()
     data = DataDir(options.data)
     try:
         source = SpecSource(options.file, port=options.port, redis_url=options.redis_url)
@@ -77,7 +81,7 @@ async def up(options: Options) -> None:
                 # Late: while the forker imports the services on one core, this imports on another.
                 from chatoperator.laptopcluster import LaptopCluster
 
-                ground = Ground(options, data, source, launcher, url, started, leftovers)
+                ground = Ground(options, data, source, launcher, terminal, url, started, leftovers)
                 await LaptopCluster(ground).run()
             finally:
                 await launcher.aclose()

@@ -50,7 +50,7 @@ class LaptopCluster:
     def __init__(self, ground: Ground) -> None:
         self.options, self.data, self.source = ground.options, ground.data, ground.source
         self.launcher, self.url, self.started = ground.launcher, ground.url, ground.started
-        self.leftovers = ground.leftovers
+        self.terminal, self.leftovers = ground.terminal, ground.leftovers
         self.display = Display(self.data.logs / "operator.log", as_json=self.options.as_json)
         self.stop = asyncio.Event()
         self.online: int | None = None
@@ -114,7 +114,9 @@ class LaptopCluster:
     @contextlib.contextmanager
     def _signals(self) -> Any:
         loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if not self.terminal.is_outlived:
+            numbers.append(signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, self.stop.set)
         try:
@@ -201,6 +203,11 @@ class LaptopCluster:
         while True:
             await asyncio.sleep(TICK_S)
             ticks += 1
+            terminal_is_gone = self.terminal.is_gone()
+            if terminal_is_gone and not self.terminal.is_outlived:
+                log.info("the terminal was closed")
+                self.stop.set()
+                return
             if self.source.poll():
                 self.reconciler.wake()
             if ticks % LOG_CHECK_TICKS == 0:
@@ -208,7 +215,7 @@ class LaptopCluster:
                     bound_log(file)
             if ticks % 2 == 0:
                 self.online = await self._count_online()
-            if self.was_ready:
+            if self.was_ready and not terminal_is_gone:
                 self.display.show(self.status())
 
     async def _count_online(self) -> int | None:
