@@ -81,6 +81,8 @@ class Draft(msgspec.Struct, eq=False):
     tries: int = 0
     """Attempts that did not place it, or of which nobody knows whether they did."""
     deadline_s: float = 0.0
+    failure: ChatError | None = None
+    """Of the last attempt that the store failed."""
 
     def __post_init__(self) -> None:
         self.key = SendKey(self.channel_id, self.sender_id, self.client_msg_id)
@@ -262,16 +264,17 @@ class Appender:
             left = [draft for draft in drafts if not draft.answered]
             for draft in left:
                 draft.tries += 1
+                draft.failure = error
             return left
 
     def _in_time(self, drafts: list[Draft]) -> list[Draft]:
         """Give up what has been tried for long enough, and while the store fails, what has waited for as long."""
         now_s, error = time.monotonic(), self._store_error
-        refusal = error or ChatError(Code.BUSY, "The channel is too busy", retry_after_s=0.5)
+        busy = ChatError(Code.BUSY, "The channel is too busy", retry_after_s=0.5)
         left = []
         for draft in drafts:
             if draft.deadline_s <= now_s and (draft.tries or error is not None):
-                draft.answer(None, refusal)
+                draft.answer(None, error or draft.failure or busy)
             else:
                 left.append(draft)
         return left

@@ -16,7 +16,7 @@ REF_TEMPLATE = "#/components/schemas/{name}"
 CHANNEL_REF = {"$ref": "#/channels/socket"}
 
 _REPLIES: dict[type, tuple[type, ...]] = {
-    protocol.Hello: (protocol.Welcome, protocol.Page, protocol.Error),
+    protocol.Hello: (protocol.Welcome, protocol.Page, protocol.Ack, protocol.Error),
     protocol.Sync: (protocol.Page, protocol.Ack, protocol.Error),
     protocol.History: (protocol.Page, protocol.Ack, protocol.Error),
     protocol.PresenceWatch: (protocol.Presence, protocol.Ack, protocol.Error),
