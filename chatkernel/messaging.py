@@ -15,7 +15,7 @@ from chatkernel.appender import Appender, Draft, Placed
 from chatkernel.blocks import Blocks
 from chatkernel.bus import ChannelFrame, Post
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.ids import is_direct, message_id_at
+from chatkernel.ids import message_id_at
 from chatkernel.paging import OUTBOX_SHARE, read_behind, window
 from chatkernel.presence import PresenceStore
 from chatkernel.protocol import (
@@ -118,9 +118,7 @@ class Messaging:
 
     def quick(self, frame: Send) -> bool:
         """Whether `submit` needs nothing from a store for this frame, not even to refuse it."""
-        return frame.reply_to is None and (
-            not is_direct(frame.channel_id) or self._blocks.known(frame.channel_id) is False
-        )
+        return frame.reply_to is None and self._blocks.known(frame.channel_id) is False
 
     def submit(self, actor: Actor, frame: Send, members_seq: int, done: Done) -> None:
         """Check and append a message of a member as of `members_seq`; `done` comes later. Raises ChatError for
@@ -205,8 +203,6 @@ class Messaging:
         return ack_of(frame.id, frame.channel_id, placed, duplicate)
 
     async def _check_blocks(self, channel_id: str) -> None:
-        if not is_direct(channel_id):
-            return
         known = self._blocks.known(channel_id)
         if known or (known is None and await self._blocks.ask(channel_id)):
             raise ChatError(Code.BLOCKED)
@@ -265,10 +261,12 @@ class Messaging:
         return Ack(frame.id)
 
     def typing(self, user_id: str, frame: Typing, member_count: int) -> None:
-        """In large groups nobody is told: who types there is noise, and costs members × typists."""
+        """In large groups nobody is told: who types there is noise, and costs members × typists. Nor in a 1:1
+        where one has blocked the other; that it was not told does not show."""
         if member_count <= self._small_group_max:
             notice = encode_json(TypingNotice(frame.channel_id, user_id, frame.on))
-            self._tell([Post(ChannelFrame(frame.channel_id, notice), channels=(frame.channel_id,))])
+            post = Post(ChannelFrame(frame.channel_id, notice), channels=(frame.channel_id,))
+            self._blocks.unless_blocked(frame.channel_id, lambda: self._tell([post]))
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -350,7 +348,8 @@ class Messaging:
         return {grant.channel_id: grant for grant in found[user_id]}
 
     async def presence(self, actor: Actor, frame: PresenceWatch) -> Presence:
-        """The present state of people (of the members of a channel of mine when it is named)."""
+        """The present state of people (of the members of a channel of mine when it is named). Who has blocked the
+        asker is offline to them, as somebody who was never here."""
         user_ids = list(frame.user_ids)
         most = self._limits.watches_max
         if len(user_ids) > most:
@@ -363,10 +362,14 @@ class Messaging:
             user_ids.extend(member.user_id for member in members)
         try:
             entries = await self._presence.states(user_ids)
+            hidden = await self._blocks.hidden_from(actor.user_id, user_ids)
         except ChatError:
-            # Redis is away: what is not known is not guessed.
-            entries = [PresenceEntry(user_id, PresenceState.UNKNOWN) for user_id in user_ids]
-        return Presence(entries, frame.id)
+            # Redis, or the store, is away: what is not known is not guessed. That goes for everyone alike, so that
+            # it does not show who has blocked the asker.
+            entries, hidden = [PresenceEntry(user_id, PresenceState.UNKNOWN) for user_id in user_ids], set()
+        offline = PresenceState.OFFLINE
+        shown = [PresenceEntry(e.user_id, offline) if e.user_id in hidden else e for e in entries]
+        return Presence(shown, frame.id)
 
 
 def ack_of(frame_id: str, channel_id: str, placed: Placed, duplicate: bool) -> Ack:

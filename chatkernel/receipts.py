@@ -1,7 +1,8 @@
 """Read and delivered watermarks: coalesced, stored in batches, told within bounds.
 
 However many readers move how often, a channel gives at most one frame per interval and pod; in groups larger than
-`receipt_members_max` only the reader's own devices are told, and the others ask when they want to know.
+`receipt_members_max` only the reader's own devices are told, and the others ask when they want to know. The same
+holds for a 1:1 where one has blocked the other.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from chatkernel.blocks import Blocks
 from chatkernel.bus import ChannelFrame, Post, UserFrame
 from chatkernel.errors import ChatError, Code
+from chatkernel.ids import is_direct
 from chatkernel.protocol import Receipt, ReceiptEntry, encode_json
 from chatkernel.storage.messages import Conversations
 from chatkernel.storage.model import Watermark, WatermarkState
@@ -38,12 +41,13 @@ class Receipts:
     def __init__(
         self,
         conversations: Conversations,
+        blocks: Blocks,
         interval_s: float,
         members_max: int,
         tell: Callable[[Sequence[Post]], None],
     ) -> None:
         self._conversations, self._interval_s, self._members_max = conversations, interval_s, members_max
-        self._tell = tell
+        self._blocks, self._tell = blocks, tell
         self._pending: dict[tuple[str, str], _Pending] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -94,19 +98,33 @@ class Receipts:
                 _answer(entry, ChatError(Code.INTERNAL))
             return
         try:
-            self._tell(self._posts(batch, [state for state in states if state is not None and state.moved]))
+            moved = [state for state in states if state is not None and state.moved]
+            blocked = await self._blocked({state.channel_id for state in moved})
+            self._tell(self._posts(batch, moved, blocked))
         except Exception:
             # They are stored, whatever becomes of telling others.
             log.exception("receipts not told", extra={"watermarks": len(marks)})
         for entry, state in zip(batch.values(), states, strict=True):
             _answer(entry, ChatError(Code.CHANNEL_NOT_FOUND) if state is None else None)
 
-    def _posts(self, batch: dict[tuple[str, str], _Pending], moved: Sequence[WatermarkState]) -> list[Post]:
+    async def _blocked(self, channel_ids: set[str]) -> set[str]:
+        direct = [channel_id for channel_id in channel_ids if is_direct(channel_id)]
+        try:
+            return await self._blocks.among(direct)
+        except ChatError as error:
+            # One's own devices are told in any case, and the other may ask later.
+            log.debug("blocks not known", extra={"error": str(error)})
+            return set(direct)
+
+    def _posts(
+        self, batch: dict[tuple[str, str], _Pending], moved: Sequence[WatermarkState], blocked: set[str]
+    ) -> list[Post]:
         posts: list[Post] = []
         by_channel: dict[str, list[ReceiptEntry]] = {}
         for state in moved:
             entry = ReceiptEntry(state.user_id, state.read_seq, state.delivered_seq)
-            if batch[state.channel_id, state.user_id].member_count <= self._members_max:
+            few = batch[state.channel_id, state.user_id].member_count <= self._members_max
+            if few and state.channel_id not in blocked:
                 by_channel.setdefault(state.channel_id, []).append(entry)
             own = encode_json(Receipt(state.channel_id, [entry], state.unread))
             posts.append(Post(UserFrame([state.user_id], own), users=(state.user_id,)))

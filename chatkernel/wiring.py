@@ -54,8 +54,10 @@ class Kernel:
         self.appender = Appender(
             store, store, now_ms, before_insert=self.publisher.begin, on_stored=self._stored
         )
-        self.receipts = Receipts(store, settings.receipt_interval_s, settings.receipt_members_max, self.tell)
-        self.blocks = Blocks(store, store, time.monotonic)
+        self.blocks = Blocks(store, time.monotonic)
+        self.receipts = Receipts(
+            store, self.blocks, settings.receipt_interval_s, settings.receipt_members_max, self.tell
+        )
         self.messaging = Messaging(
             event_log=store,
             conversations=store,

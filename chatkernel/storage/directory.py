@@ -86,6 +86,12 @@ class People(Protocol):
     async def blocked_between(self, a: str, b: str) -> bool:
         """Whether either has blocked the other."""
 
+    async def blocked_channels(self, channel_ids: Sequence[str]) -> set[str]:
+        """Those of these 1:1 channels where either has blocked the other."""
+
+    async def blockers(self, user_id: str, among: Sequence[str]) -> set[str]:
+        """Those of these people who have blocked the person."""
+
     async def settings(self, user_id: str) -> UserSettings: ...
 
     async def put_settings(

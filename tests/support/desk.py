@@ -48,8 +48,8 @@ class Desk:
         self.appender = Appender(
             self.store, self.store, now_ms, before_insert=lambda _: None, on_stored=self.told.extend
         )
-        self.receipts = Receipts(self.store, 0.01, 50, self._tell)
-        self.blocks = Blocks(self.store, self.store, lambda: 0.0)
+        self.blocks = Blocks(self.store, lambda: 0.0)
+        self.receipts = Receipts(self.store, self.blocks, 0.01, 50, self._tell)
         self.messaging = Messaging(
             event_log=self.store,
             conversations=self.store,

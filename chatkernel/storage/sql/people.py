@@ -20,6 +20,18 @@ _friend_ids = Query(
     " WHERE f.user_id = k.id AND f.state = 'friends'",
     values="id",
 )
+_blocked_channels = Query(
+    "channel_id",
+    "SELECT DISTINCT m.channel_id FROM {values} k CROSS JOIN memberships m"
+    " CROSS JOIN memberships o CROSS JOIN blocks b"
+    " WHERE m.channel_id = k.id AND o.channel_id = k.id AND b.user_id = m.user_id AND b.other_id = o.user_id",
+    values="id",
+)
+_blockers = Query(
+    "user_id",
+    "SELECT b.user_id FROM {values} k CROSS JOIN blocks b WHERE b.user_id = k.id AND b.other_id = :user_id",
+    values="id",
+)
 _values = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -167,6 +179,15 @@ class SqlPeople:
 
     async def blocked_between(self, a: str, b: str) -> bool:
         return await self._db.read(lambda conn: _has_blocked(conn, a, b) or _has_blocked(conn, b, a))
+
+    async def blocked_channels(self, channel_ids: Sequence[str]) -> set[str]:
+        keys = [(channel_id,) for channel_id in channel_ids]
+        return {row[0] for row in await self._db.read(lambda conn: _blocked_channels.rows_for(conn, keys))}
+
+    async def blockers(self, user_id: str, among: Sequence[str]) -> set[str]:
+        keys = [(other_id,) for other_id in among]
+        params = {"user_id": user_id}
+        return {row[0] for row in await self._db.read(lambda conn: _blockers.rows_for(conn, keys, params))}
 
     async def settings(self, user_id: str) -> UserSettings:
         return await self._db.read(lambda conn: read_settings(conn, user_id))
