@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import msgspec
 from starlette.applications import Starlette
@@ -59,7 +58,7 @@ def build_app(services: Services) -> Starlette:
         routes=routes,
         middleware=[
             Middleware(Problems, count=services.count),
-            Middleware(Origins, allowed=[*settings.auth.allowed_origins, _origin_of(url)]),
+            Middleware(Origins, allowed=settings.auth.allowed_origins),
         ],
         lifespan=lifespan,
     )
@@ -85,8 +84,3 @@ def _by_path(operations: tuple[Operation, ...]) -> dict[str, list[Operation]]:
     for operation in operations:
         paths.setdefault(operation.path, []).append(operation)
     return paths
-
-
-def _origin_of(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

@@ -10,10 +10,10 @@ from starlette.types import Receive, Scope, Send
 
 from apipod.bodies import check_path_parameters, decode_json, decode_query, header, read_body
 from apipod.operation import Answer, Call, NoQuery, Operation
-from apipod.problems import Headers
 from apipod.services import Services
 from apipod.tokens import Caller
 from chatkernel.errors import ChatError, Code
+from chatkernel.problems import Headers
 
 _encoder = msgspec.json.Encoder()
 _NO_QUERY = NoQuery()

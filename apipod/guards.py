@@ -9,8 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apipod.bodies import ClientGone, header
 from apipod.endpoint import MethodNotAllowed, respond
-from apipod.problems import PROBLEM_TYPE, Headers, encode_problem, error_headers
 from chatkernel.errors import ChatError, Code
+from chatkernel.origins import AllowedOrigins
+from chatkernel.problems import PROBLEM_TYPE, Headers, encode_problem, error_headers
 
 log = logging.getLogger(__name__)
 
@@ -85,16 +86,14 @@ class Origins:
     """
 
     def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
-        self._app = app
-        self._any = "*" in allowed
-        self._allowed = frozenset(origin.encode().rstrip(b"/").lower() for origin in allowed)
+        self._app, self._allowed = app, AllowedOrigins(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = header(scope, b"origin") if scope["type"] == "http" else None
         if origin is None:
             await self._app(scope, receive, send)
             return
-        if not (self._any or origin.lower() in self._allowed):
+        if not self._allowed.allows(origin):
             raise ChatError(Code.ORIGIN_NOT_ALLOWED)
         headers: Headers = [
             (b"access-control-allow-origin", origin),

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from apipod.operation import Operation
-from apipod.problems import PROBLEM_TYPE, Problem
 from chatkernel.errors import CATALOGUE, Code
+from chatkernel.problems import PROBLEM_TYPE, Problem
 
 VERSION = "1"
 REF_TEMPLATE = "#/components/schemas/{name}"

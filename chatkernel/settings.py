@@ -57,7 +57,7 @@ class AuthSettings(Struct, frozen=True):
     own_accounts: bool = True
     issuers: list[Issuer] = []
     allowed_origins: list[str] = []
-    """Web origins that may connect, exact; `*` allows any. Requests without an Origin are not browsers': allowed."""
+    """Web origins that may connect; `*` allows any. Requests without an Origin are not browsers': allowed."""
     login_attempts: int = 10
     """Wrong passwords per account and per address before each further try is slowed, per `login_window_s`."""
     login_window_s: PositiveSeconds = 60.0

@@ -14,6 +14,8 @@ from chatkernel.appender import Placed
 from chatkernel.errors import ChatError, Close, Code
 from chatkernel.ids import now_ms
 from chatkernel.messaging import Actor, ack_of
+from chatkernel.origins import AllowedOrigins
+from chatkernel.problems import PROBLEM_TYPE, encode_problem
 from chatkernel.protocol import (
     SUBPROTOCOL_JSON,
     SUBPROTOCOL_MSGPACK,
@@ -51,11 +53,11 @@ class SocketEndpoint:
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
+        self._origins = AllowedOrigins(pod.settings.auth.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
-        if (refused := self._refuse_origin(scope)) is not None:
-            await send(refused)
-            await send({"type": "websocket.http.response.body", "body": b'{"code":"origin_not_allowed"}'})
+        if not self._allows_origin_of(scope):
+            await _refuse(send, ChatError(Code.ORIGIN_NOT_ALLOWED))
             return
         await receive()  # websocket.connect
         offered = scope["subprotocols"]
@@ -64,16 +66,17 @@ class SocketEndpoint:
         protocol: PodWebSocketProtocol = scope["extensions"][EXTENSION]["protocol"]
         await Socket(self._pod, protocol, chosen == SUBPROTOCOL_MSGPACK).run(receive)
 
-    def _refuse_origin(self, scope: Scope) -> dict[str, Any] | None:
-        """Browsers always say their origin; it must be one of those allowed. Others have none."""
-        allowed = self._pod.settings.auth.allowed_origins
-        origin = next(
-            (value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), None
+    def _allows_origin_of(self, scope: Scope) -> bool:
+        return self._origins.allows(
+            next((value for name, value in scope["headers"] if name == b"origin"), None)
         )
-        if origin is None or "*" in allowed or origin in allowed:
-            return None
-        headers = [(b"content-type", b"application/problem+json")]
-        return {"type": "websocket.http.response.start", "status": 403, "headers": headers}
+
+
+async def _refuse(send: SendMessage, error: ChatError) -> None:
+    """Instead of accepting the socket: the same document that the API would answer."""
+    headers = [(b"content-type", PROBLEM_TYPE.encode()), (b"cache-control", b"no-store")]
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": encode_problem(error)})
 
 
 class Socket:

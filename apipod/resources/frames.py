@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from apipod.operation import Answer, Call, Operation
-from apipod.problems import PROBLEM_TYPE, Problem, error_frame, error_headers, problem_of
 from apipod.services import Services
 from chatkernel.errors import ChatError, Code
 from chatkernel.messaging import Actor
+from chatkernel.problems import PROBLEM_TYPE, Problem, error_frame, error_headers, problem_of
 from chatkernel.protocol import (
     Delete,
     Delivered,

@@ -1,4 +1,4 @@
-"""RFC 9457 problem documents: the one shape of every HTTP error."""
+"""RFC 9457 problem documents: the one shape of every error answered by HTTP, a refused WebSocket handshake's too."""
 
 from __future__ import annotations
 
