@@ -29,7 +29,6 @@ from chatpod.rooms import Rooms
 
 log = logging.getLogger(__name__)
 
-BUS_RETRY_S = 0.5
 REVOKED_AUDIT_USERS = 500
 
 

@@ -20,7 +20,6 @@ PROBE_STARTING_S = 0.05
 PROBE_READY_S = 0.5
 PROBE_TIMEOUT_S = 1.0
 ORDER_TIMEOUT_S = 2.0
-LIVE_STATES = frozenset({"ready", "draining"})
 
 
 class LocalPod:

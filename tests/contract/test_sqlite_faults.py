@@ -221,3 +221,14 @@ async def test_errors_do_not_show_values(
     assert "no such table" in caplog.text
     assert "[SQL parameters hidden" in caplog.text
     assert name not in caplog.text
+
+
+async def test_an_sqlite_that_is_too_old_is_refused_by_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 39, 4))
+    with pytest.raises(ChatError) as refused:
+        await open_store(f"sqlite:///{tmp_path}/chat.db")
+    assert refused.value.code is Code.STORAGE_UNAVAILABLE
+    assert "3.39.4" in refused.value.detail and "3.40.0" in refused.value.detail
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,20 @@ CHECKPOINT_PAGES = 4000
 """The log is folded into the file at about 16 MiB: pages that many commits touch are then written once."""
 WAL_KEEP_BYTES = 64 * 1024 * 1024
 STATEMENTS_CACHED = 512
-READ_WAIT_MS = 5000
-"""Reads never wait for writes; only for the moment of recovery after a crash."""
 CHECK_MAX_BYTES = 32 * 1024 * 1024
 """Files up to this size are checked page by page when opened; larger ones would delay the start."""
 SETUP_WAIT_S = 5.0
+
+
+def check_version() -> None:
+    """Raises ChatError(STORAGE_UNAVAILABLE) if Python was built with an SQLite that is too old."""
+    found = sqlite3.sqlite_version_info
+    if found < SQLITE_VERSION_MIN:
+        has, needs = (".".join(map(str, version)) for version in (found, SQLITE_VERSION_MIN))
+        raise ChatError(
+            Code.STORAGE_UNAVAILABLE,
+            f"This Python has SQLite {has}, and {needs} or later is needed: use a newer build of Python",
+        )
 
 
 def sqlite_engine(url: URL) -> Engine:

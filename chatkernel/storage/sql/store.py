@@ -10,7 +10,7 @@ from chatkernel.errors import ChatError, Code
 from chatkernel.storage.sql.accounts import SqlAccounts
 from chatkernel.storage.sql.conversations import SqlConversations
 from chatkernel.storage.sql.devices import SqlDevices
-from chatkernel.storage.sql.engine import parse_sqlite_url, prepare_file, sqlite_engine
+from chatkernel.storage.sql.engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
 from chatkernel.storage.sql.event_log import SqlEventLog
 from chatkernel.storage.sql.people import SqlPeople
 from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
@@ -78,8 +78,9 @@ async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
     `ensure_schema`, not here. `lock_wait_s` is how long a write waits for other processes' writes.
 
     Raises ChatError(INVALID_FIELD) for a URL that cannot be meant, ChatError(STORAGE_UNAVAILABLE) for a file that
-    is damaged, is no database or cannot be written.
+    is damaged, is no database or cannot be written, or if SQLite itself is too old.
     """
+    check_version()
     parsed, path = parse_sqlite_url(url)
     engine = sqlite_engine(parsed)
     await asyncio.to_thread(prepare_file, engine, path)
