@@ -61,14 +61,32 @@ class Opener:
                         room.member_count = grant.member_count
                 missing = [grant for grant in grants if grant.channel_id not in client.rooms]
                 if missing:
-                    await self.catch_up(client, "", missing, {})
+                    await self._bring(client, missing)
                 for channel_id in [c for c in client.rooms if c not in held]:
                     if isinstance(await self._store.grant(channel_id, user_id), Absence):
                         self._hub.detach(client, channel_id)
                         client.send(Resync([channel_id]))
 
+    async def _bring(self, client: Client, grants: Sequence[Grant]) -> None:
+        """Channels that the client should have had live: from where the person came in, for that event and what
+        followed may be what was lost. Who had it drops it. Raises ChatError.
+
+        One page and no waiting, for others are looked at after this one: what it did not bring, however long ago
+        the person came in, the client asks for from its own cursors.
+        """
+        if client.connection.unsent_bytes() > self._limits.outbox_max_bytes // 2:
+            return  # the next audit finds them again
+        cursors = {grant.channel_id: max(grant.joined_seq - 1, grant.from_seq) for grant in grants}
+        await self.catch_up(client, "", grants, cursors, only_a_page=True)
+
     async def catch_up(
-        self, client: Client, page_id: str, grants: Sequence[Grant], cursors: Mapping[str, int]
+        self,
+        client: Client,
+        page_id: str,
+        grants: Sequence[Grant],
+        cursors: Mapping[str, int],
+        *,
+        only_a_page: bool = False,
     ) -> list[str]:
         """Pages of what is after each cursor (no cursor: from the head on), each channel live when it is complete.
 
@@ -79,14 +97,19 @@ class Opener:
         for room in pinned:
             room.pins += 1
         try:
-            return await self._catch_up(client, page_id, grants, cursors)
+            return await self._catch_up(client, page_id, grants, cursors, only_a_page)
         finally:
             for room in pinned:
                 room.pins -= 1
                 self._hub.drop_if_empty(room.channel_id)
 
     async def _catch_up(
-        self, client: Client, page_id: str, grants: Sequence[Grant], cursors: Mapping[str, int]
+        self,
+        client: Client,
+        page_id: str,
+        grants: Sequence[Grant],
+        cursors: Mapping[str, int],
+        only_a_page: bool,
     ) -> list[str]:
         left: list[str] = []
         ready: dict[str, ChannelHead] = {}
@@ -112,8 +135,23 @@ class Opener:
             client.send(Page(page_id, "sync", heads=ready, done=False))
         while behind and not client.connection.closed:
             left += await self._next_page(client, page_id, behind)
+            if only_a_page:
+                self._leave_to_client(client, [grant for _, grant in behind.values()])
+                break
             await self.pace(client)
         return left
+
+    def _leave_to_client(self, client: Client, grants: Sequence[Grant]) -> None:
+        """Live from here on, and told to ask for what was before. Waits for nothing, so the grants are as they were
+        looked at; where somebody came or went meanwhile, it is for the next audit."""
+        asked: list[str] = []
+        for grant in grants:
+            room = self._open_room(grant.channel_id)
+            if room.members_seq <= grant.members_seq and (room.last_seq or 0) >= grant.from_seq:
+                self._hub.attach(client, room)
+                asked.append(grant.channel_id)
+        if asked:
+            client.send(Resync(asked))
 
     async def _next_page(
         self, client: Client, page_id: str, behind: dict[str, tuple[int, Grant]]

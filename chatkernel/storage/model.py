@@ -68,6 +68,8 @@ class Grant(Struct, frozen=True):
     members_seq: int
     kind: ChannelKind
     member_count: int
+    joined_seq: int
+    """The event that brought them in."""
 
 
 class Absence(StrEnum):

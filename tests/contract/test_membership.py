@@ -17,7 +17,7 @@ async def test_a_group_is_its_creators(store: Store) -> None:
     log = ChannelLog(store)
     made = await log.create("u_cem", "u_ann", "u_bob", name="Team")
     assert await store.grant(log.channel_id, "u_ann") == Grant(
-        "u_ann", log.channel_id, Role.MEMBER, 0, 1, ChannelKind.GROUP, 3
+        "u_ann", log.channel_id, Role.MEMBER, 0, 1, ChannelKind.GROUP, 3, 1
     )
     assert await roles(store, log) == {"u_ann": "member", "u_bob": "member", "u_cem": "owner"}
     channel = await store.channel(log.channel_id)
@@ -71,7 +71,7 @@ async def test_leaving_and_coming_back(store: Store) -> None:
     await log.append(EventKind.JOIN, "u_ann", users=["u_bob"])
     grant = await store.grant(log.channel_id, "u_bob")
     assert isinstance(grant, Grant)
-    assert (grant.from_seq, grant.members_seq, grant.member_count) == (2, 3, 2)
+    assert (grant.from_seq, grant.members_seq, grant.member_count, grant.joined_seq) == (2, 3, 2, 3)
 
 
 async def test_a_ban_is_remembered_until_a_join(store: Store) -> None:

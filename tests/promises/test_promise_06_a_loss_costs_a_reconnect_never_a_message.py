@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from breaks import Breaks
-from support.cluster import Cluster
+from support.cluster import HEARTBEAT_S, Cluster, eventually
 from support.crew import Crew, Phone, crew
 
 from chatclient.drill.checker import Verdict
@@ -84,6 +84,23 @@ async def test_redis_emptied_redis_killed_and_connections_cut(cluster: Cluster) 
         assert_nothing_is_lost(verdict, settled)
         # Redis is nobody's connection: only the cut cost one.
         assert {phone.client.reconnects for phone in some.phones} == {1}
+
+
+async def test_a_channel_that_begins_right_after_redis_was_emptied(cluster: Cluster) -> None:
+    async with crew(cluster) as some, asyncio.timeout(15):
+        ann, bob = await some.people("ann", "bob")
+        one, other = await some.cluster.ready()
+        speaker, hearer = await some.phone(ann, one), await some.phone(bob, other)
+        await empty_redis(some)
+        state = await ann.ok("POST", "/v1/channels", {"kind": "direct", "user_id": bob.id})
+        channel = str(state["channel_id"])
+        for _ in range(3):
+            await some.send(speaker, channel)
+
+        async def all_had() -> bool:
+            return hearer.had(channel) == speaker.had(channel) == [1, 2, 3, 4]
+
+        await eventually(all_had, 3 * HEARTBEAT_S)
 
 
 async def test_a_pod_that_takes_who_comes_back_for_up_to_date_is_caught(

@@ -25,10 +25,10 @@ from chatkernel.storage.sql.statements import Query, Row, Write
 from chatkernel.storage.sql.watermarks import put_watermarks
 
 _GRANT = (
-    "SELECT m.user_id, m.channel_id, m.role, m.from_seq, c.members_seq, c.kind, c.member_count"
+    "SELECT m.user_id, m.channel_id, m.role, m.from_seq, c.members_seq, c.kind, c.member_count, m.joined_seq"
     " FROM memberships m CROSS JOIN channels c"
 )
-_GRANT_COLUMNS = "user_id, channel_id, role, from_seq, members_seq, kind, member_count"
+_GRANT_COLUMNS = "user_id, channel_id, role, from_seq, members_seq, kind, member_count, joined_seq"
 _grant = Query(
     _GRANT_COLUMNS,
     f"{_GRANT} WHERE m.channel_id = :channel_id AND m.user_id = :user_id AND c.channel_id = m.channel_id",
@@ -36,7 +36,7 @@ _grant = Query(
 _banned = Query("seq", "SELECT seq FROM bans WHERE channel_id = :channel_id AND user_id = :user_id")
 _grants_of = Query(
     _GRANT_COLUMNS,
-    "SELECT m.user_id, m.channel_id, m.role, m.from_seq, c.members_seq, c.kind, c.member_count"
+    "SELECT m.user_id, m.channel_id, m.role, m.from_seq, c.members_seq, c.kind, c.member_count, m.joined_seq"
     " FROM {values} k CROSS JOIN memberships m CROSS JOIN channels c"
     " WHERE m.user_id = k.user_id AND c.channel_id = m.channel_id",
     values="user_id",
@@ -78,7 +78,7 @@ _unread = Query(
 
 
 def _grant_of(row: Row) -> Grant:
-    return Grant(row[0], row[1], Role(row[2]), row[3], row[4], ChannelKind(row[5]), row[6])
+    return Grant(row[0], row[1], Role(row[2]), row[3], row[4], ChannelKind(row[5]), row[6], row[7])
 
 
 def grant(conn: Connection, channel_id: str, user_id: str) -> Grant | Absence:
