@@ -6,6 +6,9 @@
 | OPENING  | error | `ping` runs, the others: error `conflict` | LIVE when opened   |
 | LIVE     | error | run                   | CLOSED                                 |
 | CLOSED   | –     | ignored               | –                                      |
+
+After the greeting every frame is counted. One too many is refused; who goes on sending in spite of the refusals is
+closed.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from chatkernel.protocol import (
 from chatkernel.validation import field_of
 
 OTHERS_PER_SEND = 10
-"""Frames that store no event may come this many times as often as sends."""
+"""Frames that store no event may come this many times as often as sends; and so may frames that are refused for
+coming too often, before the socket is closed."""
 
 MALFORMED_MAX = 10
 """Refused frames in a row after which the client is closed: it does not speak the protocol."""
@@ -103,7 +107,17 @@ class Bucket:
 class Session:
     """Decodes, counts and limits the frames of one client."""
 
-    __slots__ = ("_limits", "_monotonic_s", "_open", "_others", "_refused", "_sends", "binary", "state")
+    __slots__ = (
+        "_limits",
+        "_monotonic_s",
+        "_open",
+        "_others",
+        "_refusals",
+        "_refused",
+        "_sends",
+        "binary",
+        "state",
+    )
 
     def __init__(self, limits: Limits, binary: bool, monotonic_s: Callable[[], float]) -> None:
         self._limits, self._monotonic_s = limits, monotonic_s
@@ -113,6 +127,7 @@ class Session:
         # Made when they are first needed: most connections only listen.
         self._sends: Bucket | None = None
         self._others: Bucket | None = None
+        self._refusals: Bucket | None = None
 
     def become(self, state: State) -> None:
         if state not in NEXT[self.state]:
@@ -144,12 +159,20 @@ class Session:
         return self._admit(frame)
 
     def _admit(self, frame: ClientFrame) -> Outcome:
-        if self.state is not State.LIVE:
-            if self.state is State.GREETING:
-                if isinstance(frame, Hello):
-                    return frame
-                refusal = ChatError(Code.UNAUTHENTICATED, "The first frame is `hello`", field="type")
-                return Reject(error_frame(frame.id, refusal), Close.POLICY)
+        if self.state is State.GREETING:
+            if isinstance(frame, Hello):
+                return frame
+            refusal = ChatError(Code.UNAUTHENTICATED, "The first frame is `hello`", field="type")
+            return Reject(error_frame(frame.id, refusal), Close.POLICY)
+        now_s = self._monotonic_s()
+        bucket = self._bucket_of(frame, now_s)
+        wait_s = bucket.take(now_s)
+        if wait_s > 0:
+            limit = int(bucket.rate_per_s)
+            return self._too_many(
+                frame.id, ChatError(Code.RATE_LIMITED, limit=limit, retry_after_s=wait_s), now_s
+            )
+        if self.state is State.OPENING:
             if isinstance(frame, Ping):
                 return frame
             return self._refuse(frame.id, ChatError(Code.CONFLICT, "Wait for the `ack` of `hello`"))
@@ -157,13 +180,6 @@ class Session:
             return self._refuse(
                 frame.id, ChatError(Code.CONFLICT, "This session has said `hello`", field="type")
             )
-        if not isinstance(frame, Ping):
-            now_s = self._monotonic_s()
-            bucket = self._bucket_of(frame, now_s)
-            wait_s = bucket.take(now_s)
-            if wait_s > 0:
-                limit = int(bucket.rate_per_s)
-                return self._refuse(frame.id, ChatError(Code.RATE_LIMITED, limit=limit, retry_after_s=wait_s))
         if self._open is None:
             self._open = set()
         elif frame.id in self._open:
@@ -190,6 +206,16 @@ class Session:
         if self._others is None:
             self._others = Bucket(rate_per_s * OTHERS_PER_SEND, burst * OTHERS_PER_SEND, now_s)
         return self._others
+
+    def _too_many(self, frame_id: str, error: ChatError, now_s: float) -> Outcome:
+        """A refusal costs work too. Not counted in a row: the buckets fill all the time, so a few frames of any
+        flood are admitted in between."""
+        if self._refusals is None:
+            rate_per_s, burst = self._limits.sends_per_s, self._limits.sends_burst
+            self._refusals = Bucket(rate_per_s * OTHERS_PER_SEND, burst * OTHERS_PER_SEND, now_s)
+        if self._refusals.take(now_s) > 0:
+            return Reject(error_frame(frame_id, error), Close.RATE_LIMITED)
+        return self._refuse(frame_id, error)
 
     def _refuse(self, frame_id: str | None, error: ChatError) -> Outcome:
         if self.state is State.GREETING:

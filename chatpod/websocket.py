@@ -1,5 +1,5 @@
-"""uvicorn's WebSocket protocol with three additions: the application gets the transport for its outbox, may close
-with a code of its own at any time, and reading is paused only when frames really pile up.
+"""uvicorn's WebSocket protocol with four additions: the application gets the transport for its outbox, may close
+with a code of its own at any time, reading is paused only when frames really pile up, and pongs are bounded.
 
 It stays the ASGI server for the handshake, incoming frames and the closing handshake.
 """
@@ -20,8 +20,15 @@ costs two system calls a frame."""
 CLOSE_GRACE_S = 3.0
 """How long a client may take to answer a close frame before the connection is cut."""
 
+PONGS_UNSENT_MAX_BYTES = 64 * 1024
+"""Pongs that may wait for a client beside its outbox; with more it is cut. Far above what an honest client asks for:
+some 500 of the longest pings, all while it reads too little."""
+
 
 class PodWebSocketProtocol(WebSocketsSansIOProtocol):
+    _pongs_bytes = 0
+    """Pongs written since the transport was last seen with nothing unsent."""
+
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
@@ -37,6 +44,20 @@ class PodWebSocketProtocol(WebSocketsSansIOProtocol):
         self.frames = []
         # UTF-8 is checked by the decoder of the frame, which names the error.
         self.queue.put_nowait({"type": "websocket.receive", "bytes": bytes(data), "text": None})
+
+    def handle_ping(self) -> None:
+        # Those of all pings that were read at once: none is left for the next.
+        pongs = b"".join(self.conn.data_to_send())
+        if not pongs or self.close_sent or self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size() == 0:
+            self._pongs_bytes = 0
+        elif self._pongs_bytes > PONGS_UNSENT_MAX_BYTES:
+            # A close frame would only wait behind what is not read; and the application may write until it is told.
+            self.transport.abort()
+            return
+        self._pongs_bytes += len(pongs)
+        self.transport.write(pongs)
 
     def close_with(self, code: int, reason: str) -> None:
         """Send a close frame now; the client's answer, or CLOSE_GRACE_S, ends the connection."""

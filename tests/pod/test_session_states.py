@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chatkernel.errors import Close, Code
 from chatkernel.protocol import Hello, Limits, Ping, Send, encode_json, encode_msgpack
-from chatpod.session import MALFORMED_MAX, NEXT, Refuse, Reject, Session, State
+from chatpod.session import MALFORMED_MAX, NEXT, OTHERS_PER_SEND, Refuse, Reject, Session, State
 
 HELLO, PING = Hello("h", "ticket"), Ping("p")
 SEND = Send("s", "g_1", "k", "hello")
@@ -101,6 +101,47 @@ def test_sends_are_limited_by_a_bucket_that_fills_again() -> None:
     clock.now_s += 1000
     assert [type(send(n)) for n in range(8, 12)] == [Send, Send, Send, Refuse]
     assert isinstance(session.receive(encode_json(PING), True), Ping)
+
+
+@pytest.mark.parametrize("state", [State.OPENING, State.LIVE])
+def test_pings_are_limited_as_other_frames_that_store_nothing(state: State) -> None:
+    session = session_in(state, Limits(sends_per_s=2.0, sends_burst=3))
+
+    def ping() -> object:
+        found = session.receive(encode_json(PING), True)
+        session.finished(PING.id)
+        return found
+
+    assert [type(ping()) for _ in range(3 * OTHERS_PER_SEND)] == [Ping] * 3 * OTHERS_PER_SEND
+    refused = ping()
+    assert isinstance(refused, Refuse)
+    assert (refused.error.code, refused.error.retry_after_ms) == (Code.RATE_LIMITED, 50)
+
+
+@pytest.mark.parametrize("state", [State.OPENING, State.LIVE])
+@pytest.mark.parametrize("frame", [SEND, PING, HELLO])
+def test_who_goes_on_in_spite_of_refusals_is_closed_and_who_waits_is_not(
+    state: State, frame: msgspec.Struct
+) -> None:
+    clock, burst = Clock(), 3 * OTHERS_PER_SEND
+    session = Session(Limits(sends_per_s=2.0, sends_burst=3), False, clock)
+    for step in WAY[1 : WAY.index(state) + 1]:
+        session.become(step)
+
+    def limited() -> Refuse | Reject:
+        """The next answer that says too many."""
+        while True:
+            found = session.receive(encode_json(frame), True)
+            session.finished(frame.id)  # type: ignore[attr-defined]
+            if isinstance(found, Refuse | Reject) and found.error.code == Code.RATE_LIMITED:
+                return found
+
+    for _ in range(3):
+        assert {type(limited()) for _ in range(burst)} == {Refuse}
+        clock.now_s += 1000
+    assert {type(limited()) for _ in range(burst)} == {Refuse}
+    last = limited()
+    assert isinstance(last, Reject) and last.close is Close.RATE_LIMITED
 
 
 def test_open_requests_are_counted_until_they_are_finished() -> None:
