@@ -196,6 +196,7 @@ class Crowd:
             rng=Random(self._rng.random()),
             agent="drill",
         )
+        recorder.is_told = lambda: client.link is not None and client.link.migrating
         return Device(person.number, client, recorder, history)
 
     async def _leave(self, person: Person) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chatclient.listener import Listener, StateChange, Up
+from chatclient.listener import Down, Listener, StateChange, Up
 from chatkernel.protocol import Event, EventKind
 
 
@@ -17,6 +17,16 @@ class Seen(NamedTuple):
     message_id: int
     sender_id: str
     client_msg_id: str
+
+
+class Loss(NamedTuple):
+    """A connection that a device lost while it had no other."""
+
+    at_s: float
+    pod: str
+    code: int
+    told: bool
+    """The pod had asked it to move."""
 
 
 @dataclass(slots=True)
@@ -89,6 +99,9 @@ class DeviceRecorder(Listener):
     def __init__(self, history: DeviceHistory, latencies: Latencies, now: Callable[[], float]) -> None:
         self.history = history
         self.ups: list[tuple[float, Up]] = []
+        self.losses: list[Loss] = []
+        self.is_told: Callable[[], bool] = lambda: True
+        """Whether the current connection's pod asked to move; without one nobody is blamed."""
         self.live = self.synced = 0
         self._latencies, self._now = latencies, now
 
@@ -118,6 +131,8 @@ class DeviceRecorder(Listener):
     def on_state(self, change: StateChange) -> None:
         if isinstance(change, Up):
             self.ups.append((self._now(), change))
+        elif isinstance(change, Down):
+            self.losses.append(Loss(self._now(), change.pod, change.code, self.is_told()))
 
 
 def _had(seen: list[Seen] | None, record: Seen) -> bool:

@@ -17,6 +17,8 @@ RECONNECT_P95_MAX_S = 3.0
 MOVES_MAX = 1
 """A client moves at most once for one drain or one scaling."""
 
+NOT_JUDGED = "could not be judged: too little was sent to fill an outbox"
+
 
 class FaultRecord(Struct):
     """One fault as it went. Times in seconds; `at_s` from the start of the load."""
@@ -25,6 +27,13 @@ class FaultRecord(Struct):
     at_s: float
     took_s: float = 0.0
     moves_max: int = 0
+    untold: int = 0
+    """Clients whose pod was going and closed their connection without having asked them to move."""
+    slow_let_go: int = 0
+    slow_kept: int = 0
+    """Clients that did not read and were kept with more than an outbox may hold."""
+    judged: bool = True
+    """Whether the fault went far enough to tell a right cluster from a wrong one."""
     clients: int = 0
     """Whose pod was killed."""
     reconnect_p95_s: float | None = None
@@ -45,6 +54,9 @@ class Report(Struct):
     behind_cursor: int
     unauthorised: int
     moves_max: int
+    untold: int
+    slow_let_go: int
+    slow_kept: int
     reconnect_p50_s: float | None
     reconnect_p95_s: float | None
     reconnect_max_s: float | None
@@ -65,6 +77,8 @@ class Report(Struct):
     settle_s: float
     seed: int
     broken: list[str] = []
+    unjudged: list[str] = []
+    """Faults that showed nothing, and why: they neither kept nor broke a promise."""
     details: list[str] = []
 
 
@@ -111,6 +125,9 @@ def make_report(verdict: Verdict, measured: Measured) -> Report:
         behind_cursor=verdict.behind_cursor,
         unauthorised=verdict.unauthorised,
         moves_max=moves_max,
+        untold=sum(record.untold for record in measured.fault_log),
+        slow_let_go=sum(record.slow_let_go for record in measured.fault_log),
+        slow_kept=sum(record.slow_kept for record in measured.fault_log),
         reconnect_p50_s=quantile(measured.reconnects_s, 0.5),
         reconnect_p95_s=reconnect_p95_s,
         reconnect_max_s=quantile(measured.reconnects_s, 1.0),
@@ -131,6 +148,7 @@ def make_report(verdict: Verdict, measured: Measured) -> Report:
         settle_s=round(measured.settle_s, 1),
         seed=measured.seed,
         broken=broken,
+        unjudged=[f"{record.name} {NOT_JUDGED}" for record in measured.fault_log if not record.judged],
         details=verdict.details,
     )
 
@@ -149,6 +167,17 @@ def _broken(verdict: Verdict, measured: Measured, moves_max: int, reconnect_p95_
     broken = [f"{what} ({count})" for what, count in counts.items() if count]
     if moves_max > MOVES_MAX:
         broken.append(f"a client moved {moves_max} times for one drain")
+    for record in measured.fault_log:
+        if record.untold:
+            broken.append(
+                f"{record.name}: a drained client moves exactly once, "
+                f"but {record.untold} lost their connection without being asked to move"
+            )
+        if record.slow_kept:
+            broken.append(
+                f"{record.name}: a client that does not read is let go, "
+                f"but {record.slow_kept} were kept with more than an outbox"
+            )
     if reconnect_p95_s is not None and reconnect_p95_s > RECONNECT_P95_MAX_S:
         broken.append(f"after a killed pod 95 % were back only after {reconnect_p95_s:.1f} s")
     broken += [
@@ -160,7 +189,8 @@ def _broken(verdict: Verdict, measured: Measured, moves_max: int, reconnect_p95_
 
 
 def table_of(report: Report) -> Table:
-    table = Table(title="All promises kept" if report.kept else "Promises broken", title_justify="left")
+    kept = "No promise broken, but not all could be judged" if report.unjudged else "All promises kept"
+    table = Table(title=kept if report.kept else "Promises broken", title_justify="left")
     table.add_column("what")
     table.add_column("result", justify="right")
     rows: list[tuple[str, object, bool]] = [
@@ -176,6 +206,12 @@ def table_of(report: Report) -> Table:
             not report.unauthorised,
         ),
         ("moves per client, at most", report.moves_max, report.moves_max <= MOVES_MAX),
+        ("closed without being asked to move", report.untold, not report.untold),
+        (
+            "slow readers let go / kept",
+            f"{report.slow_let_go} / {report.slow_kept}",
+            not report.slow_kept,
+        ),
         (
             "reconnect p50 / p95 / max, s",
             _row(report.reconnect_p50_s, report.reconnect_p95_s, report.reconnect_max_s),
@@ -189,6 +225,8 @@ def table_of(report: Report) -> Table:
         table.add_row(what, str(result), style=None if good else "bold red")
     for name, count in report.faults.items():
         table.add_row(f"fault {name}", f"{count} times")
+    for line in report.unjudged:
+        table.add_row("note", line, style="yellow")
     return table
 
 

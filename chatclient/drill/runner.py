@@ -10,12 +10,12 @@ from pathlib import Path
 from random import Random
 
 from chatclient.control import Control, Refused
-from chatclient.drill.checker import check
+from chatclient.drill.checker import check, was_not_asked
 from chatclient.drill.crowd import Crowd, Device, gather_limited, read_log
 from chatclient.drill.faults import FAULTS, MOVING, Arena, expand, needs_control
 from chatclient.drill.histories import Latencies
 from chatclient.drill.load import Intruders, Load
-from chatclient.drill.report import FaultRecord, Measured, Report, make_report, quantile
+from chatclient.drill.report import NOT_JUDGED, FaultRecord, Measured, Report, make_report, quantile
 from chatclient.drill.shape import DrillOptions, make_shape
 from chatclient.errors import Unreachable
 from chatclient.http import new_http
@@ -157,8 +157,7 @@ class Drill:
         self._measured.fault_log.append(record)
         self._tell(f"fault: {name}")
         self._latencies.calm = False
-        arena.notes.clear()
-        arena.lost_at.clear()
+        arena.forget()
         parts = name.split("+")
         try:
             chat_pods = len(await arena.pods("chat")) if needs_control(name) else 0
@@ -175,10 +174,22 @@ class Drill:
         record.took_s = round(ended - started, 1)
         if MOVING & set(parts):
             record.moves_max = max((_moves(device, started, ended) for device in arena.devices), default=0)
+            record.untold = sum(
+                was_not_asked(device.recorder.losses, _seats_of(device, arena), ended)
+                for device in arena.devices
+                if device not in arena.hit
+            )
         if "kill-pod" in parts:
             took_s = self._reconnects(arena)
             record.clients, record.reconnect_p95_s = len(took_s), quantile(took_s, 0.95)
             self._measured.reconnects_s += took_s
+        if "slow-reader" in parts:
+            record.slow_let_go = sum(one.let_go for one in arena.slow)
+            # Another fault at once may make a pod write late, when the readers read again.
+            record.slow_kept = sum(one.was_kept for one in arena.slow) if parts == ["slow-reader"] else 0
+            record.judged = bool(record.slow_let_go or record.slow_kept)
+            if not record.judged:
+                arena.notes.append(NOT_JUDGED)
         record.notes = list(arena.notes)
         self._latencies.calm = True
         notes = f" ({', '.join(arena.notes)})" if arena.notes else ""
@@ -234,6 +245,11 @@ def _moves(device: Device, since: float, until: float) -> int:
     return sum(
         up.moved and up.reason != REBALANCING for at, up in device.recorder.ups if since <= at <= until
     )
+
+
+def _seats_of(device: Device, arena: Arena) -> list[tuple[float, str]]:
+    """Where a device was, and since when that pod may have been asked to go."""
+    return [(at, seats[device]) for at, seats in arena.seated if device in seats]
 
 
 def _every(step: int, tell: Callable[[int], None]) -> Callable[[int], None]:

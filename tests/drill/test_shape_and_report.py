@@ -65,6 +65,8 @@ def test_the_report_has_the_promised_keys() -> None:
         (Verdict(sent=2, acked=1), Measured()),
         (Verdict(), Measured(fault_log=[FaultRecord("drain", 0.0, moves_max=2)])),
         (Verdict(), Measured(fault_log=[FaultRecord("kill-pod", 0.0, recovered=False)])),
+        (Verdict(), Measured(fault_log=[FaultRecord("scale", 0.0, untold=1)])),
+        (Verdict(), Measured(fault_log=[FaultRecord("slow-reader", 0.0, slow_let_go=2, slow_kept=1)])),
         (Verdict(), Measured(reconnects_s=[0.5] * 10 + [3.5])),
         (Verdict(), Measured(settled=False)),
     ],
@@ -72,6 +74,14 @@ def test_the_report_has_the_promised_keys() -> None:
 def test_each_broken_promise_is_named(verdict: Verdict, measured: Measured) -> None:
     report = make_report(verdict, measured)
     assert not report.kept and report.broken
+
+
+def test_a_fault_that_could_not_be_judged_is_a_note_and_not_called_kept() -> None:
+    faults = [FaultRecord("drain", 0.0), FaultRecord("slow-reader", 9.0, judged=False)]
+    report = make_report(Verdict(sent=1, acked=1), Measured(fault_log=faults))
+    assert report.kept and not report.broken
+    assert len(report.unjudged) == 1 and report.unjudged[0].startswith("slow-reader could not be judged")
+    assert table_of(report).title != table_of(make_report(Verdict(), Measured())).title == "All promises kept"
 
 
 def test_quantiles() -> None:
