@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +14,7 @@ from chatclient.archive import Archive, HistoryView
 from chatclient.cache import Cache
 from chatclient.engine import Engine
 from chatclient.errors import Closed, Unreachable
-from chatclient.http import Api, Credentials, Tokens
+from chatclient.http import Api, Credentials, Tokens, TokenStore
 from chatclient.listener import Ended, Listener, StateChange
 from chatclient.outbox import Command
 from chatclient.roamer import Roamer
@@ -52,7 +52,7 @@ class ChatClient(Engine):
         tokens: Tokens | None = None,
         cache_path: Path | None = None,
         listener: Listener | None = None,
-        on_tokens: Callable[[Tokens], None] | None = None,
+        store: TokenStore | None = None,
         region: str = "",
         msgpack: bool = False,
         http: httpx.AsyncClient | None = None,
@@ -61,10 +61,10 @@ class ChatClient(Engine):
     ) -> None:
         """`cache_path`: where this device keeps its cursors, history and unacked sends; None: only in memory.
 
-        `on_tokens` is called with every new pair of tokens, to be kept by whoever keeps sessions.
+        `store` is given every new pair of tokens; processes that are the same device need a common one.
         """
         rng = rng or Random()
-        api = Api(base_url, tokens=tokens, credentials=credentials, http=http, on_tokens=on_tokens, rng=rng)
+        api = Api(base_url, tokens=tokens, credentials=credentials, http=http, store=store, rng=rng)
         super().__init__(api, listener or Listener(), rng=rng, region=region, msgpack=msgpack, agent=agent)
         self._cache_path = cache_path
         self._task: asyncio.Task[None] | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 import msgspec
@@ -37,6 +38,18 @@ class Tokens(Struct, frozen=True):
     access_token: str
     refresh_token: str
     expires_at: int
+
+
+class TokenStore(Protocol):
+    """Where a device's tokens are kept, maybe shared with other processes that are the same device."""
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Whoever is inside may renew the tokens, and nobody else."""
+
+    def load(self) -> Tokens | None:
+        """What was kept last, by whomever."""
+
+    def keep(self, tokens: Tokens) -> None: ...
 
 
 class Credentials(Struct, frozen=True):
@@ -113,7 +126,7 @@ class Api:
         tokens: Tokens | None = None,
         credentials: Credentials | None = None,
         http: httpx.AsyncClient | None = None,
-        on_tokens: Callable[[Tokens], None] | None = None,
+        store: TokenStore | None = None,
         rng: Random | None = None,
         now: NowMs = now_ms,
         retry_for_s: float = RETRY_FOR_S,
@@ -122,7 +135,7 @@ class Api:
         self.tokens, self.credentials = tokens, credentials
         self._owns_http = http is None
         self._http = http or new_http()
-        self._on_tokens, self._rng, self._now = on_tokens, rng or Random(), now
+        self._store, self._rng, self._now = store, rng or Random(), now
         self._retry_for_ms = retry_for_s * 1000
         self._renewing: asyncio.Lock = asyncio.Lock()
 
@@ -165,26 +178,38 @@ class Api:
         async with self._renewing:  # a refresh token may be used once: never twice at the same time
             if self.tokens is not None and self.tokens is not stale:
                 return self.tokens
-            if stale is not None:
-                try:
-                    body = {"refresh_token": stale.refresh_token}
-                    path = "/v1/sessions/refresh"
-                    return self._keep(await self.call("POST", path, body, kind=Tokens, auth=False))
-                except ChatError as error:
-                    if error.retryable or self.credentials is None:
-                        raise
-                except Unreachable:
-                    # The answer may have been lost after the token was used up: with a password we are safe.
-                    if self.credentials is None:
-                        raise
-            if self.credentials is None:
-                raise ChatError(Code.UNAUTHENTICATED)
-            return await self.log_in(self.credentials.username, self.credentials.password)
+            if self._store is None:
+                return await self._refresh(stale)
+            async with self._store.turn():
+                kept = self._store.load()
+                if kept is None or not _newer(kept, stale):
+                    return await self._refresh(stale)
+                self.tokens = kept  # another process was first: what we have is used up
+                if kept.expires_at - self._now() >= REFRESH_BEFORE_MS:
+                    return kept
+                return await self._refresh(kept)
+
+    async def _refresh(self, stale: Tokens | None) -> Tokens:
+        if stale is not None:
+            try:
+                body = {"refresh_token": stale.refresh_token}
+                path = "/v1/sessions/refresh"
+                return self._keep(await self.call("POST", path, body, kind=Tokens, auth=False))
+            except ChatError as error:
+                if error.retryable or self.credentials is None:
+                    raise
+            except Unreachable:
+                # The answer may have been lost after the token was used up: with a password we are safe.
+                if self.credentials is None:
+                    raise
+        if self.credentials is None:
+            raise ChatError(Code.UNAUTHENTICATED)
+        return await self.log_in(self.credentials.username, self.credentials.password)
 
     def _keep(self, tokens: Tokens) -> Tokens:
         self.tokens = tokens
-        if self._on_tokens is not None:
-            self._on_tokens(tokens)
+        if self._store is not None:
+            self._store.keep(tokens)
         return tokens
 
     # --- calls ---
@@ -290,6 +315,13 @@ def _decoded(response: httpx.Response, kind: type[T]) -> T:
     except msgspec.DecodeError as error:
         detail = f"{response.url.host} does not answer as a chat cluster does ({error})"
         raise ChatError(Code.MALFORMED, detail) from error
+
+
+def _newer(kept: Tokens, ours: Tokens | None) -> bool:
+    """Whether what is kept replaced ours. Of another user, it is a log-in on another cluster."""
+    if ours is None:
+        return True
+    return kept.user_id == ours.user_id and kept.refresh_token != ours.refresh_token
 
 
 def _optional(name: str, value: str) -> dict[str, str]:

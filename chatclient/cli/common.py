@@ -13,10 +13,11 @@ import msgspec
 import typer
 from msgspec import Struct
 
+from chatclient.cli.sessions import Session, SessionFile
 from chatclient.control import Control, Refused
 from chatclient.errors import Closed, Unreachable
-from chatclient.files import read_json, write_private
-from chatclient.http import Api, Credentials, Tokens
+from chatclient.files import read_json
+from chatclient.http import Api, Credentials
 from chatkernel.errors import ChatError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -40,14 +41,6 @@ T = TypeVar("T")
 
 class Fail(Exception):
     """The command cannot go on; the message is the one line that the person gets."""
-
-
-class Session(Struct, frozen=True):
-    """A login of this computer, kept in `<data>/sessions/NAME.json`, readable by its owner alone."""
-
-    username: str
-    url: str
-    tokens: Tokens
 
 
 class _Account(Struct, frozen=True):
@@ -118,9 +111,8 @@ def session_path(data: Path, name: str) -> Path:
     return data / "sessions" / f"{name.lower()}.json"
 
 
-def keep_session(data: Path, session: Session) -> None:
-    """Raises OSError."""
-    write_private(session_path(data, session.username), msgspec.json.encode(session))
+def session_file(data: Path, name: str, url: str) -> SessionFile:
+    return SessionFile(session_path(data, name), name, url)
 
 
 async def api_as(name: str, url: str | None, data: Path) -> Api:
@@ -134,7 +126,7 @@ async def api_as(name: str, url: str | None, data: Path) -> Api:
         where,
         tokens=None if session is None else session.tokens,
         credentials=None if account is None else Credentials(name, account.password),
-        on_tokens=lambda tokens: keep_session(data, Session(name, where, tokens)),
+        store=session_file(data, name, where),
         retry_for_s=RETRY_FOR_S,
     )
 

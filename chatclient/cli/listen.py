@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import sys
-from collections.abc import AsyncGenerator
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from chatclient.cli.common import Fail, Session, keep_session, session_path
+from chatclient.cli.common import Fail, session_file, session_path
 from chatclient.cli.names import Names
 from chatclient.client import ChatClient
 from chatclient.errors import Closed
@@ -24,6 +29,9 @@ CONNECT_TIMEOUT_S = 10.0
 UNREAD_MAX = 20
 """Unread messages per conversation that a first `listen` shows."""
 
+LOOK_AGAIN_S = 0.2
+"""How often a `listen` in the background looks whether it is in the foreground again."""
+
 
 class Ear:
     """One listening person. `target`: where typed lines go (None: where the last message came from)."""
@@ -35,7 +43,7 @@ class Ear:
             tokens=api.tokens,
             credentials=api.credentials,
             cache_path=session_path(data, who).with_suffix(".db"),
-            on_tokens=lambda tokens: keep_session(data, Session(who, api.base_url, tokens)),
+            store=session_file(data, who, api.base_url),
             agent="chatctl",
         )
         self._names = Names(self._client.api)
@@ -43,11 +51,13 @@ class Ear:
         self._answers: set[asyncio.Task[None]] = set()
 
     async def client_lines(self) -> AsyncGenerator[str, None]:
-        """Lines to print until the session ends. Raises ChatError, Closed, Unreachable, Fail."""
+        """Lines to print until the session ends; whoever asks for the next has printed the one before: it is
+        marked as read then. Raises ChatError, Closed, Unreachable, Fail."""
         lines: asyncio.Queue[Event | StateChange | str] = asyncio.Queue()
         listening = asyncio.create_task(self._listen(lines), name="listen")
         await asyncio.sleep(0)  # so that nothing of the first sync is missed
-        typing = asyncio.create_task(self._read_typed(lines), name="typed lines")
+        if sys.stdin.isatty() and not self._as_json:
+            self._read_typed(lines)
         try:
             async with self._client:
                 knows_nothing = not self._client.cursors
@@ -56,15 +66,16 @@ class Ear:
                     for event in await self._unread():
                         for line in await self._lines_of(event):
                             yield line
+                        self._mark_read(event)
                 while True:
                     change = await lines.get()
                     for line in await self._lines_of(change):
                         yield line
+                    self._mark_read(change)
                     if isinstance(change, Ended):
                         raise Fail(change.reason)
         finally:
             listening.cancel()
-            typing.cancel()
 
     async def _unread(self) -> list[Event]:
         """What waited for the person before this device was there: a sync begins where the device came in."""
@@ -101,7 +112,6 @@ class Ear:
         if self._as_json:
             return [msgspec.json.encode(event).decode()]
         await self._names.learn([event.sender_id, *(event.users or ())])
-        self._client.mark_read(event.channel_id, event.seq)
         at = datetime.fromtimestamp(event.created_at / 1000).astimezone().strftime("%H:%M:%S")
         if event.kind is not EventKind.MESSAGE:
             return [f"{at}  {self._names.what_happened(event)}"]
@@ -109,24 +119,35 @@ class Ear:
             self._last_from = event.channel_id
         return [f"{at}  {self._names.of(event.sender_id)}: {event.text}"]
 
-    async def _read_typed(self, lines: asyncio.Queue[Event | StateChange | str]) -> None:
-        """Every typed line is a message; the terminal shows it again when it is stored."""
-        if not sys.stdin.isatty() or self._as_json:
-            return
-        reader = asyncio.StreamReader()
+    def _mark_read(self, change: Event | StateChange | str) -> None:
+        """Not for a program: what it does with an event is its own affair."""
+        if isinstance(change, Event) and not self._as_json:
+            self._client.mark_read(change.channel_id, change.seq)
+
+    def _read_typed(self, lines: asyncio.Queue[Event | StateChange | str]) -> None:
+        """Every typed line is a message; the terminal shows it again when it is stored.
+
+        A thread reads them: a loop would make the terminal non-blocking, and with it our output, of which a
+        slow terminal then loses what it cannot take at once.
+        """
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while data := await reader.readline():
-            text = data.decode(errors="replace").strip()
-            channel_id = self._target or self._last_from
-            if not text:
-                continue
-            if channel_id is None:
-                lines.put_nowait("(nobody to answer yet: use --to NAME)")
-                continue
-            task = asyncio.create_task(self._say(channel_id, text, lines))
-            self._answers.add(task)
-            task.add_done_callback(self._answers.discard)
+
+        def tell(text: str) -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody to tell
+                loop.call_soon_threadsafe(self._typed, text, lines)
+
+        threading.Thread(
+            target=_read_lines, args=(sys.stdin.fileno(), tell), name="typed lines", daemon=True
+        ).start()
+
+    def _typed(self, text: str, lines: asyncio.Queue[Event | StateChange | str]) -> None:
+        channel_id = self._target or self._last_from
+        if channel_id is None:
+            lines.put_nowait("(nobody to answer yet: use --to NAME)")
+            return
+        task = asyncio.create_task(self._say(channel_id, text, lines))
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     async def _say(self, channel_id: str, text: str, lines: asyncio.Queue[Event | StateChange | str]) -> None:
         try:
@@ -135,6 +156,32 @@ class Ear:
             lines.put_nowait(f"(not sent: {error.detail})")
         except Closed as error:
             lines.put_nowait(f"(not sent: {error.reason})")
+
+
+def _read_lines(fd: int, tell: Callable[[str], None]) -> None:
+    """Until the end of the file. Not through `sys.stdin`: a thread that waits in its buffer makes Python's end
+    fail."""
+    pending = b""
+    with suppress(OSError):  # the terminal is gone
+        while True:
+            select.select([fd], [], [])
+            if not _in_foreground(fd):  # to read now would stop the whole process (SIGTTIN)
+                time.sleep(LOOK_AGAIN_S)
+                continue
+            data = os.read(fd, 65_536)
+            *whole, pending = (pending + (data or b"\n")).split(b"\n")
+            for line in whole:
+                if text := line.decode(errors="replace").strip():
+                    tell(text)
+            if not data:
+                return
+
+
+def _in_foreground(fd: int) -> bool:
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # not the terminal that controls us
+        return True
 
 
 def _fields(change: StateChange) -> dict[str, object]:

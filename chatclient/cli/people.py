@@ -19,12 +19,11 @@ from chatclient.cli.common import (
     RETRY_FOR_S,
     URL,
     Fail,
-    Session,
     api_as,
     base_url,
-    keep_session,
     out,
     run,
+    session_file,
     session_path,
 )
 from chatclient.cli.listen import Ear
@@ -98,7 +97,9 @@ async def _enter(
         tokens = await enter(name, secret, device_name="chatctl")
     finally:
         await api.close()
-    keep_session(data, Session(name, where, tokens))
+    kept = session_file(data, name, where)
+    async with kept.turn():  # another process that renews the old session now must not write over this one
+        kept.keep(tokens)
     who = SignedIn(name, tokens.user_id, tokens.device_id)
     out(as_json, who, f"{name} is {'signed up and ' if new else ''}logged in ({tokens.user_id})")
 
@@ -113,8 +114,8 @@ def logout(
     """Log out here, or on all devices."""
 
     async def work() -> None:
-        path = session_path(data, name)
         api = await api_as(name, url, data)
+        kept = session_file(data, name, api.base_url)
         try:
             await api.log_out(everywhere=everywhere)
         except ChatError as error:
@@ -122,7 +123,8 @@ def logout(
                 raise
         finally:
             await api.close()
-        path.unlink(missing_ok=True)
+        async with kept.turn():
+            kept.forget()
         out(as_json, {"username": name, "everywhere": everywhere}, f"{name} is logged out")
 
     run(work())

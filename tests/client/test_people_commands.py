@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Iterator
+import tty
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +27,13 @@ class Chatctl:
         self.data = data
         self.environ = {**os.environ, "CHATCTL_DATA": str(data), "CHATCTL_PASSWORD": PASSWORD}
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, on: int | None = None) -> subprocess.Popen[str]:
+        """`on`: the terminal of a person at a keyboard."""
         return subprocess.Popen(
             [sys.executable, "-m", "chatclient.cli.main", *words],
             env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if on is None else on,
+            stdout=subprocess.PIPE if on is None else on,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -87,6 +92,41 @@ def test_two_people_talk_and_read_back(chatctl: Chatctl) -> None:
     assert [item["event"]["kind"] for item in items] == ["created", "message"]  # type: ignore[index]
     (line,) = chatctl.json("channels", "--as", "dave")
     assert (line["kind"], line["member_count"]) == ("direct", 2)
+
+
+def read_until(fd: int, done: Callable[[str], bool], chunk: int = 512) -> str:
+    """What a terminal shows, read a little at a time."""
+    seen = b""
+    deadline = time.monotonic() + 60
+    while not done(seen.decode(errors="replace")):
+        ready, _, _ = select.select([fd], [], [], deadline - time.monotonic())
+        assert ready, seen[-500:]
+        seen += os.read(fd, chunk)
+    return seen.decode()
+
+
+def test_a_slow_terminal_gets_every_message_whole(chatctl: Chatctl) -> None:
+    for name in ("gina", "hugo"):
+        assert chatctl.run("signup", name).returncode == 0
+    texts = [letter * 15_000 for letter in "abcde"]
+    screen, terminal = pty.openpty()
+    tty.setraw(terminal, termios.TCSANOW)  # no echo and no line ends of its own
+    ear = chatctl.start("listen", "--as", "hugo", on=terminal)
+    try:
+        read_until(screen, lambda seen: "(connected to" in seen)
+        for text in texts:
+            chatctl.json("send", "--as", "gina", "hugo", text)
+        shown = read_until(screen, lambda seen: seen.count("gina: ") == 5 and seen.endswith("e\n"))
+        assert [line.partition("gina: ")[2] for line in shown.splitlines() if "gina: " in line] == texts
+        assert os.get_blocking(terminal)
+        os.write(screen, b"half a ")
+        os.write(screen, b"line\n")
+        read_until(screen, lambda seen: "hugo: half a line" in seen)
+    finally:
+        ear.terminate()
+        assert ear.wait(timeout=10) == 130
+        os.close(screen)
+        os.close(terminal)
 
 
 @pytest.mark.slow
