@@ -27,6 +27,7 @@ BUFFER_BYTES = 4 * 1024 * 1024
 BEAT_INTERVAL_S = 10.0
 TICKET_TTL_S = 30.0
 QUIET_S = 0.1
+OPEN_LOOP_WINDOW_S = 1.0
 SOURCES = tuple(f"127.0.0.{n}" for n in range(2, 10)) if machine.LINUX else (None,)
 """Client addresses: each has ports of its own."""
 
@@ -40,6 +41,7 @@ class LoadClient:
         self.counts = wire.Counts()
         self.hello_events = self.sent = self.answers = 0
         self.latencies: list[int] | None = None
+        self.late: list[int] | None = None
         self.run_id = ""
         self._issuer: TicketIssuer | None = None
         self._sockets: list[ClientSocket] = []
@@ -84,16 +86,17 @@ class LoadClient:
             each = self._sockets[index]
             each.sending = True
             for _ in range(in_flight):
-                each.send_next(time.monotonic_ns() // 1000)
+                each.send_next()
         try:
             return self._measure(warm_s, window_s, pids, lambda: 0.02)
         finally:
             self._quiesce([self._sockets[index] for index, _ in active])
 
     def open_loop(
-        self, active: Sequence[int], per_s: float, warm_s: float, window_s: float, pids: Sequence[int]
-    ) -> Window:
-        """Messages at a fixed rate, in turn from `active`; ages count from when each was due."""
+        self, active: Sequence[int], per_s: float, warm_s: float, windows: int, pids: Sequence[int]
+    ) -> list[Window]:
+        """Messages at a fixed rate, in turn from `active`, in windows of a second. Nothing waits for an answer: a
+        server that is late delays no message, so ages may count from when each was written."""
         senders = [self._sockets[index] for index in active]
         start = time.monotonic()
         issued = 0
@@ -103,11 +106,14 @@ class LoadClient:
             due = int((time.monotonic() - start) * per_s)
             while issued < due:
                 issued += 1
-                senders[issued % len(senders)].send_next(int((start + issued / per_s) * 1e6))
+                if self.late is not None:
+                    self.late.append(int((time.monotonic() - start - issued / per_s) * 1e6))
+                senders[issued % len(senders)].send_next()
             return max(0.0, start + (issued + 1) / per_s - time.monotonic())
 
         try:
-            return self._measure(warm_s, window_s, pids, send_due)
+            self._run_until(time.monotonic() + warm_s, send_due)
+            return [self._measure(0.0, OPEN_LOOP_WINDOW_S, pids, send_due) for _ in range(windows)]
         finally:
             self._quiesce(senders)
 
@@ -115,7 +121,7 @@ class LoadClient:
         """From now on these connections send this text instead of messages."""
         for index, text in frames.items():
             data = wire.client_frame(text.encode())
-            self._sockets[index].frame = lambda _number, _stamp, data=data: data
+            self._sockets[index].frame = lambda _number, data=data: data
 
     def http_loop(
         self,
@@ -280,11 +286,13 @@ class LoadClient:
     ) -> Window:
         """`idle()` is called before each round and says how long the round may wait."""
         self._run_until(time.monotonic() + warm_s, idle)
-        self.latencies = []
-        begin = self._snapshot(pids)
+        self.latencies, self.late = [], []
+        stolen_s, begin = machine.stolen_s(), self._snapshot(pids)
         self._run_until(begin[0] + window_s, idle)
         result = self._window(begin, self._snapshot(pids))
+        result.stolen_share = (machine.stolen_s() - stolen_s) / (result.wall_s * len(machine.CORES))
         result.latencies_us, self.latencies = sorted(self.latencies), None
+        result.late_us, self.late = sorted(self.late), None
         return result
 
     def _run_until(self, end: float, idle: Callable[[], float]) -> None:

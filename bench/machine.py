@@ -29,6 +29,11 @@ def cpu_s(pid: int) -> float:
     return float(times.user + times.system)
 
 
+def stolen_s() -> float:
+    """Seconds that the machine's host gave to others while ours wanted them, over all cores."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
 def rss_kib(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 1024
 

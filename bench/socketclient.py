@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bench import wire
+from bench import machine, wire
 from bench.errors import BenchError
 from bench.loop import READ, WRITE
 from bench.plans import Plan
@@ -22,11 +22,28 @@ CONNECT_TIMEOUT_S = 5.0
 _BIND_ADDRESS_NO_PORT = 24
 """IP_BIND_ADDRESS_NO_PORT (Linux): the port is taken at connect, unique only per destination."""
 
+_SO_TIMESTAMPNS = 35
+"""Linux: each read says when its bytes reached the socket (CLOCK_REALTIME)."""
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+
 
 class ClientSocket(wire.FrameCounter):
-    """`frame(number, stamp_us)` makes what it sends next; `in_flight` counts what was not answered yet."""
+    """`frame(number)` makes what it sends next; `in_flight` counts what was not answered yet."""
 
-    __slots__ = ("_unsent", "client", "frame", "in_flight", "plan", "ready", "sending", "sent", "sock")
+    __slots__ = (
+        "_arrived_us",
+        "_unsent",
+        "client",
+        "frame",
+        "in_flight",
+        "plan",
+        "ready",
+        "sending",
+        "sent",
+        "sock",
+        "stamped",
+    )
 
     def __init__(self, client: LoadClient, plan: Plan, source: str | None) -> None:
         super().__init__()
@@ -34,7 +51,8 @@ class ClientSocket(wire.FrameCounter):
         self.ready = self.sending = False
         self.in_flight = self.sent = 0
         self._unsent = b""
-        self.frame: Callable[[int, int], bytes] | None = None
+        self._arrived_us = 0
+        self.frame: Callable[[int], bytes] | None = None
         if plan.channel_id:
             prefix = f"{client.run_id}{plan.device_id[-12:]}"
             self.frame = wire.SendTemplate(plan.channel_id, prefix).frame
@@ -42,6 +60,9 @@ class ClientSocket(wire.FrameCounter):
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Closing throws away what is not sent: no socket lingers in TIME_WAIT between measurements.
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.stamped = plan.sampled and machine.LINUX
+        if self.stamped:
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         if source:
             self.sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
             self.sock.bind((source, 0))
@@ -74,31 +95,46 @@ class ClientSocket(wire.FrameCounter):
         self.client.loop.want(self.sock.fileno(), READ)
         self.write(data)
 
-    def send_next(self, stamp_us: int) -> None:
+    def send_next(self) -> None:
         if self.frame is None:
             raise BenchError("this connection has nothing to send")
         self.sent += 1
         self.in_flight += 1
         self.client.sent += 1
-        self.write(self.frame(self.sent, stamp_us))
+        self.write(self.frame(self.sent))
 
     def _read(self) -> int:
         """New bytes behind the old tail in the client's buffer: how many now; -1: closed, 0: nothing."""
         client = self.client
         tail = self.tail
         try:
+            size = len(tail)
             if tail:
-                size = len(tail)
                 client.buffer[:size] = tail
-                got = self.sock.recv_into(client.view[size:])
+            if self.plan.sampled:
+                got = self._receive_stamped(size)
             else:
-                size = 0
-                got = self.sock.recv_into(client.buffer)
+                got = self.sock.recv_into(client.view[size:] if size else client.buffer)
         except BlockingIOError:
             return 0
         except OSError:
             return -1
         return size + got if got else -1
+
+    def _receive_stamped(self, start: int) -> int:
+        """Read, and note when the last of it came to the socket: before this process, which is busy with all the
+        others, had a look. What came before it in the same read is taken for as late."""
+        view = self.client.view[start:]
+        if not self.stamped:
+            got = self.sock.recv_into(view)
+            self._arrived_us = time.time_ns() // 1000
+            return got
+        got, ancillary, _, _ = self.sock.recvmsg_into([view], _ANCILLARY_BYTES)
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack(data)
+                self._arrived_us = seconds * 1_000_000 + nanoseconds // 1000
+        return got
 
     def on_upgrade(self, _events: int) -> None:
         size = self._read()
@@ -151,8 +187,8 @@ class ClientSocket(wire.FrameCounter):
         counts = client.counts
         counts.events += buffer.count(wire.EVENT, 0, end)
         if self.plan.sampled and client.latencies is not None:
-            now = time.monotonic_ns() // 1000
-            client.latencies.extend([now - int(stamp) for stamp in wire.STAMP.findall(buffer, 0, end)])
+            at_us = self._arrived_us
+            client.latencies.extend([at_us - int(stamp) for stamp in wire.STAMP.findall(buffer, 0, end)])
         if self.frame is not None:
             self._answers(buffer, end)
 
@@ -167,9 +203,8 @@ class ClientSocket(wire.FrameCounter):
         client.counts.acks += acks
         self.in_flight -= acks
         if self.sending:
-            stamp = time.monotonic_ns() // 1000
             for _ in range(acks):
-                self.send_next(stamp)
+                self.send_next()
 
     def _pong(self, size: int) -> int:
         """Answer a protocol ping that leads the buffer and take it out; what is left."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import time
 
 EVENT = b'"type":"event"'
 ACK = b'"type":"ack"'
@@ -20,7 +21,7 @@ MESSAGE_BYTES = 200
 """The text of every message, as in the issue's table."""
 
 STAMP = re.compile(rb'"text":"@(\d{16})')
-"""The sender's monotonic clock in µs, at the beginning of a text."""
+"""When the text was written to the socket (Unix µs), at its beginning."""
 
 _STAMP_BYTES = 17
 _FILLER = ("the quick brown fox jumps over " * 8)[: MESSAGE_BYTES - _STAMP_BYTES - 1]
@@ -77,8 +78,8 @@ class SendTemplate:
         head = client_frame(body % (0, 0, 0))[: -len(body % (0, 0, 0))]
         self._template = head.replace(b"%", b"%%") + body
 
-    def frame(self, number: int, stamp_us: int) -> bytes:
-        return self._template % (number, number, stamp_us)
+    def frame(self, number: int) -> bytes:
+        return self._template % (number, number, time.time_ns() // 1000)
 
 
 class Counts:

@@ -29,7 +29,7 @@ class Sizes:
     spread_rooms: int
     idle_connections: int
     reconnect_clients: int
-    latency_s: float
+    latency_s: int
 
     def within(self, files: int) -> Sizes:
         """Fewer connections where the system allows a process fewer open files."""
@@ -45,8 +45,8 @@ class Sizes:
         )
 
 
-FULL = Sizes(3, 1.0, 3.0, 100, 8_000, 1_000, 8.0)
-SHORT = Sizes(1, 0.4, 1.2, 20, 1_500, 300, 2.0)
+FULL = Sizes(3, 1.0, 3.0, 100, 8_000, 1_000, 10)
+SHORT = Sizes(1, 0.4, 1.2, 20, 1_500, 300, 2)
 
 
 @dataclass(slots=True)

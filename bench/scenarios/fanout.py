@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench import bareloop, machine
 from bench.dataset import Room
-from bench.plans import Plan, Window
+from bench.plans import Plan, Window, merged, undisturbed
 from bench.remote import Remote
 from bench.scenarios.context import Bench, middle, per_cpu_s, plan
 from chatkernel.ids import now_ms
@@ -79,9 +79,11 @@ def hot_room(bench: Bench) -> None:
                 figures.append(per_cpu_s(raw.events, raw, bare.pid))
         messages_per_s = middle([window.acks / window.wall_s for window in product])
         bench.notes["hot_messages_per_s"] = messages_per_s
-        ages = client.call(
+        seconds = client.call(
             "open_loop", [n for n, _ in active], messages_per_s / 2, sizes.warm_s, sizes.latency_s, [pod.pid]
         )
+        calm = undisturbed(seconds)
+        ages = merged(calm)
     bench.cluster.retire(pod)
     bench.results |= {
         "hot_room_deliveries_per_cpu_s": middle([per_cpu_s(w.events, w, pod.pid) for w in product]),
@@ -95,6 +97,9 @@ def hot_room(bench: Bench) -> None:
         "half_load_messages_per_s": ages.acks / ages.wall_s,
         "half_load_cpu_share": ages.cpu_s[pod.pid] / ages.wall_s,
         "half_load_client_cpu_share": ages.client_cpu_s / ages.wall_s,
+        "half_load_client_late_p99_ms": ages.late_percentile_ms(0.99),
+        "half_load_seconds_undisturbed": f"{len(calm)} of {len(seconds)}",
+        "half_load_stolen_share": merged(seconds).stolen_share,
     }
 
 

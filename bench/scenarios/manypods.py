@@ -9,7 +9,7 @@ from bench import machine
 from bench.cluster import CLUSTER, KEY_PREFIX, Cluster, Service
 from bench.dataset import Room
 from bench.errors import BenchError
-from bench.plans import Plan
+from bench.plans import Plan, merged, undisturbed
 from bench.scenarios.context import Bench, middle, per_cpu_s, plan
 from bench.tokens import access_token
 from chatkernel.keys import Keys
@@ -62,10 +62,12 @@ def cross_pods(bench: Bench) -> None:
         client.call("open", plans, CONNECTS_AT_ONCE)
         before = client.call("totals")
         rate = bench.notes.get("hot_messages_per_s", FALLBACK_MESSAGES_PER_S) / 2
-        ages = client.call(
+        seconds = client.call(
             "open_loop", list(range(CROSS_SENDERS)), rate, sizes.warm_s, sizes.latency_s, [near.pid, far.pid]
         )
         after = client.call("totals")
+    calm = undisturbed(seconds)
+    ages = merged(calm)
     missing = (after["sent"] - before["sent"]) * size - (after["events"] - before["events"])
     bench.cluster.retire(near)
     bench.cluster.retire(far)
@@ -74,6 +76,8 @@ def cross_pods(bench: Bench) -> None:
         "cross_pod_p99_ms": ages.percentile_ms(0.99),
         "cross_pod_messages_per_s": ages.acks / ages.wall_s,
         "cross_pod_deliveries_missing": missing,
+        "cross_pod_seconds_undisturbed": f"{len(calm)} of {len(seconds)}",
+        "cross_pod_stolen_share": merged(seconds).stolen_share,
         "cross_pod_sender_cpu_share": ages.cpu_s[near.pid] / ages.wall_s,
         "cross_pod_receiver_cpu_share": ages.cpu_s[far.pid] / ages.wall_s,
     }

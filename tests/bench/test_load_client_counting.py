@@ -57,7 +57,7 @@ def test_a_marker_inside_a_text_is_not_counted() -> None:
 
 def test_send_frames_are_valid_and_of_one_length() -> None:
     template = wire.SendTemplate("local_gabc", "run")
-    one, two = template.frame(1, 5), template.frame(1_000_000_000, 10**15)
+    one, two = template.frame(1), template.frame(1_000_000_000)
     assert len(one) == len(two)
     assert one[0] == 0x81
     assert one[1] == 0x80 | 126
@@ -71,7 +71,7 @@ def test_send_frames_are_valid_and_of_one_length() -> None:
 @pytest.mark.parametrize("extra", range(64))
 def test_a_length_that_looks_like_a_format_character_does_no_harm(extra: int) -> None:
     template = wire.SendTemplate("c" * (1 + extra), "run")
-    frame = template.frame(3, 4)
+    frame = template.frame(3)
     assert int.from_bytes(frame[2:4]) == len(frame) - 8
     json.loads(frame[8:])
 
