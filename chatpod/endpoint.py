@@ -64,7 +64,7 @@ class SocketEndpoint:
         chosen = next((p for p in offered if p in (SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK)), None)
         await send({"type": "websocket.accept", "subprotocol": chosen})
         protocol: PodWebSocketProtocol = scope["extensions"][EXTENSION]["protocol"]
-        await Socket(self._pod, protocol, chosen == SUBPROTOCOL_MSGPACK).run(receive)
+        await Socket(self._pod, protocol, chosen == SUBPROTOCOL_MSGPACK).run(receive, protocol)
 
     def _allows_origin_of(self, scope: Scope) -> bool:
         return self._origins.allows(
@@ -93,22 +93,23 @@ class Socket:
         self._client: Client | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
 
-    async def run(self, receive: Receive) -> None:
+    async def run(self, receive: Receive, protocol: PodWebSocketProtocol) -> None:
         timer = asyncio.get_running_loop().call_later(
             self._pod.settings.hello_timeout_s, self._hello_timed_out
         )
+        protocol.attach(self)
         try:
             while True:
                 message = await receive()
                 if message["type"] != "websocket.receive":
                     return
-                text = message.get("text")
-                data = text.encode() if text is not None else message["bytes"]
-                self._take_safely(data, "text" in message)
+                self.take(message["bytes"], "text" in message)
                 if self._session.state is not State.GREETING:
                     timer.cancel()
+                protocol.deliver_directly()
         finally:
             timer.cancel()
+            protocol.attach(None)
             self._gone()
 
     def _hello_timed_out(self) -> None:
@@ -134,7 +135,12 @@ class Socket:
         else:
             self._connection.write(text_frame(encode_json(frame)))
 
-    def _take_safely(self, data: bytes, is_text: bool) -> None:
+    def broken(self, code: int) -> None:
+        """What the client did is told in our own words before the transport closes it with its code."""
+        self._write(self._session.broken(code))
+        self._connection.flush()
+
+    def take(self, data: bytes, is_text: bool) -> None:
         """Whatever arrives ends at most this socket, with a code, and is logged once."""
         try:
             self._take(data, is_text)

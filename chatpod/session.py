@@ -144,9 +144,7 @@ class Session:
                 error_frame(None, ChatError(Code.MALFORMED, f"This session speaks {wanted}")), Close.MALFORMED
             )
         if len(data) > self._limits.frame_max_bytes:
-            most = self._limits.frame_max_bytes
-            refusal = ChatError(Code.TOO_LARGE, f"A frame has at most {most} bytes", limit=most)
-            return Reject(error_frame(None, refusal), Close.TOO_LARGE)
+            return Reject(error_frame(None, self._too_large()), Close.TOO_LARGE)
         try:
             if is_text and not data.isascii():
                 data.decode()  # the decoder skips fields that it does not know, whatever bytes they hold
@@ -191,6 +189,18 @@ class Session:
             return self._refuse(frame.id, ChatError(Code.BUSY, limit=most, retry_after_s=0.1))
         self._open.add(frame.id)
         return frame
+
+    def broken(self, code: int) -> Error:
+        """The transport refused what came, and closes with this code; nothing else is taken."""
+        if self.state is not State.CLOSED:
+            self.become(State.CLOSED)
+        if code != Close.TOO_LARGE:
+            return error_frame(None, ChatError(Code.MALFORMED, "Not a WebSocket frame"))
+        return error_frame(None, self._too_large())
+
+    def _too_large(self) -> ChatError:
+        most = self._limits.frame_max_bytes
+        return ChatError(Code.TOO_LARGE, f"A frame has at most {most} bytes", field="frame", limit=most)
 
     def finished(self, frame_id: str) -> None:
         """The request has had its `ack` or `error`."""

@@ -24,9 +24,14 @@ class Line:
         transport = SimpleNamespace(
             is_closing=lambda: False, get_write_buffer_size=lambda: 0, write=self.wire.write
         )
-        protocol: Any = SimpleNamespace(transport=transport, close_with=self.wire.close)
+        protocol: Any = SimpleNamespace(
+            transport=transport,
+            close_with=self.wire.close,
+            attach=lambda _: None,
+            deliver_directly=lambda: None,
+        )
         self.socket = Socket(_pod_around(pod), protocol, binary=False)
-        self.task = asyncio.create_task(self.socket.run(self.said.get))
+        self.task = asyncio.create_task(self.socket.run(self.said.get, protocol))
 
     def say(self, frame: Any) -> None:
         self.said.put_nowait({"type": "websocket.receive", "bytes": encode_json(frame), "text": None})

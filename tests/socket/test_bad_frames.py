@@ -213,6 +213,8 @@ async def test_a_frame_in_many_parts_is_one_frame_and_bounded(some: Crew) -> Non
     await socket.answer("parts")
     await socket.connection.send(["x" * 100_000] * 3)
     assert await socket.closed() == Close.TOO_LARGE
+    (error,) = socket.of("error")
+    assert (error["code"], error["field"], error["limit"]) == ("too_large", "frame", LIMITS.frame_max_bytes)
 
 
 async def test_noise_never_ends_a_pod(some: Crew) -> None:

@@ -64,7 +64,8 @@ async def test_who_sends_pings_in_spite_of_refusals_is_closed(some: Crew) -> Non
     async with asyncio.timeout(30):
         try:
             while socket.closed_with is None:
-                await socket.say("ping")
+                for _ in range(100):  # faster than this pod's limits by far, whatever else the machine does
+                    await socket.say("ping")
                 await asyncio.sleep(0)  # let the answers be read
         except ConnectionClosed:
             pass
