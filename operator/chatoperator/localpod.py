@@ -47,6 +47,7 @@ class LocalPod:
         self._ready = self._ever_ready = self._stopping = False
         self._drain_intent = self._drain_told = False
         self._draining_since: float | None = None
+        self._unready_since: float | None = None
         self._answered_at: float | None = None
         self._probe_http, self._order_http = PodHttp("127.0.0.1", port), PodHttp("127.0.0.1", port)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,15 +135,22 @@ class LocalPod:
             ready = await self._probe_http.request("GET", "/readyz", timeout_s=PROBE_TIMEOUT_S)
             stats = await self._probe_http.request("GET", "/statz", timeout_s=PROBE_TIMEOUT_S)
         except OSError:
-            self._ready = False
+            self._note_ready(False)
             return
         asked_before, self._answered_at = self._answered_at, self._now()
         self._note_stats(stats, asked_before)
-        self._ready = ready.status == 200 and not self._stopping
+        self._note_ready(ready.status == 200 and not self._stopping)
         if self._ready and not self._ever_ready:
             self._ever_ready = True
             took_ms = round((self._now() - self.started_at) * 1000)
             log.info("pod ready", extra={"of": self.name, "took_ms": took_ms})
+
+    def _note_ready(self, ready: bool) -> None:
+        if ready:
+            self._unready_since = None
+        elif self._ready:
+            self._unready_since = self._now()
+        self._ready = ready
 
     def _note_stats(self, answer: Answer, asked_before: float | None) -> None:
         if answer.status != 200:
@@ -211,6 +219,7 @@ class LocalPod:
             alive=self.alive,
             ready=self._ready,
             ever_ready=self._ever_ready,
+            unready_since=self._unready_since,
             answered_at=self._answered_at,
             drain_intent=self._drain_intent,
             drain_told=self._drain_told,

@@ -32,6 +32,8 @@ class PodView(Struct, frozen=True, kw_only=True):
     """Its process exists. A dead pod stays in view until it is forgotten."""
     ready: bool = False
     ever_ready: bool = False
+    unready_since: float | None = None
+    """Since when a pod that was ready is not; one slow answer makes it so for a moment."""
     answered_at: float | None = None
     """When its health route last answered."""
     drain_intent: bool = False

@@ -34,6 +34,8 @@ UNRESPONSIVE_S = 15.0
 """An alive pod that neither answers nor renews its lease for this long is replaced."""
 START_DEADLINE_S = 60.0
 """A pod that is not ready after this counts as failed."""
+UNREADY_S = 10.0
+"""A pod that was ready and has not been for this long is no longer counted on in a rollout."""
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 STOP_GRACE_S = 5.0
@@ -129,7 +131,7 @@ def _plan_kind(wanted: Wanted, deadline_s: float, observed: Observed, now: float
     back = _wanted_back(wanted, census, deadline_s, now)
     actions += [Undrain(pod.name, "is wanted again") for pod in back]
     actions += _starts(wanted, census, len(back), observed, now)
-    actions += [_send_away(pod, reason) for pod, reason in _victims(wanted, census)]
+    actions += [_send_away(pod, reason) for pod, reason in _victims(wanted, census, now)]
     kept = {pod.name for pod in back}
     draining = [pod for pod in census.draining if pod.name not in kept]
     return actions + _finish_drains(draining, deadline_s, now)
@@ -178,8 +180,8 @@ def _all_condemned(old: list[PodView], wanted: Wanted) -> bool:
     return all(pod.revision == wanted.revision for pod in old)
 
 
-def _victims(wanted: Wanted, census: Census) -> list[tuple[PodView, str]]:
-    """Who goes now. Ready pods go only while at least the desired number of ready ones stays."""
+def _victims(wanted: Wanted, census: Census, now: float) -> list[tuple[PodView, str]]:
+    """Who goes now. Pods with clients go only while at least the desired number of ready ones stays."""
     excess = len(census.active) - wanted.replicas
     if excess <= 0:
         return []
@@ -190,7 +192,8 @@ def _victims(wanted: Wanted, census: Census) -> list[tuple[PodView, str]]:
     spare = sum(pod.ready for pod in ranked) - wanted.replicas
     victims: list[tuple[PodView, str]] = []
     for pod in old:
-        if len(victims) < excess and (not pod.ready or spare > 0):
+        may_go = spare >= pod.ready or _is_useless(pod, now)
+        if len(victims) < excess and may_go:
             spare -= pod.ready
             reason = "was asked to go" if pod.revision == wanted.revision else "outgoing revision"
             victims.append((pod, reason))
@@ -199,6 +202,12 @@ def _victims(wanted: Wanted, census: Census) -> list[tuple[PodView, str]]:
     rest = [pod for pod in ranked if pod.name not in chosen]
     over = len(rest) - wanted.replicas - wanted.surge
     return victims + [(pod, "scaled down") for pod in rest[: max(0, over)]]
+
+
+def _is_useless(pod: PodView, now: float) -> bool:
+    """Nobody is served by it, and not just for the moment of one slow answer."""
+    unready_for_s = 0.0 if pod.unready_since is None else now - pod.unready_since
+    return not pod.ready and (not pod.ever_ready or unready_for_s >= UNREADY_S)
 
 
 def _send_away(pod: PodView, reason: str) -> Action:

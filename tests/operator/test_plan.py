@@ -27,7 +27,7 @@ from chatoperator.model import (
     Start,
     Undrain,
 )
-from chatoperator.plan import backoff_s, plan, victim_rank
+from chatoperator.plan import UNREADY_S, backoff_s, plan, victim_rank
 from chatoperator.revision import revision_of
 from chatoperator.spec import Spec
 
@@ -185,6 +185,16 @@ def test_the_outgoing_revision_is_served_until_the_new_one_is_ready() -> None:
     actions = plan(SPEC, seen(*old, chat("c"), registry=RegistryView(entries, "old")), NOW)
     assert actions[0] == SetPolicy(REVISION, frozenset({"a"}))
     assert [action for action in actions if isinstance(action, Drain)] == [Drain("a", "outgoing revision")]
+
+
+def test_a_pod_that_is_unready_for_a_moment_is_not_drained_before_its_successor_is_ready() -> None:
+    old = {"revision": "old", "connections": 5}
+    blinking = chat("b", ready=False, unready_since=NOW - 1, **old)
+    starting = chat("c", ready=False, ever_ready=False, started_at=NOW - 1, connections=None)
+    assert decided(seen(chat("a", **old), blinking, starting)) == []
+    assert decided(seen(chat("a", **old), blinking, chat("c"))) == [Drain("b", "outgoing revision")]
+    gone = chat("b", ready=False, unready_since=NOW - UNREADY_S, **old)
+    assert decided(seen(chat("a", **old), gone, starting)) == [Drain("b", "outgoing revision")]
 
 
 def test_early_deaths_back_off_and_other_revisions_do_not_wait() -> None:

@@ -20,6 +20,7 @@ happenings = st.lists(
         st.tuples(st.just("version"), st.integers(1, 3)),
         st.tuples(st.just("redis"), st.integers(0, 1)),
         st.tuples(st.just("wait"), st.integers(1, 12)),
+        st.tuples(st.just("blink"), st.integers(0, 9)),
     ),
     max_size=12,
 )
@@ -41,6 +42,8 @@ def happen(world: World, spec: Spec, what: str, number: int) -> Spec:
     if pod is not None:
         if what == "kill":
             world.die(pod)
+        elif what == "blink":
+            pod.blinks_until = world.now + 1 + number // 4
         elif what in ("freeze", "thaw"):
             pod.frozen = what == "freeze"
         elif what == "condemn" and pod.kind is PodKind.CHAT:
@@ -89,6 +92,30 @@ def test_a_rollout_never_goes_below_the_desired_number_nor_above_the_surge(
         assert len(world.kind(PodKind.CHAT)) <= replicas + surge
         revisions = {pod.revision for pod in world.given_out()}
         assert len(revisions) <= 1, "discovery gives one revision at a time"
+    assert {pod.revision for pod in world.serving()} == {revision_of(spec, PodKind.CHAT)}
+
+
+blinks = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9), st.integers(1, 4)), max_size=12)
+
+
+@given(st.integers(1, 4), st.integers(1, 2), st.integers(1, 4), blinks)
+@settings(max_examples=150, deadline=None)
+def test_a_rollout_drains_nobody_for_a_slow_answer(
+    replicas: int, surge: int, start_s: int, slow: list[tuple[int, int, int]]
+) -> None:
+    """`slow`: (tick, pod, seconds), in which that pod serves and does not answer the operator."""
+    world, spec = World(start_s=start_s), make_spec(replicas, surge=surge)
+    world.settle(spec, 20)
+    spec = make_spec(replicas, surge=surge, version="2")
+    for tick in range(31):
+        for at, number, seconds in slow:
+            if at == tick and (chat := world.kind(PodKind.CHAT)):
+                chat[number % len(chat)].blinks_until = world.now + seconds
+        seemed_ready = {pod.name for pod in world.serving() if pod.seems_ready(world.now)}
+        drained = {action.pod for action in world.step(spec) if isinstance(action, Drain)}
+        assert not drained or len(seemed_ready - drained) >= replicas
+        assert len(world.kind(PodKind.CHAT)) <= replicas + surge
+    world.settle(spec, replicas * 15)
     assert {pod.revision for pod in world.serving()} == {revision_of(spec, PodKind.CHAT)}
 
 

@@ -47,10 +47,16 @@ class SimPod:
     answered_at: int | None = None
     renewed_at: int | None = None
     ever_ready: bool = False
+    blinks_until: int = 0
+    """It serves, and its health route does not answer in time."""
+    unready_since: int | None = None
 
     def is_ready(self, now: int) -> bool:
         awake = self.alive and not self.frozen and self.stopping_since is None
         return awake and not self.drain_told and now - self.started_at >= self.start_s
+
+    def seems_ready(self, now: int) -> bool:
+        return self.is_ready(now) and now >= self.blinks_until
 
 
 @dataclass
@@ -101,8 +107,9 @@ class World:
             started_at=pod.started_at,
             incarnation=pod.name + "/i" if pod.kind is PodKind.CHAT else "",
             alive=pod.alive,
-            ready=pod.is_ready(self.now),
+            ready=pod.seems_ready(self.now),
             ever_ready=pod.ever_ready,
+            unready_since=pod.unready_since,
             answered_at=pod.answered_at,
             drain_intent=pod.drain_intent,
             drain_told=pod.drain_told,
@@ -129,7 +136,11 @@ class World:
                 self.die(pod)
             if pod.alive and pod.revision in self.bad_revisions and self.now - pod.started_at >= 1:
                 self.die(pod)
-            if not pod.alive or pod.frozen:
+            if pod.ever_ready and not pod.seems_ready(self.now):
+                pod.unready_since = self.now if pod.unready_since is None else pod.unready_since
+            else:
+                pod.unready_since = None
+            if not pod.alive or pod.frozen or self.now < pod.blinks_until:
                 continue
             pod.answered_at = self.now
             if pod.is_ready(self.now) and not pod.ever_ready:
