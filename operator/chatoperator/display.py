@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 from rich.console import Console, Group
@@ -19,9 +19,12 @@ from rich.text import Text
 
 from chatkernel.logs import JsonFormatter
 from chatoperator.logfiles import LOG_MAX_BYTES
+from chatoperator.outlet import Outlet
 
 COLUMNS = ("pod", "phase", "connections", "messages/s", "restarts", "port", "pid", "revision")
 _SHOWN = ("reason", "took_ms", "exit_code", "field", "file", "problem", "error", "log", "for_s", "pods")
+FINISH_S = 0.5
+"""How long the last lines are given to get out."""
 _COLORS = {"ready": "green", "starting": "yellow", "draining": "cyan", "leaving": "cyan", "stopping": "dim"}
 
 
@@ -40,17 +43,27 @@ class LineHandler(logging.Handler):
         self._write(text)
 
 
+class LogFile(RotatingFileHandler):
+    """A full disk costs lines of the log and nothing else: people see them on the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def _detail(name: str, value: object) -> str:
     return str(value) if name in ("reason", "problem", "error", "file", "field") else f"{name} {value}"
 
 
 class Display:
-    """Use as a context; `say` and log records appear above the table, `show` renews it."""
+    """Use as a context; `say` and log records appear above the table, `show` renews it. Nothing waits for whoever
+    reads."""
 
     def __init__(self, operator_log: Path, *, as_json: bool = False, out: TextIO | None = None) -> None:
-        self._out = out or sys.stdout
+        file = out or sys.stdout
+        self._out = Outlet(file.fileno(), file.encoding or "utf-8")
         self._json = as_json
-        self._console = Console(file=self._out, highlight=False)
+        self._console = Console(file=cast("TextIO", self._out), highlight=False)
         self._live = self._console.is_terminal and not as_json
         self._table: Live | None = None
         self._operator_log = operator_log
@@ -75,22 +88,19 @@ class Display:
                 handler.close()
             logger.setLevel(before[0])
             logger.propagate = before[1]
+            self._out.finish(FINISH_S)
 
     def _file_handler(self) -> logging.Handler:
-        handler = RotatingFileHandler(
-            self._operator_log, maxBytes=LOG_MAX_BYTES, backupCount=1, encoding="utf-8"
-        )
+        """Raises OSError."""
+        handler = LogFile(self._operator_log, maxBytes=LOG_MAX_BYTES, backupCount=1, encoding="utf-8")
         handler.setFormatter(JsonFormatter("chatoperator", "operator"))
         return handler
 
     def say(self, text: str) -> None:
-        """A closed terminal or pipe is no reason to fail: the cluster itself notices the end of its terminal."""
-        with contextlib.suppress(OSError, ValueError):
-            if self._live:
-                self._console.print(Text(text))
-            else:
-                self._out.write(text + "\n")
-                self._out.flush()
+        if self._live:
+            self._console.print(Text(text))
+        else:
+            self._out.write(text + "\n")
 
     def say_json(self, event: str, fields: dict[str, Any]) -> None:
         if self._json:
@@ -103,19 +113,17 @@ class Display:
             self.say("\n" + "\n".join(lines) + "\n")
 
     def show(self, status: dict[str, Any]) -> None:
-        """The table of now. Nothing without a terminal."""
-        if not self._live:
+        """The table of now. Nothing without a terminal, or while it does not take what it was given before."""
+        if not self._live or self._out.is_behind:
             return
-        with contextlib.suppress(OSError, ValueError):
-            if self._table is None:
-                self._table = Live(console=self._console, auto_refresh=False)
-                self._table.start()
-            self._table.update(render(status), refresh=True)
+        if self._table is None:
+            self._table = Live(console=self._console, auto_refresh=False)
+            self._table.start()
+        self._table.update(render(status), refresh=True)
 
     def end_table(self) -> None:
         if self._table is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._table.stop()
+            self._table.stop()
             self._table = None
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import json
+import os
 import queue
+import re
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from chatoperator.control import Request, ask
+from chatoperator.datadir import DataDir
 
 READY_TIMEOUT_S = 40.0
 SPEC = """\
@@ -114,6 +124,52 @@ class Up:
         while not self._lines.empty():
             lines.append(self._lines.get())
         return "".join(lines)
+
+
+# The shell leads the session, and the terminal that it opens first becomes the session's.
+SHELL = 'exec <>"$0" >&0 2>&0; {trap}; "$@"; true'
+LIKE_MAKE = "trap : HUP"  # waits for its child after a SIGHUP, and does not pass it on
+LIKE_NOHUP = "trap '' HUP"
+
+
+class Window:
+    """A terminal that `chatctl up` runs in, under a shell."""
+
+    def __init__(self, data: Path, file: Path, trap: str) -> None:
+        self.data = data
+        self._master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        self.shown = b""
+        command = [sys.executable, "-m", "chatclient.cli.main", "up", str(file), "--data", str(data)]
+        self.shell = subprocess.Popen(
+            ["sh", "-c", SHELL.format(trap=trap), os.ttyname(slave), *command, "--port", "0"],
+            start_new_session=True,
+        )
+        self.is_open = True
+        self._slave = slave
+
+    def read_until(self, pattern: bytes) -> re.Match[bytes]:
+        """Reads on until that is shown. Fails when it is not in time."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not (match := re.search(pattern, self.shown)):
+            readable, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+            assert readable, f"not shown: {pattern!r}, but {self.shown!r}"
+            self.shown += os.read(self._master, 4096)
+        self.shown = self.shown[match.end() :]
+        return match
+
+    def press_ctrl_s(self) -> None:
+        """What is written from now on waits."""
+        termios.tcflow(self._slave, termios.TCOOFF)
+
+    def close(self) -> None:
+        if self.is_open:
+            self.is_open = False
+            os.close(self._slave)
+            os.close(self._master)
+
+    def status(self) -> dict[str, Any]:
+        return asyncio.run(ask(DataDir(self.data).control_socket(), Request(do="status")))
 
 
 def post(url: str, body: object) -> dict[str, Any]:
