@@ -30,6 +30,8 @@ class Keys:
         """String: the operator's policy (JSON)."""
         self.intent_owners = f"{base}intents"
         """Set: names of pods that have ever noted an intent."""
+        self.owner = f"{base}owner"
+        """String, leased: whose cluster of this name has these keys (JSON)."""
 
     def route(self, route: str) -> str:
         """Set of pod names that want what is addressed to a route (`c:`, `u:` or `w:` and an id)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -51,8 +52,8 @@ def up(
         port=port,
         redis_url=redis,
         as_json=as_json,
-        program=_program(),
-        data_option="" if data == DEFAULT_DATA else f" --data {data}",
+        program=shlex.quote(_program()),
+        data_option="" if data == DEFAULT_DATA else f" --data {shlex.quote(str(data))}",
     )
     try:
         asyncio.run(run_up(options))

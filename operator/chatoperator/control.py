@@ -78,6 +78,12 @@ class ControlServer:
 
 async def ask(path: Path, request: Request, timeout_s: float = 10.0) -> dict[str, Any]:
     """The answer of a running cluster. Raises UpError when there is none, ControlError when it refuses."""
+    nobody = UpError(
+        f"no cluster is running on {path.parent}: start one with `chatctl up` (or `make run`), "
+        "or name its directory with --data DIR"
+    )
+    if not path.exists():  # noqa: ASYNC240 - one look. Its path may even be too long for a socket.
+        raise nobody
     try:
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_unix_connection(str(path), limit=8 * 1024 * 1024)
@@ -89,10 +95,7 @@ async def ask(path: Path, request: Request, timeout_s: float = 10.0) -> dict[str
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise UpError(
-            f"no cluster is running on {path.parent}: start one with `chatctl up` (or `make run`), "
-            "or name its directory with --data DIR"
-        ) from error
+        raise nobody from error
     except OSError as error:
         raise UpError(f"the cluster on {path.parent} does not answer: {error}") from error
     answer: dict[str, Any] = msgspec.json.decode(line) if line else {"ok": False, "error": "it has ended"}

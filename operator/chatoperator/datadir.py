@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -11,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,8 +28,22 @@ SOCKET_PATH_MAX_BYTES = 100
 """Unix sockets' paths are limited to 104 (macOS) or 108 bytes."""
 
 
+LEFTOVER_ENDS_S = 5.0
+"""How long a killed process is waited for: it may hang in the kernel, on a disk that does not answer."""
+
+
 class UpError(Exception):
     """The cluster cannot be started or reached; the message is one for a person."""
+
+
+@contextlib.contextmanager
+def starting(root: Path) -> Iterator[None]:
+    """What the system refuses while a cluster is brought up is an UpError: a full disk, no more processes."""
+    try:
+        yield
+    except OSError as error:
+        what = error.filename or root
+        raise UpError(f"the cluster cannot be started: {what}: {error.strerror or error}") from error
 
 
 class Running(Struct, frozen=True):
@@ -52,6 +69,7 @@ class DataDir:
         self._lock_file = self.root / "lock"
         self._socket_note = self.root / "control.path"
         self._pids = self.root / "pids"
+        self._owner = self.root / "owner"
         self._lock_fd: int | None = None
 
     def create(self) -> None:
@@ -95,6 +113,7 @@ class DataDir:
 
     def unlock(self) -> None:
         if self._lock_fd is not None:
+            self._drop_socket()
             os.ftruncate(self._lock_fd, 0)
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -106,18 +125,27 @@ class DataDir:
             file.write(f"{pid}\n")
 
     def clean(self) -> int:
-        """Only with the lock held: ends what a killed run left behind and empties `run`. How many were left."""
-        left = 0
+        """Only with the lock held: ends what a killed run left behind and empties `run`. How many were left.
+        Raises OSError."""
+        left: list[int] = []
         if self._pids.exists():
             for line in self._pids.read_text().split():
                 if line.isdigit() and self._is_ours(int(line)):
-                    left += 1
-                    os.kill(int(line), signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it ended after it was looked at
+                        os.kill(int(line), signal.SIGKILL)
+                        left.append(int(line))
+            self._wait_for(left)
             self._pids.unlink()
         shutil.rmtree(self.run, ignore_errors=True)
         self.run.mkdir(mode=0o700, exist_ok=True)
-        self.control_socket().unlink(missing_ok=True)
-        return left
+        self._drop_socket()
+        return len(left)
+
+    def _wait_for(self, killed: list[int]) -> None:
+        """Until they have let go of their ports and files. They are no children of this process."""
+        deadline = time.monotonic() + LEFTOVER_ENDS_S
+        while any(self._is_ours(pid) for pid in killed) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _is_ours(self, pid: int) -> bool:
         """Whether that process belongs to a cluster on this directory, and is not another with the same number."""
@@ -135,20 +163,48 @@ class DataDir:
     # -- files
 
     def control_socket(self) -> Path:
-        """Its path; below the system's temporary directory when this one's is too long for a socket."""
+        """Where the cluster that runs here listens, if one does."""
         path = self.root / "control.sock"
         if len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES:
             return path
         try:
             return Path(self._socket_note.read_text())
         except OSError:
-            digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
-            path = Path(tempfile.mkdtemp(prefix=f"chat-{digest[:6]}-")) / "control.sock"
-            self._socket_note.write_text(str(path))
             return path
 
+    def make_control_socket(self) -> Path:
+        """Only with the lock held: the same for the cluster itself; in a folder below the system's temporary one when
+        this one's path is too long for a socket. Raises OSError."""
+        path = self.root / "control.sock"
+        if len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES:
+            return path
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()
+        # A new one for each run: that of an earlier one may have been tidied away, or be somebody else's by now.
+        path = Path(tempfile.mkdtemp(prefix=f"chat-{digest[:6]}-")) / "control.sock"
+        self._socket_note.write_text(str(path))
+        return path
+
+    def _drop_socket(self) -> None:
+        """With the folder that was made for it."""
+        path = self.control_socket()
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            if path.parent != self.root:
+                path.parent.rmdir()
+            self._socket_note.unlink(missing_ok=True)
+
+    def load_owner_id(self) -> str:
+        """Tells this directory from all others. Made at the first start. Raises OSError."""
+        try:
+            return self._owner.read_text()
+        except FileNotFoundError:
+            made = secrets.token_hex(8)
+            write_private(self._owner, made.encode())
+            return made
+
     def load_secrets(self) -> SecretFile:
-        """Made at the first start, then kept: tokens outlive restarts. Raises UpError."""
+        """Made at the first start, then kept: tokens outlive restarts. Raises UpError, and OSError when it cannot be
+        made."""
         try:
             return msgspec.json.decode(self.secrets.read_bytes(), type=SecretFile)
         except FileNotFoundError:

@@ -20,6 +20,7 @@ from pathlib import Path
 from chatkernel.errors import ChatError
 from chatkernel.redis_client import connect
 from chatkernel.redis_client import execute as ask_redis
+from chatoperator.again import Again
 from chatoperator.datadir import UpError, write_private
 from chatoperator.prefork import execute
 
@@ -142,19 +143,28 @@ class EmbeddedRedis:
             code = await self._process.wait()
             self.restarts += 1
             log.warning("redis ended", extra={"of": "redis", "exit_code": code})
+            await self._start_again(config)
+
+    async def _start_again(self, config: Path) -> None:
+        again = Again()
+        while True:
             await asyncio.sleep(RESTART_PAUSE_S)
-            try:
+            with again("starting redis"):
                 await self._spawn(config)
-            except OSError:
-                log.exception("redis cannot be started again")
+                return
 
     async def _spawn(self, config: Path) -> None:
+        """Raises OSError."""
         command: Sequence[str] = (str(self._binary), str(config))
         if sys.platform == "linux":
             command = (sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command)
         env = {**os.environ, self._marker[0]: self._marker[1]}
         self._process = await execute(command, env, self._logs / "redis.log", ())
-        self._on_pid(self._process.pid)
+        try:
+            self._on_pid(self._process.pid)
+        except OSError:  # one that is not noted must not live
+            self.signal(signal.SIGKILL)
+            raise
 
     def _config(self) -> str:
         return (

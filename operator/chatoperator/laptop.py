@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from chatoperator.datadir import MARKER_ENV, DataDir, UpError
+from chatoperator.datadir import MARKER_ENV, DataDir, UpError, starting
 from chatoperator.laptopterminal import Terminal
 from chatoperator.launcher import Launcher
 from chatoperator.model import PodKind
@@ -65,7 +65,8 @@ async def up(options: Options) -> None:
     data.create()
     data.lock()
     try:
-        leftovers = data.clean()
+        with starting(data.root):
+            leftovers = data.clean()
         with listening(source.fixed.port) as shared:
             launcher = Launcher(
                 data.logs,
@@ -75,9 +76,10 @@ async def up(options: Options) -> None:
                 commands=options.commands,
             )
             try:
-                await launcher.warm_up()
                 url = f"http://{HOST}:{shared.getsockname()[1]}"
-                data.note_running(url)
+                with starting(data.root):
+                    await launcher.warm_up()
+                    data.note_running(url)
                 # Late: while the forker imports the services on one core, this imports on another.
                 from chatoperator.laptopcluster import LaptopCluster
 

@@ -6,23 +6,24 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
-from redis.asyncio import Redis
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import PRESENCE_SHARDS, Keys
-from chatkernel.redis_client import connect, execute
+from chatkernel.redis_client import execute
 from chatkernel.registry import Registry
 from chatoperator.accounts import Account, AccountsError, ensure_accounts, read_accounts
+from chatoperator.again import Again
 from chatoperator.control import ControlError, ControlServer, Request
-from chatoperator.datadir import MARKER_ENV, UpError
+from chatoperator.datadir import MARKER_ENV, UpError, starting
 from chatoperator.display import Display
-from chatoperator.embedded import OLDEST_REDIS, EmbeddedRedis
+from chatoperator.embedded import EmbeddedRedis
+from chatoperator.givenredis import Claim, Owner, check_version, open_redis
 from chatoperator.laptop import HOST, Ground
 from chatoperator.local import LocalPlace, PodFiles
 from chatoperator.localpod import LocalPod
@@ -55,34 +56,44 @@ class LaptopCluster:
         self.stop = asyncio.Event()
         self.online: int | None = None
         self.was_ready = False
+        self.claim: Claim | None = None
 
     async def run(self) -> None:
+        """Raises UpError."""
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._signals())
-            stack.enter_context(self.display())
-            if self.leftovers:
-                log.warning("ended processes that a killed run had left", extra={"pods": self.leftovers})
-            self.embedded = self._embedded_redis()
-            redis_url = self.embedded.url if self.embedded else str(self.source.fixed.redis_url)
-            self.redis = connect(redis_url)
-            stack.push_async_callback(self.redis.aclose)
-            if self.embedded is not None:
-                stack.push_async_callback(self.embedded.aclose)
-            self.place = self._place(redis_url)
-            stack.push_async_callback(self._end_pods)
-            if self.embedded is not None:
-                await self.embedded.start()
-            else:
-                await self._check_redis(self.redis)
-            self.keys = Keys(PREFIX, self.source.current.metadata.name)
-            self.reconciler = Reconciler(
-                self.place, RedisRegistry(Registry(self.redis, self.keys)), lambda: self.source.current
-            )
-            self.place.changed = self.reconciler.wake
-            control = ControlServer(self.data.control_socket(), self.handle)
-            await control.start()
-            stack.push_async_callback(control.aclose)
+            with starting(self.data.root):
+                await self._begin(stack)
             await self._work()
+
+    async def _begin(self, stack: contextlib.AsyncExitStack) -> None:
+        """All parts, each with its end on the stack. Raises UpError and OSError."""
+        stack.enter_context(self.display())
+        if self.leftovers:
+            log.warning("ended processes that a killed run had left", extra={"pods": self.leftovers})
+        self.keys = Keys(PREFIX, self.source.current.metadata.name)
+        self.embedded = self._embedded_redis()
+        redis_url = self.embedded.url if self.embedded else str(self.source.fixed.redis_url)
+        self.redis = open_redis(redis_url)
+        stack.push_async_callback(self.redis.aclose)
+        if self.embedded is not None:
+            stack.push_async_callback(self.embedded.aclose)
+            await self.embedded.start()
+        else:
+            await check_version(self.redis, redis_url)
+            me = Owner(self.data.load_owner_id(), f"{socket.gethostname()}:{self.data.root}")
+            self.claim = Claim(self.redis, self.keys, me)
+            await self.claim.take(self.source.current.metadata.name, redis_url)
+            stack.push_async_callback(self.claim.release)
+        self.place = self._place(redis_url)
+        stack.push_async_callback(self._end_pods)
+        self.reconciler = Reconciler(
+            self.place, RedisRegistry(Registry(self.redis, self.keys)), lambda: self.source.current
+        )
+        self.place.changed = self.reconciler.wake
+        control = ControlServer(self.data.make_control_socket(), self.handle)
+        await control.start()
+        stack.push_async_callback(control.aclose)
 
     async def _work(self) -> None:
         """Until told to stop, or until a part of the operator itself fails."""
@@ -137,21 +148,6 @@ class LaptopCluster:
             on_pid=self.data.note_pid,
         )
 
-    async def _check_redis(self, redis: Redis) -> None:
-        """Raises UpError when the given Redis cannot be used."""
-        shown = urlsplit(str(self.source.fixed.redis_url))
-        where = f"{shown.hostname or shown.path}:{shown.port or 6379}"
-        try:
-            (info,) = await execute(redis, [("INFO", "server")])
-        except ChatError as error:
-            raise UpError(f"Redis at {where} cannot be used: {error.__cause__ or error}") from error
-        except ValueError as error:
-            raise UpError(f"Redis at {where} cannot be used: {error}") from error
-        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        version = fields.get("redis_version", "0.0")
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-            raise UpError(f"Redis at {where} is {version}: 7.0 or newer is needed")
-
     def _place(self, redis_url: str) -> LocalPlace:
         secrets = self.data.load_secrets()
         storage = self.source.current.spec.storage.url
@@ -181,25 +177,25 @@ class LaptopCluster:
 
     async def _ensure_schema(self) -> None:
         """Before any pod: services do not start without the store's tables. Raises UpError."""
-        told = False
+        told = ""
         while True:
             try:
                 code = await self.launcher.run_schema_job({STORE_ENV: self.store_url})
+                said = (self.data.logs / "schema.log").read_text(errors="replace").splitlines()[-1:]
             except OSError as error:
-                log.warning("the store's tables were not made", extra={"error": str(error)})
-                code = 1
+                code, said = 1, [str(error)]
             if code == 0:
                 return
-            lines = (self.data.logs / "schema.log").read_text(errors="replace").splitlines()
+            problem = said[0] if said else f"exit code {code}"
             if code == REFUSED:
-                raise UpError(f"the store cannot be used: {lines[-1] if lines else 'refused'}")
-            if not told:
-                log.warning("the store is not ready", extra={"error": lines[-1] if lines else code})
-            told = True
+                raise UpError(f"the store cannot be used: {problem}")
+            if problem != told:
+                log.warning("the store is not ready", extra={"error": problem})
+            told = problem
             await asyncio.sleep(2 * TICK_S)
 
     async def _tick(self) -> None:
-        ticks = 0
+        ticks, again = 0, Again()
         while True:
             await asyncio.sleep(TICK_S)
             ticks += 1
@@ -208,15 +204,29 @@ class LaptopCluster:
                 log.info("the terminal was closed")
                 self.stop.set()
                 return
-            if self.source.poll():
-                self.reconciler.wake()
+            with again("looking at the file"):
+                if self.source.poll():
+                    self.reconciler.wake()
             if ticks % LOG_CHECK_TICKS == 0:
-                for file in self.data.logs.glob("*.log"):
-                    bound_log(file)
+                self._bound_logs(again)
             if ticks % 2 == 0:
-                self.online = await self._count_online()
-            if self.was_ready and not terminal_is_gone:
-                self.display.show(self.status())
+                await self._ask_redis(again)
+            with again("showing the table"):
+                if self.was_ready and not terminal_is_gone:
+                    self.display.show(self.status())
+
+    def _bound_logs(self, again: Again) -> None:
+        with again("looking for long logs"):
+            for file in self.data.logs.glob("*.log"):
+                with again(f"cutting {file.name}"):
+                    bound_log(file)
+
+    async def _ask_redis(self, again: Again) -> None:
+        with again("counting who is online"):
+            self.online = await self._count_online()
+        with again("renewing the claim on Redis"), contextlib.suppress(ChatError):
+            if self.claim is not None:
+                await self.claim.renew()
 
     async def _count_online(self) -> int | None:
         """People whose last lease has not run out; None when Redis does not answer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +72,12 @@ class Launcher:
         """`own_env` is a person's: some variables matter only to a program that starts, so with it there is no
         fork. Raises OSError."""
         child = await self._launch(kind, {**self._env(kind), **env}, log_file, own_env)
-        self._on_pid(child.pid)
+        try:
+            self._on_pid(child.pid)
+        except OSError:  # whoever asked will not hear of it, so it must not live
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(signal.SIGKILL)
+            raise
         return child
 
     async def run_schema_job(self, env: Mapping[str, str]) -> int:

@@ -87,7 +87,10 @@ class LocalPlace:
         if pod is not None:
             self._note_death(pod)
             await pod.close()
-            self._settings_file(name).unlink(missing_ok=True)
+            try:
+                self._settings_file(name).unlink(missing_ok=True)
+            except OSError as error:  # of no consequence: the next start empties the folder
+                raise PlaceError(f"{name}.json was not removed: {error.strerror or error}") from error
 
     # -- by hand
 
@@ -148,7 +151,7 @@ class LocalPlace:
             token=self._token,
             restarts=replaced.pop(0) if replaced else 0,
         )
-        log_file = prepare_log(self._files.logs, name)
+        log_file = prepare_log(self._files.logs, name, self.pods)
         env = {CONFIG_ENV: str(config)}
         pod.adopt(await self._launcher.launch(spec.kind, env, log_file, own_env), log_file)
         self.pods[name] = pod

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from chatkernel.errors import ChatError
+from chatoperator.again import Again
 from chatoperator.history import History
 from chatoperator.model import (
     Action,
@@ -61,6 +62,9 @@ class Reconciler:
         self.history = History()
         self.observed = Observed()
         self._told: dict[str, str] = {}
+        self._failed: dict[tuple[str, str], str] = {}
+        """What of the last plan could not be done, and why."""
+        self._again = Again()
         self._stepped = asyncio.Event()
 
     def wake(self) -> None:
@@ -79,7 +83,8 @@ class Reconciler:
                 log.warning("the operator was not running", extra={"for_s": round(self._now() - last, 1)})
                 await asyncio.sleep(STALL_PAUSE_S)
             self._wake.clear()
-            await self.step()
+            with self._again("a round of the operator"):
+                await self.step()
             last = self._now()
             try:
                 async with asyncio.timeout(INTERVAL_S):
@@ -101,20 +106,31 @@ class Reconciler:
             shed_at=self.history.shed_at,
         )
         actions = plan(self._cluster().spec, self.observed, now)
-        for action in actions:
-            try:
-                await self._apply(action)
-            except (PlaceError, ChatError, TimeoutError) as error:
-                log.warning("not done", extra={"action": type(action).__name__, "error": str(error)})
+        await self._apply_all(actions)
         self._stepped.set()
         self._stepped = asyncio.Event()
         return actions
 
     async def _look_at_registry(self) -> RegistryView | None:
-        try:
-            return await self._registry.observe(self._now())
-        except (ChatError, TimeoutError):
-            return None
+        with self._again("reading the registry"):
+            try:
+                return await self._registry.observe(self._now())
+            except (ChatError, TimeoutError):
+                return None
+        return None
+
+    async def _apply_all(self, actions: list[Action]) -> None:
+        """What fails holds up nothing else, and is told once: the next plan asks for it again."""
+        failed: dict[tuple[str, str], str] = {}
+        for action in actions:
+            try:
+                await self._apply(action)
+            except (PlaceError, ChatError, OSError) as error:  # TimeoutError is an OSError
+                what = (type(action).__name__, _subject(action))
+                failed[what] = str(error)
+                if self._failed.get(what) != failed[what]:
+                    log.warning("not done", extra={"action": what[0], "error": str(error)})
+        self._failed = failed
 
     async def _apply(self, action: Action) -> None:
         cluster, place = self._cluster(), self._place
@@ -150,3 +166,13 @@ class Reconciler:
         if self._told.get(pod) != what:
             self._told[pod] = what
             log.info(what, extra={"of": pod, "reason": reason})
+
+
+def _subject(action: Action) -> str:
+    match action:
+        case Start(kind):
+            return kind
+        case SetPolicy():
+            return ""
+        case _:
+            return action.pod

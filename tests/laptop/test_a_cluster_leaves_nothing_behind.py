@@ -15,7 +15,7 @@ import pytest
 from laptoprun import Up, processes_of, until
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_everything_within_seconds(start: Callable[..., Up], number: signal.Signals) -> None:
     up = start()
     up.ready()
@@ -96,6 +96,11 @@ def test_what_cannot_be_started_is_told_in_a_line(tmp_path: Path) -> None:
     nowhere = run_up(tmp_path, "up", "--port", "0", "--redis", "redis://127.0.0.1:1/0")
     assert nowhere.returncode == 1
     assert "Redis at 127.0.0.1:1 cannot be used" in nowhere.stderr
+
+    nonsense = run_up(tmp_path, "up", "--port", "0", "--redis", "localhost:6379")
+    assert nonsense.returncode == 1
+    assert nonsense.stderr.startswith("the URL of Redis cannot be used: ")
+    assert nonsense.stderr.count("\n") == 1
 
     nobody = run_up(tmp_path, "status")
     assert nobody.returncode == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import msgspec
 import pytest
 
 from chatoperator.control import ControlError, ControlServer, Request, ask
-from chatoperator.datadir import SOCKET_PATH_MAX_BYTES, DataDir, UpError
+from chatoperator.datadir import MARKER_ENV, SOCKET_PATH_MAX_BYTES, DataDir, UpError
 from chatoperator.history import History
-from chatoperator.logfiles import LOGS_KEPT, bound_log, prepare_log
+from chatoperator.logfiles import LOG_MAX_BYTES, LOGS_KEPT, bound_log, prepare_log
 from chatoperator.minihttp import PodHttp
 from chatoperator.model import PodKind, PodView
 from chatoperator.place import PodSpec
@@ -47,12 +49,52 @@ def test_secrets_are_made_once_and_a_broken_file_is_told(tmp_path: Path) -> None
         data.load_secrets()
 
 
-def test_the_control_socket_has_a_path_that_fits(tmp_path: Path) -> None:
+def test_the_control_socket_has_a_path_that_fits_and_leaves_no_folder_behind(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 60) / ("y" * 60)
+    data = DataDir(deep)
+    data.create()
+    data.lock()
+    path = data.make_control_socket()
+    assert len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert DataDir(deep).control_socket() == path, "everyone finds the same"
+    data.unlock()
+    assert not path.parent.exists()
+
+
+def test_a_temporary_folder_that_was_tidied_away_is_made_anew(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / ("x" * 60) / ("y" * 60))
+    data.create()
+    data.lock()
+    data.make_control_socket().parent.rmdir()  # the run was killed, and the system tidied up
+    data.clean()
+    path = data.make_control_socket()
+    assert path.parent.is_dir()
+    assert data.control_socket() == path
+    data.unlock()
+
+
+async def test_looking_for_a_cluster_where_none_was_makes_nothing(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 60) / ("y" * 60)
     deep.mkdir(parents=True)
-    path = DataDir(deep).control_socket()
-    assert len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES
-    assert DataDir(deep).control_socket() == path, "everyone finds the same"
+    with pytest.raises(UpError, match="no cluster is running"):
+        await ask(DataDir(deep).control_socket(), Request("status"))
+    assert list(deep.iterdir()) == []
+
+
+def test_what_a_killed_run_left_has_ended_before_the_next_goes_on(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "d")
+    data.create()
+    data.lock()
+    mark = {**os.environ, MARKER_ENV: str(data.root)}
+    child = subprocess.Popen(["sleep", "600"], env=mark, start_new_session=True)
+    ended = subprocess.Popen(["true"], env=mark)
+    ended.wait()
+    for pid in (ended.pid, child.pid):
+        data.note_pid(pid)
+    assert data.clean() == 1
+    assert child.wait(0) == -signal.SIGKILL, "it is not only told, it has ended"
+    data.unlock()
 
 
 async def test_control_answers_every_line_and_never_dies_of_one(tmp_path: Path) -> None:
@@ -144,6 +186,26 @@ def test_logs_are_bounded_in_size_and_number(tmp_path: Path) -> None:
         assert bound_log(big)
         writer.write(b"after")
     assert big.read_bytes() == b"after"
+
+
+def test_a_log_that_cannot_be_copied_is_cut_all_the_same(tmp_path: Path) -> None:
+    log, copy = tmp_path / "chat-1.log", tmp_path / "chat-1.log.1"
+    copy.mkdir()  # as little to be written as a file on a full disk
+    with log.open("wb") as writer:
+        writer.truncate(LOG_MAX_BYTES + 1)
+    assert bound_log(log)
+    assert log.stat().st_size == 0
+
+
+def test_logs_that_are_in_use_stay_however_old_they_are(tmp_path: Path) -> None:
+    in_use = ["chat-1.log", "chat-1.log.1", "redis.log", "forker.log", "operator.log", "schema.log"]
+    gone = [f"{kind}-{number}.log" for kind in ("chat", "api", "worker") for number in range(10, 30)]
+    for age, name in enumerate([*in_use, *gone]):
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (age, age))
+    prepare_log(tmp_path, "chat-99", {"chat-1"})
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {*in_use, *gone[-(LOGS_KEPT - 1) :]}
 
 
 def test_a_pods_settings_are_those_of_the_resource() -> None:
