@@ -55,7 +55,7 @@ drill-short: $(RUN)  ## The same with fewer people for less time
 lock: $(DEV)  ## Lock the newest versions that pyproject.toml allows, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+	  --no-annotate --no-emit-index-url --no-emit-find-links --group build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --no-emit-index-url --no-emit-find-links -c requirements.lock --extra dev pyproject.toml \
 	  -o requirements-dev.lock
@@ -76,7 +76,7 @@ $(VENV)/bin/pip:
 $(RUN): requirements.lock pyproject.toml | $(VENV)/bin/pip
 	@echo "installing into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q chatkernel chatpod apipod worker chatclient operator
 	@touch $@
 
