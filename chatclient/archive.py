@@ -15,9 +15,6 @@ from chatkernel.protocol import Event, HistoryItem, Page
 KEEP_INTERVAL_S = 0.5
 """Cursors and events are written at most this often; a crash costs only asking for them again."""
 
-PAGE_MAX_ITEMS = 200
-"""What a server gives at most in one page unless its `welcome` says otherwise."""
-
 FetchPage: TypeAlias = Callable[[str, dict[str, int]], Awaitable[Page]]
 """(channel, the fields of a `history` frame) → the page."""
 

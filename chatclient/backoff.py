@@ -26,6 +26,3 @@ class Backoff:
         jitter = self._rng.uniform(0, min(self._cap_s, self._first_s * 2 ** min(self.tries, 16)))
         self.tries += 1
         return jitter if retry_after_s is None else retry_after_s + min(jitter, 1.0)
-
-    def reset(self) -> None:
-        self.tries = 0

@@ -69,7 +69,7 @@ class Engine:
         self.api, self.listener = api, listener
         self.limits = Limits()
         self.heartbeat_interval_s = 10.0
-        self.paged_events = self.live_events = 0
+        self.paged_events = 0
         self._rng, self._region, self._msgpack, self._agent = rng, region, msgpack, agent
         self._cache: Cache | None = None
         self._archive: Archive | None = None
@@ -119,10 +119,6 @@ class Engine:
     def in_sync(self) -> bool:
         """Connected, and the app has had everything that we know of."""
         return self.connected and self._sync.settled
-
-    @property
-    def unacked(self) -> int:
-        return len(self._outbox)
 
     @property
     def moves(self) -> int:
@@ -181,7 +177,6 @@ class Engine:
         if kind is Event:
             events = self._sync.event(frame)  # type: ignore[arg-type]
             if events:
-                self.live_events += len(events)
                 self._hand_on(events, live=True)
             if self._sync.wants:
                 self._ask()

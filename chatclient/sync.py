@@ -35,8 +35,6 @@ class SyncState:
         "_left_at",
         "_wanted",
         "cursors",
-        "duplicates",
-        "gaps",
         "jumps",
         "on_refused",
         "user_id",
@@ -57,7 +55,7 @@ class SyncState:
         self._wanted: set[str] = set()
         # Where we left a channel: a head that was read before the leaving must not bring the channel back.
         self._left_at: dict[str, int] = {}
-        self.duplicates = self.gaps = self.jumps = 0
+        self.jumps = 0
 
     # --- what came in ---
 
@@ -73,9 +71,8 @@ class SyncState:
                 self._membership(event)
             return (event,) if not self._held else (event, *self._release(channel_id))
         if seq <= cursor:
-            self._refuse(event)
+            self.on_refused(event)
             return _NONE
-        self.gaps += 1
         self._hold(event)
         return _NONE
 
@@ -157,16 +154,12 @@ class SyncState:
 
     # --- inside ---
 
-    def _refuse(self, event: Event) -> None:
-        self.duplicates += 1
-        self.on_refused(event)
-
     def _unknown(self, event: Event) -> Sequence[Event]:
         if event.kind in _STARTS and self.user_id in (event.users or ()):
             self._begin(event)
             return (event, *self._release(event.channel_id))
         if event.seq <= self._left_at.get(event.channel_id, 0):
-            self._refuse(event)
+            self.on_refused(event)
             return _NONE
         # We are in a channel whose JOIN we have not had: the answer to "from 0" begins with what we may see.
         self._hold(event)
@@ -196,7 +189,7 @@ class SyncState:
                 self.on_refused(event)
             return
         if event.seq <= cursor:
-            self._refuse(event)
+            self.on_refused(event)
             return
         # A page comes from the store and starts at the cursor that was asked for, so a jump in it is what
         # this person may not see (left, and joined again later); the store's word stands, and we count it.
@@ -231,7 +224,7 @@ class SyncState:
         out: list[Event] = []
         for seq in sorted(held):
             if seq <= cursor:
-                self._refuse(held.pop(seq))
+                self.on_refused(held.pop(seq))
             elif seq == cursor + 1:
                 cursor = self.cursors[channel_id] = seq
                 event = held.pop(seq)

@@ -11,18 +11,13 @@ from typing import NewType
 UserId = NewType("UserId", str)
 DeviceId = NewType("DeviceId", str)
 ChannelId = NewType("ChannelId", str)
-PodName = NewType("PodName", str)
 MessageId = NewType("MessageId", int)
-Seq = NewType("Seq", int)
 
 EPOCH_MS = 1_704_067_200_000
 """2024-01-01 00:00:00 UTC in Unix milliseconds: message ids count from here."""
 
 COUNTER_BITS = 12
 """Low bits of a message id; the rest are milliseconds since EPOCH_MS."""
-
-MAX_MESSAGE_ID = (1 << 53) - 1
-"""The largest integer that a JavaScript number holds exactly."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -43,11 +38,6 @@ def message_id_at(unix_ms: int) -> MessageId:
 def next_message_id(unix_ms: int, previous: int) -> MessageId:
     """The id after `previous` in a channel: by the clock, or `previous + 1` if the clock is behind."""
     return MessageId(max(message_id_at(unix_ms), previous + 1))
-
-
-def message_id_ms(message_id: int) -> int:
-    """The Unix millisecond in a message id."""
-    return (message_id >> COUNTER_BITS) + EPOCH_MS
 
 
 def _token(length: int) -> str:

@@ -251,10 +251,6 @@ class Crowd:
             cursors = device.client.cursors
             device.history.baselines = {name: seq for name, seq in cursors.items() if name in mine}
 
-    def channels_of(self, person: Person) -> set[str]:
-        """The drill's channels that a person is in, or was put out of."""
-        return {room.channel_id for room in self.rooms if person in room.members or person is room.removed}
-
     async def close(self) -> None:
         self.save()
         await asyncio.gather(*(device.client.close() for device in self.devices), return_exceptions=True)
