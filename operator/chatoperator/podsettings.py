@@ -14,6 +14,8 @@ from chatoperator.spec import Auth
 SOCKET_PATH = "/v1/socket"
 PREFIX = "chat"
 """What every key in Redis begins with."""
+RENEWALS_PER_LEASE = 5
+"""Some may fail or come late before a pod is taken for dead."""
 
 
 class Surroundings(Struct, frozen=True):
@@ -49,6 +51,11 @@ def service_settings(pod: PodSpec, name: str, port: int, around: Surroundings) -
             small_group_max=spec.presence.small_group_max,
         ),
         auth=_auth(spec.auth),
+        lease_s=spec.chat_pods.lease_seconds,
+        lease_renew_s=spec.chat_pods.lease_seconds / RENEWALS_PER_LEASE,
+        hello_timeout_s=spec.chat_pods.hello_timeout_seconds,
+        receipt_interval_s=spec.receipts.interval_seconds,
+        receipt_members_max=spec.receipts.members_max,
         drain=DrainSettings(deadline_s=spec.drain.deadline_seconds, rate_per_s=spec.drain.rate_per_second),
     )
 

@@ -28,7 +28,15 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
         spec.storage,
     ]
     if kind is PodKind.CHAT:
-        parts += [spec.chat_pods.connections_per_pod, spec.chat_pods.env]
+        parts += [
+            spec.chat_pods.connections_per_pod,
+            spec.chat_pods.env,
+            spec.chat_pods.hello_timeout_seconds,
+        ]
+    if kind in (PodKind.CHAT, PodKind.WORKER):  # pods hold leases, and the worker clears away after them
+        parts.append(spec.chat_pods.lease_seconds)
+    if kind in (PodKind.CHAT, PodKind.API):
+        parts.append(spec.receipts)
     raw = msgspec.json.encode(parts, order="sorted")
     return hashlib.sha256(raw).hexdigest()[:REVISION_CHARS]
 

@@ -39,6 +39,13 @@ class ChatPods(_Spec, frozen=True):
     connections_per_pod: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Connections that discovery gives one pod at most")
     ] = 10_000
+    hello_timeout_seconds: Annotated[
+        float, Meta(gt=0, le=300, description="A connection that has not said hello after this is closed")
+    ] = 10.0
+    lease_seconds: Annotated[
+        float,
+        Meta(ge=1, le=300, description="A pod that is not heard of for this long is dead to discovery"),
+    ] = 5.0
     env: Annotated[
         list[EnvVar], Meta(max_length=100, description="Environment variables of every chat pod")
     ] = []
@@ -102,6 +109,17 @@ class Presence(_Spec, frozen=True):
     ] = 30.0
     small_group_max: Annotated[
         int, Meta(ge=2, le=500, description="In groups of more members presence is read, not pushed")
+    ] = 50
+
+
+class Receipts(_Spec, frozen=True):
+    """What people are told of who has read and got what."""
+
+    interval_seconds: Annotated[
+        float, Meta(gt=0, le=60, description="Receipts of one person within this are one frame")
+    ] = 0.5
+    members_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="In groups of more members receipts are read, not pushed")
     ] = 50
 
 
@@ -199,6 +217,7 @@ class Spec(_Spec, frozen=True):
     rebalance: Rebalance = Rebalance()
     rollout: Rollout = Rollout()
     presence: Presence = Presence()
+    receipts: Receipts = Receipts()
     limits: LimitsSpec = LimitsSpec()
     auth: Auth = Auth()
     redis: Redis = Redis()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from chatkernel.settings import ServiceSettings
 from chatoperator.control import ControlError, ControlServer, Request, ask
 from chatoperator.datadir import MARKER_ENV, SOCKET_PATH_MAX_BYTES, DataDir, UpError
 from chatoperator.history import History
@@ -21,7 +22,7 @@ from chatoperator.minihttp import PodHttp
 from chatoperator.model import PodKind, PodView
 from chatoperator.place import PodSpec
 from chatoperator.podsettings import Surroundings, service_settings
-from chatoperator.specfile import SpecError
+from chatoperator.specfile import SpecError, parse_cluster
 from chatoperator.specsource import DEFAULTS, SpecSource
 
 HEAD = "apiVersion: chatcluster.dev/v1alpha1\nkind: ChatCluster\nmetadata:\n  name: a\nspec:\n  "
@@ -216,6 +217,33 @@ def test_a_pods_settings_are_those_of_the_resource() -> None:
     assert chat.limits == msgspec.convert(msgspec.to_builtins(chat.limits), type(chat.limits))
     api = service_settings(PodSpec(PodKind.API, "rev", DEFAULTS), "api-1", 20002, around)
     assert api.public_url == "http://api"
+
+
+EVERYTHING = """
+chatPods: {connectionsPerPod: 7, helloTimeoutSeconds: 3, leaseSeconds: 10}
+drain: {deadlineSeconds: 2, ratePerSecond: 3}
+presence: {heartbeatSeconds: 2, offlineSeconds: 9, smallGroupMax: 4}
+receipts: {intervalSeconds: 0.25, membersMax: 9}
+limits: {nestingMaxDepth: 3}
+auth: {ticketTtlSeconds: 5}
+region: eu
+"""
+GIVEN_BY_NOTHING = {"log_level"}
+
+
+def test_every_setting_of_a_pod_comes_from_the_resource_or_from_where_it_runs() -> None:
+    body = EVERYTHING.strip().replace("\n", "\n  ")
+    cluster = parse_cluster((HEAD + body).encode(), "c.yaml")
+    around = Surroundings("redis://r", "sqlite:///d", "s.json", "http://api", host="127.0.0.2")
+    settings = service_settings(PodSpec(PodKind.CHAT, "rev", cluster), "chat-1", 20001, around)
+    assert (settings.lease_s, settings.lease_renew_s, settings.hello_timeout_s) == (10, 2, 3)
+    assert (settings.receipt_interval_s, settings.receipt_members_max) == (0.25, 9)
+    same = {
+        field.name
+        for field in msgspec.structs.fields(ServiceSettings)
+        if getattr(settings, field.name) == field.default
+    }
+    assert same == GIVEN_BY_NOTHING | {"key_prefix"}
 
 
 NO_ANSWERS = [

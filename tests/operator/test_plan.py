@@ -268,7 +268,7 @@ def test_victims_are_ranked_in_the_documented_order(rows: list[tuple[bool, bool,
 
 
 def test_only_what_needs_new_pods_changes_the_revision() -> None:
-    from chatoperator.spec import ChatPods, Presence, Rebalance
+    from chatoperator.spec import ChatPods, Presence, Rebalance, Receipts
     from chatoperator.spec import Drain as DrainSpec
 
     def revision(kind: PodKind = PodKind.CHAT, **changes: object) -> str:
@@ -279,5 +279,10 @@ def test_only_what_needs_new_pods_changes_the_revision() -> None:
     assert revision(chat_pods=ChatPods(replicas=9)) == REVISION
     assert revision(presence=Presence(heartbeat_seconds=1)) != REVISION
     assert revision(chat_pods=ChatPods(connections_per_pod=5)) != REVISION
+    assert revision(chat_pods=ChatPods(hello_timeout_seconds=5)) != REVISION
+    assert revision(receipts=Receipts(members_max=5)) != REVISION
+    lease = ChatPods(lease_seconds=9)
+    changed = {kind for kind in PodKind if revision(kind, chat_pods=lease) != revision(kind)}
+    assert changed == {PodKind.CHAT, PodKind.WORKER}
     api = revision_of(SPEC, PodKind.API)
     assert revision(PodKind.API, chat_pods=ChatPods(connections_per_pod=5)) == api
