@@ -26,6 +26,8 @@ from chatoperator.control import Request, ask
 from chatoperator.datadir import DataDir
 
 READY_TIMEOUT_S = 40.0
+CHATCTL = Path(sys.executable).with_name("chatctl")
+CONTROL_SEQUENCE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 SPEC = """\
 apiVersion: chatcluster.dev/v1alpha1
 kind: ChatCluster
@@ -139,7 +141,7 @@ class Window:
         self.data = data
         self._master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        self.shown = b""
+        self._shown = b""
         command = [sys.executable, "-m", "chatclient.cli.main", "up", str(file), "--data", str(data)]
         self.shell = subprocess.Popen(
             ["sh", "-c", SHELL.format(trap=trap), os.ttyname(slave), *command, "--port", "0"],
@@ -149,13 +151,13 @@ class Window:
         self._slave = slave
 
     def read_until(self, pattern: bytes) -> re.Match[bytes]:
-        """Reads on until that is shown. Fails when it is not in time."""
+        """Reads on until that is shown, colours and the like apart. Fails when it is not in time."""
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not (match := re.search(pattern, self.shown)):
+        while not (match := re.search(pattern, CONTROL_SEQUENCE.sub(b"", self._shown))):
             readable, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
-            assert readable, f"not shown: {pattern!r}, but {self.shown!r}"
-            self.shown += os.read(self._master, 4096)
-        self.shown = self.shown[match.end() :]
+            assert readable, f"not shown: {pattern!r}, but {self._shown!r}"
+            self._shown += os.read(self._master, 4096)
+        self._shown = b""
         return match
 
     def press_ctrl_s(self) -> None:
