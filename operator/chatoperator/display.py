@@ -60,8 +60,8 @@ class Display:
     reads."""
 
     def __init__(self, operator_log: Path, *, as_json: bool = False, out: TextIO | None = None) -> None:
-        file = out or sys.stdout
-        self._out = Outlet(file.fileno(), file.encoding or "utf-8")
+        file: TextIO | None = out or sys.stdout  # None when a program was started with its output closed
+        self._out = Outlet(-1, "utf-8") if file is None else Outlet(file.fileno(), file.encoding)
         self._json = as_json
         self._console = Console(file=cast("TextIO", self._out), highlight=False)
         self._live = self._console.is_terminal and not as_json

@@ -19,7 +19,7 @@ WAITING_MAX = 256
 
 class Outlet(io.TextIOBase):
     """Writes to `fd` in a thread of its own, each `write` as a whole or not at all. A reader that is gone is no
-    error: nothing is written from then on."""
+    error, and no more is one that never was (`fd` -1): nothing is written from then on."""
 
     def __init__(self, fd: int, encoding: str = "utf-8") -> None:
         self._fd, self._encoding = fd, encoding
