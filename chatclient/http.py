@@ -135,7 +135,7 @@ class Api:
         self.tokens, self.credentials = tokens, credentials
         self._owns_http = http is None
         self._http = http or new_http()
-        self._store, self._rng, self._now = store, rng or Random(), now
+        self.store, self._rng, self._now = store, rng or Random(), now
         self._retry_for_ms = retry_for_s * 1000
         self._renewing: asyncio.Lock = asyncio.Lock()
 
@@ -178,10 +178,10 @@ class Api:
         async with self._renewing:  # a refresh token may be used once: never twice at the same time
             if self.tokens is not None and self.tokens is not stale:
                 return self.tokens
-            if self._store is None:
+            if self.store is None:
                 return await self._refresh(stale)
-            async with self._store.turn():
-                kept = self._store.load()
+            async with self.store.turn():
+                kept = self.store.load()
                 if kept is None or not _newer(kept, stale):
                     return await self._refresh(stale)
                 self.tokens = kept  # another process was first: what we have is used up
@@ -208,8 +208,8 @@ class Api:
 
     def _keep(self, tokens: Tokens) -> Tokens:
         self.tokens = tokens
-        if self._store is not None:
-            self._store.keep(tokens)
+        if self.store is not None:
+            self.store.keep(tokens)
         return tokens
 
     # --- calls ---

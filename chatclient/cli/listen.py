@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from chatclient.cli.common import Fail, session_file, session_path
+from chatclient.cli.common import Fail, session_path
 from chatclient.cli.names import Names
 from chatclient.client import ChatClient
 from chatclient.errors import Closed
@@ -43,7 +43,7 @@ class Ear:
             tokens=api.tokens,
             credentials=api.credentials,
             cache_path=session_path(data, who).with_suffix(".db"),
-            store=session_file(data, who, api.base_url),
+            store=api.store,
             agent="chatctl",
         )
         self._names = Names(self._client.api)

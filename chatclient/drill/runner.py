@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 
-from chatclient.control import Control, Refused
+from chatclient.control import Control, Refused, same_place
 from chatclient.drill.checker import check, was_not_asked
 from chatclient.drill.crowd import Crowd, Device, gather_limited, read_log
 from chatclient.drill.faults import FAULTS, MOVING, Arena, expand, needs_control
@@ -105,9 +105,14 @@ class Drill:
                 "name its data directory with --data, or use cut-connections and slow-reader"
             )
         try:
-            await self._control.status()
+            status = await self._control.status()
         except (Unreachable, Refused) as error:
             raise DrillError(str(error)) from error
+        if not same_place(status.url, self.url):
+            raise DrillError(
+                f"{', '.join(of_server)} would be done to {status.url}, whose data directory was named, and not "
+                f"to {self.url}: name the data directory of that cluster with --data, or leave --url away"
+            )
 
     async def _gather_crowd(self) -> None:
         users, devices = self.options.users, sum(self._crowd.shape.devices)
