@@ -199,7 +199,12 @@ class Crowd:
             rng=Random(self._rng.random()),
             agent="drill",
         )
-        recorder.is_told = lambda: client.link is not None and client.link.migrating
+
+        def told_and_gave_up() -> tuple[bool, bool]:
+            link = client.link
+            return (False, True) if link is None else (link.migrating, link.gave_up)
+
+        recorder.told_and_gave_up = told_and_gave_up
         return Device(person.number, client, recorder, history)
 
     async def _leave(self, person: Person) -> None:

@@ -45,9 +45,9 @@ class Chatctl:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     @contextmanager
-    def up(self) -> Iterator[None]:
+    def up(self, *options: str) -> Iterator[None]:
         """A cluster on this data directory, on a free port."""
-        cluster = self.start("up", "--port", "0")
+        cluster = self.start("up", "--port", "0", *options)
         try:
             deadline = time.monotonic() + START_S
             while time.monotonic() < deadline and cluster.poll() is None:
