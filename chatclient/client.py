@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,7 +14,7 @@ import httpx
 from chatclient.archive import Archive, HistoryView
 from chatclient.cache import Cache
 from chatclient.engine import Engine
-from chatclient.errors import Closed, Unreachable
+from chatclient.errors import Closed, NotKept, Unreachable
 from chatclient.http import Api, Credentials, Tokens, TokenStore
 from chatclient.listener import Ended, Listener, StateChange
 from chatclient.outbox import Command
@@ -173,7 +174,8 @@ class ChatClient(Engine):
             raise Closed(self._ended)
         future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         if self._cache is not None:
-            self._cache.put_command(command)
+            with suppress(NotKept):  # then it does not outlive this process
+                self._cache.put_command(command)
         self._outbox.add(command, self._done_with(command, future))
         self._pump()
         return future
