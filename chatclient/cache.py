@@ -70,6 +70,7 @@ class Cache:
     Belongs to one user: opened by another, it starts empty.
     """
 
+    @_writing
     def __init__(self, path: Path, user_id: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)

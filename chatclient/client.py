@@ -81,8 +81,8 @@ class ChatClient(Engine):
     async def connect(self, timeout_s: float | None = None) -> None:
         """Returns when connected and in sync; from then on the client stays so by itself.
 
-        Raises ChatError (log-in or session refused), Closed, or Unreachable when it takes longer than
-        `timeout_s` (None: waits for ever).
+        Raises ChatError (log-in or session refused), Closed, Unreachable when it takes longer than
+        `timeout_s` (None: waits for ever), or NotKept when the cache cannot be opened.
         """
         if self._task is None:
             await self._start()

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from chatclient.cli.sessions import Session, SessionFile
 from chatclient.control import Control, Refused, same_place
-from chatclient.errors import Closed, Unreachable
+from chatclient.errors import Closed, NotKept, Unreachable
 from chatclient.files import read_json
 from chatclient.http import Api, Credentials
 from chatkernel.errors import ChatError
@@ -58,6 +58,8 @@ def run(work: Coroutine[Any, Any, T], fails_with: int = 1) -> T:
         _say(error.detail)
     except (Unreachable, Refused) as error:
         _say(str(error))
+    except NotKept as error:
+        _say(f"what this device keeps on disk cannot be used: {error}")
     except Closed as error:
         _say(error.reason)
     except OSError as error:

@@ -83,6 +83,33 @@ def test_a_slow_terminal_gets_every_message_whole(chatctl: Chatctl) -> None:
         os.close(terminal)
 
 
+def test_a_typed_line_stands_once_on_its_writers_terminal(chatctl: Chatctl) -> None:
+    for name in ("ivan", "judy"):
+        assert chatctl.run("signup", name).returncode == 0
+    screen, terminal = pty.openpty()
+    ear = chatctl.start("listen", "--as", "ivan", "--to", "judy", on=terminal)
+    try:
+        read_until(screen, lambda seen: "(connected to" in seen)
+        os.write(screen, b"typed by ivan\n")
+        read_until(screen, lambda seen: "typed by ivan" in seen)
+
+        def stored() -> bool:
+            items = chatctl.json("history", "--as", "judy", "ivan")
+            return any(item["event"].get("text") == "typed by ivan" for item in items)  # type: ignore[attr-defined]
+
+        while not stored():
+            pass
+        chatctl.json("send", "--as", "ivan", "judy", "from another device")
+        shown = read_until(screen, lambda seen: "another device" in seen)
+        assert "typed by ivan" not in shown
+        assert "  ivan: from another device" in shown
+    finally:
+        ear.terminate()
+        assert ear.wait(timeout=10) == 130
+        os.close(screen)
+        os.close(terminal)
+
+
 @pytest.mark.slow
 def test_logging_out_and_in_again(chatctl: Chatctl) -> None:
     assert chatctl.run("signup", "erin").returncode == 0
