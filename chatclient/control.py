@@ -44,9 +44,15 @@ class RedisStatus(Struct, frozen=True):
 
 class ClusterStatus(Struct, frozen=True):
     url: str = ""
+    phase: str = ""
     pods: list[PodStatus] = []
     redis: RedisStatus = RedisStatus()
     spec: dict[str, Any] = {}
+
+    @property
+    def chat_replicas(self) -> int:
+        """How many chat pods there are to be; some may be starting or leaving."""
+        return int(self.spec["chatPods"]["replicas"])
 
     def ready(self, kind: str) -> list[str]:
         """Names of the pods of that kind that serve."""

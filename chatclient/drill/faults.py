@@ -114,7 +114,7 @@ async def kill_worker(arena: Arena) -> AsyncIterator[None]:
 @asynccontextmanager
 async def scale(arena: Arena) -> AsyncIterator[None]:
     """One pod more, then one less than before, then as before: the pods that go move their clients."""
-    count = len(await arena.pods("chat"))
+    count = (await arena.server().status()).chat_replicas
     try:
         await arena.server().ask("scale", replicas=count + 1)
         await arena.whole(count + 1)

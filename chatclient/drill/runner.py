@@ -217,7 +217,7 @@ class Drill:
         chat_pods = 0
         try:
             if needs_control(record.name):
-                chat_pods = len(await arena.pods("chat"))
+                chat_pods = (await arena.server().status()).chat_replicas
             async with AsyncExitStack() as stack:
                 for part in record.name.split("+"):
                     await stack.enter_async_context(FAULTS[part](arena))

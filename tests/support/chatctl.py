@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,8 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from chatclient.control import ClusterStatus, Control
+from chatclient.errors import Unreachable
 
 PASSWORD = "correct horse battery"
 START_S = 60
@@ -44,6 +48,10 @@ class Chatctl:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
+    def status(self) -> ClusterStatus:
+        """Of the cluster that runs on the data directory. Raises Unreachable."""
+        return asyncio.run(Control(self.data).status())
+
     @contextmanager
     def up(self, *options: str) -> Iterator[None]:
         """A cluster on this data directory, on a free port."""
@@ -51,10 +59,10 @@ class Chatctl:
         try:
             deadline = time.monotonic() + START_S
             while time.monotonic() < deadline and cluster.poll() is None:
-                status = self.run("status", "--json")
-                if status.returncode == 0 and json.loads(status.stdout)["phase"] == "Running":
-                    break
-                time.sleep(0.3)
+                with suppress(Unreachable):
+                    if self.status().phase == "Running":
+                        break
+                time.sleep(0.05)
             else:
                 raise AssertionError("the cluster did not start")
             yield
