@@ -165,12 +165,20 @@ def make_report(verdict: Verdict, measured: Measured) -> Report:
         settle_s=round(measured.settle_s, 1),
         seed=measured.seed,
         broken=broken,
-        unjudged=[
-            *measured.left_out,
-            *(f"{record.name} could not be judged: {record.unjudged}" for record in log if record.unjudged),
-        ],
+        unjudged=_unjudged(measured),
         details=verdict.details,
     )
+
+
+def _unjudged(measured: Measured) -> list[str]:
+    """What nothing was learnt about, each once. Pods that went without a client count only if none had any."""
+    some_drained = any(record.drained for record in measured.fault_log)
+    lines = [
+        f"{record.name} could not be judged: {record.unjudged}"
+        for record in measured.fault_log
+        if record.unjudged and not (record.unjudged == NOBODY_THERE and some_drained)
+    ]
+    return list(dict.fromkeys([*measured.left_out, *lines]))
 
 
 def _broken(verdict: Verdict, measured: Measured, moves_max: int, reconnect_p95_s: float | None) -> list[str]:

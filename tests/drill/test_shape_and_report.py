@@ -7,7 +7,7 @@ import pytest
 
 from chatclient.drill.checker import Verdict
 from chatclient.drill.faults import COMBINED, FAULTS, expand, needs_control
-from chatclient.drill.report import FaultRecord, Measured, make_report, quantile, table_of
+from chatclient.drill.report import NOBODY_THERE, FaultRecord, Measured, make_report, quantile, table_of
 from chatclient.drill.shape import DrillOptions, make_shape
 
 
@@ -86,6 +86,15 @@ def test_a_fault_that_could_not_be_judged_is_a_note_and_not_called_kept() -> Non
     slow = "slow-reader could not be judged: too little was sent"
     assert report.unjudged == ["kill-redis was left out: no Redis", slow]
     assert table_of(report).title != table_of(make_report(Verdict(), Measured())).title == "All promises kept"
+
+
+def test_pods_that_went_without_clients_are_a_note_unless_others_had_some() -> None:
+    empty = FaultRecord("scale", 0.0, unjudged=NOBODY_THERE)
+    assert make_report(Verdict(), Measured(fault_log=[empty, empty])).unjudged == [
+        f"scale could not be judged: {NOBODY_THERE}"
+    ]
+    full = FaultRecord("drain", 0.0, drained=3)
+    assert make_report(Verdict(), Measured(fault_log=[empty, full])).unjudged == []
 
 
 def test_times_are_shown_in_milliseconds() -> None:
