@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from chatclient.cache import Cache, Stretch
-from chatclient.errors import Unreachable
+from chatclient.errors import NotKept, Unreachable
 from chatkernel.protocol import Event, HistoryItem, Page
 
 KEEP_INTERVAL_S = 0.5
@@ -43,17 +44,21 @@ class Archive:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(KEEP_INTERVAL_S, self.flush)
 
-    def flush(self) -> None:
-        """Writes what is not yet written."""
+    def flush(self) -> bool:
+        """Writes what is not yet written. False: the disk would not take it, and it waits for the next time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         moved = {name: seq for name, seq in self._cursors.items() if self._kept.get(name) != seq}
         gone = self._kept.keys() - self._cursors.keys()
-        events, self._events = self._events, []
-        if moved or gone or events:
-            self._cache.keep(events, moved, gone)
+        if moved or gone or self._events:
+            try:
+                self._cache.keep(self._events, moved, gone)
+            except NotKept:
+                return False
+            self._events = []
             self._kept = dict(self._cursors)
+        return True
 
     def close(self) -> None:
         self.flush()
@@ -62,8 +67,10 @@ class Archive:
     async def before(self, channel_id: str, before: int | None, limit: int) -> HistoryView:
         """Up to `limit` items before a seq (None: the newest). What only the server has is fetched and
         kept."""
-        self.flush()
         cursor = self._cursors.get(channel_id)
+        if not self.flush():
+            # What is kept lacks the newest changes, and may not be written past them.
+            return _view(await self._fetch(channel_id, _fields(before, limit)))
         top = before if before is not None else None if cursor is None else cursor + 1
         known = Stretch([], 0) if top is None else self._cache.before(channel_id, top, limit)
         if top is None or known is None:
@@ -80,12 +87,20 @@ class Archive:
     async def _fetch_before(
         self, channel_id: str, before: int | None, limit: int, cursor: int | None
     ) -> HistoryView:
-        fields = {"limit": limit} if before is None else {"limit": limit, "before": before}
-        page = await self._fetch(channel_id, fields)
+        page = await self._fetch(channel_id, _fields(before, limit))
         last = page.items[-1].event.seq if page.items else 0
         # The newest page is whole up to where we knew the channel to stand when we asked.
         high = before - 1 if before is not None else max(last, cursor or 0)
         low = page.items[0].event.seq if page.more_before and page.items else 0
         if high >= low:
-            self._cache.put_page(channel_id, page.items, low, high)
-        return HistoryView(page.items, page.more_before)
+            with suppress(NotKept):  # it is fetched again the next time
+                self._cache.put_page(channel_id, page.items, low, high)
+        return _view(page)
+
+
+def _fields(before: int | None, limit: int) -> dict[str, int]:
+    return {"limit": limit} if before is None else {"limit": limit, "before": before}
+
+
+def _view(page: Page) -> HistoryView:
+    return HistoryView(page.items, page.more_before)

@@ -8,11 +8,14 @@ both lengthen stretches; those that meet become one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 import msgspec
 
+from chatclient.errors import NotKept
 from chatclient.history import fold, is_item
 from chatclient.outbox import Command
 from chatkernel.protocol import ClientFrame, Delete, Edit, Event, HistoryItem, React, Send
@@ -45,12 +48,29 @@ class Stretch(msgspec.Struct, frozen=True):
     """Complete from here (0: from the beginning)."""
 
 
+P = ParamSpec("P")
+
+
+def _writing(method: Callable[P, None]) -> Callable[P, None]:
+    """What cannot be written (a full disk, a lock) raises NotKept."""
+
+    @wraps(method)
+    def write(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except sqlite3.Error as error:
+            raise NotKept(str(error)) from error
+
+    return write
+
+
 class Cache:
     """One device's file. Used from one thread; every method is a few small statements.
 
     Belongs to one user: opened by another, it starts empty.
     """
 
+    @_writing
     def __init__(self, path: Path, user_id: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
@@ -79,6 +99,7 @@ class Cache:
     def cursors(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT channel_id, seq FROM cursors"))
 
+    @_writing
     def keep(self, events: Sequence[Event], cursors: dict[str, int], gone: Iterable[str] = ()) -> None:
         """Events as they were handed on, and where that leaves the cursors: in one transaction, so that
         after a crash a device asks again for exactly what it has not kept."""
@@ -113,6 +134,7 @@ class Cache:
 
     # --- history ---
 
+    @_writing
     def put_page(self, channel_id: str, items: Sequence[HistoryItem], low: int, high: int) -> None:
         """A page from the server that is complete for low ≤ seq ≤ high."""
         with self._transaction():
@@ -159,12 +181,14 @@ class Cache:
         commands = [_decode_command(row[0]) for row in rows]
         return [command for command in commands if isinstance(command, Send | Edit | Delete | React)]
 
+    @_writing
     def put_command(self, command: Command) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO outbox (channel_id, client_msg_id, body) VALUES (?, ?, ?)",
             (command.channel_id, command.client_msg_id, _encode(command)),
         )
 
+    @_writing
     def drop_command(self, command: Command) -> None:
         self._db.execute(
             "DELETE FROM outbox WHERE channel_id = ? AND client_msg_id = ?",
@@ -180,7 +204,12 @@ class _Transaction:
         self._db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: object, _error: object, _traceback: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:  # SQLite may have rolled back by itself
+                self._db.execute("ROLLBACK")
 
 
 def _runs(events: Sequence[Event]) -> list[tuple[str, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,7 +14,7 @@ import httpx
 from chatclient.archive import Archive, HistoryView
 from chatclient.cache import Cache
 from chatclient.engine import Engine
-from chatclient.errors import Closed, Unreachable
+from chatclient.errors import Closed, NotKept, Unreachable
 from chatclient.http import Api, Credentials, Tokens, TokenStore
 from chatclient.listener import Ended, Listener, StateChange
 from chatclient.outbox import Command
@@ -80,8 +81,8 @@ class ChatClient(Engine):
     async def connect(self, timeout_s: float | None = None) -> None:
         """Returns when connected and in sync; from then on the client stays so by itself.
 
-        Raises ChatError (log-in or session refused), Closed, or Unreachable when it takes longer than
-        `timeout_s` (None: waits for ever).
+        Raises ChatError (log-in or session refused), Closed, Unreachable when it takes longer than
+        `timeout_s` (None: waits for ever), or NotKept when the cache cannot be opened.
         """
         if self._task is None:
             await self._start()
@@ -173,7 +174,8 @@ class ChatClient(Engine):
             raise Closed(self._ended)
         future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         if self._cache is not None:
-            self._cache.put_command(command)
+            with suppress(NotKept):  # then it does not outlive this process
+                self._cache.put_command(command)
         self._outbox.add(command, self._done_with(command, future))
         self._pump()
         return future

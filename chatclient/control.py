@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +14,9 @@ from msgspec import Struct
 from chatclient.errors import Unreachable
 
 ANSWER_MAX_BYTES = 8 * 1024 * 1024
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 - read, not bound
+_PORTS = {"http": 80, "https": 443}
 
 
 class Refused(Exception):
@@ -34,14 +38,21 @@ class PodStatus(Struct, frozen=True):
 
 class RedisStatus(Struct, frozen=True):
     state: str = ""
+    embedded: bool = True
     restarts: int = 0
 
 
 class ClusterStatus(Struct, frozen=True):
     url: str = ""
+    phase: str = ""
     pods: list[PodStatus] = []
     redis: RedisStatus = RedisStatus()
     spec: dict[str, Any] = {}
+
+    @property
+    def chat_replicas(self) -> int:
+        """How many chat pods there are to be; some may be starting or leaving."""
+        return int(self.spec["chatPods"]["replicas"])
 
     def ready(self, kind: str) -> list[str]:
         """Names of the pods of that kind that serve."""
@@ -88,3 +99,17 @@ class Control:
     async def status(self) -> ClusterStatus:
         """Raises Refused or Unreachable."""
         return msgspec.json.decode(await self.ask("status"), type=ClusterStatus)
+
+
+def same_place(url: str, other: str) -> bool:
+    """Whether two URLs name the same host and port, `localhost` being 127.0.0.1."""
+    return _place(url) == _place(other)
+
+
+def _place(url: str) -> tuple[str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return url, None
+    return "127.0.0.1" if host in _LOOPBACK else host, port or _PORTS.get(parts.scheme)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import Random
 
 from chatclient.archive import Archive
 from chatclient.backoff import Backoff
 from chatclient.cache import Cache
-from chatclient.errors import Closed, Unreachable
+from chatclient.errors import Closed, NotKept, Unreachable
 from chatclient.http import Api
 from chatclient.link import ANSWER_TIMEOUT_S, Link, error_of
 from chatclient.listener import Down, Ended, Listener, StateChange, Up
@@ -316,7 +317,8 @@ class Engine:
     ) -> Callable[[Ack | Error | None], None]:
         def done(answer: Ack | Error | None) -> None:
             if answer is not None and self._cache is not None:
-                self._cache.drop_command(command)
+                with suppress(NotKept):  # sent again at the next start, it gets this answer once more
+                    self._cache.drop_command(command)
             if future is None or future.done():
                 return
             if isinstance(answer, Ack):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 from typing import Any, Protocol, TypeVar
 
@@ -49,7 +49,8 @@ class TokenStore(Protocol):
     def load(self) -> Tokens | None:
         """What was kept last, by whomever."""
 
-    def keep(self, tokens: Tokens) -> None: ...
+    def keep(self, tokens: Tokens) -> None:
+        """May raise OSError, as `turn` may: it is tried again later."""
 
 
 class Credentials(Struct, frozen=True):
@@ -135,11 +136,15 @@ class Api:
         self.tokens, self.credentials = tokens, credentials
         self._owns_http = http is None
         self._http = http or new_http()
-        self._store, self._rng, self._now = store, rng or Random(), now
+        self.store, self._rng, self._now = store, rng or Random(), now
         self._retry_for_ms = retry_for_s * 1000
         self._renewing: asyncio.Lock = asyncio.Lock()
+        self._unkept = False
+        self._outdated: Tokens | None = None
+        """What the store still holds though it is used up, since the newer could not be written."""
 
     async def close(self) -> None:
+        await self._keep_late()
         if self._owns_http:
             await self._http.aclose()
 
@@ -169,6 +174,7 @@ class Api:
 
     async def access_token(self) -> str:
         """A token that is valid for a while yet; renewed or logged in anew if need be."""
+        await self._keep_late()
         tokens = self.tokens
         if tokens is None or tokens.expires_at - self._now() < REFRESH_BEFORE_MS:
             tokens = await self._renew(tokens)
@@ -178,11 +184,11 @@ class Api:
         async with self._renewing:  # a refresh token may be used once: never twice at the same time
             if self.tokens is not None and self.tokens is not stale:
                 return self.tokens
-            if self._store is None:
+            if self.store is None:
                 return await self._refresh(stale)
-            async with self._store.turn():
-                kept = self._store.load()
-                if kept is None or not _newer(kept, stale):
+            async with self._turn():
+                kept = self.store.load()
+                if kept is None or kept == self._outdated or not _newer(kept, stale):
                     return await self._refresh(stale)
                 self.tokens = kept  # another process was first: what we have is used up
                 if kept.expires_at - self._now() >= REFRESH_BEFORE_MS:
@@ -206,11 +212,39 @@ class Api:
             raise ChatError(Code.UNAUTHENTICATED)
         return await self.log_in(self.credentials.username, self.credentials.password)
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The store's; one that cannot be used now may be later. Raises Unreachable."""
+        assert self.store is not None  # noqa: S101 - asked for by those who have one
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.store.turn())
+            except OSError as error:
+                raise Unreachable(f"the session's file cannot be used: {error.strerror or error}") from error
+            yield
+
     def _keep(self, tokens: Tokens) -> Tokens:
         self.tokens = tokens
-        if self._store is not None:
-            self._store.keep(tokens)
+        if self.store is not None:
+            try:
+                self.store.keep(tokens)
+            except OSError:
+                # The old ones are used up: without a place for the new we go on with them, and try again.
+                self._unkept, self._outdated = True, self.store.load()
+            else:
+                self._unkept, self._outdated = False, None
         return tokens
+
+    async def _keep_late(self) -> None:
+        """Keeps what could not be kept before, unless somebody else kept something meanwhile."""
+        if not self._unkept or self.store is None:
+            return
+        with suppress(Unreachable):
+            async with self._renewing, self._turn():
+                if self.tokens is not None and self.store.load() == self._outdated:
+                    self._keep(self.tokens)
+                else:
+                    self._unkept, self._outdated = False, None
 
     # --- calls ---
 

@@ -81,6 +81,8 @@ class Link:
         self.migrating = False
         self.leave_by_s = 0.0
         self.leave_reason = ""
+        self.gave_up = False
+        """It was we who ended it, since the pod did not answer."""
         self.patient = False
         """Do not give up on a pod that does not answer: for those who test slow devices."""
         self._welcomed_at_s = 0.0
@@ -271,6 +273,7 @@ class Link:
     def _on_pong_missed(self) -> None:
         self._pong_due = None
         if not self.patient:
+            self.gave_up = True
             self.abort()
 
     def _stop_timers(self) -> None:

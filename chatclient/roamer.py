@@ -118,6 +118,10 @@ class Roamer:
                     await self._wake.wait()
         except Closed as ended:
             self._owner.on_ended(ended.reason)
+        except Exception as error:
+            # Whoever waits for a send must not wait for a task that is no more.
+            self._owner.on_ended(f"the client failed: {error or type(error).__name__}")
+            raise
         finally:
             for task in self._farewells:
                 task.cancel()

@@ -20,6 +20,9 @@ from chatclient.drill.shape import DrillOptions
 
 PROGRESS_EVERY_S = 5.0
 
+CANNOT_RUN = 2
+"""Exit code; 1 is kept for broken promises."""
+
 QUICK = {"users": 40, "channels": 16, "rate": 60.0, "duration": 10.0}
 
 
@@ -50,7 +53,7 @@ def drill(  # noqa: PLR0917 - options of a command line
 ) -> None:
     """Send from many people, break things, and check that nothing was lost, doubled or out of order.
 
-    Exit code 1 when a promise was broken.
+    Exit code 1 when a promise was broken, 2 when the drill could not be run.
     """
     options = DrillOptions(
         users=users or (int(QUICK["users"]) if quick else 200),
@@ -65,7 +68,7 @@ def drill(  # noqa: PLR0917 - options of a command line
     # A drill keeps millions of small records to its end: looking through them for garbage finds none, and
     # stops all its clients for a second at a time.
     gc.set_threshold(100_000, 50, 1_000)
-    report = run(_drill(url, data, options, as_json))
+    report = run(_drill(url, data, options, as_json), fails_with=CANNOT_RUN)
     if as_json:
         typer.echo(msgspec.json.encode(report).decode())
     else:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import sys
+import termios
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -15,13 +16,14 @@ from pathlib import Path
 
 import msgspec
 
-from chatclient.cli.common import Fail, session_file, session_path
+from chatclient.cli.common import Fail, session_path
 from chatclient.cli.names import Names
 from chatclient.client import ChatClient
 from chatclient.errors import Closed
 from chatclient.http import Api
 from chatclient.listener import Down, Ended, StateChange, Up
 from chatkernel.errors import ChatError
+from chatkernel.ids import new_client_msg_id
 from chatkernel.protocol import Event, EventKind
 from chatkernel.storage.model import ConversationPage
 
@@ -43,12 +45,14 @@ class Ear:
             tokens=api.tokens,
             credentials=api.credentials,
             cache_path=session_path(data, who).with_suffix(".db"),
-            store=session_file(data, who, api.base_url),
+            store=api.store,
             agent="chatctl",
         )
         self._names = Names(self._client.api)
         self._last_from: str | None = None
         self._answers: set[asyncio.Task[None]] = set()
+        self._shown_as_typed: set[str] = set()
+        """Keys of messages that stand on the terminal already, where their writer typed them."""
 
     async def client_lines(self) -> AsyncGenerator[str, None]:
         """Lines to print until the session ends; whoever asks for the next has printed the one before: it is
@@ -111,6 +115,9 @@ class Ear:
     async def _lines_of_event(self, event: Event) -> list[str]:
         if self._as_json:
             return [msgspec.json.encode(event).decode()]
+        if event.client_msg_id in self._shown_as_typed and event.sender_id == self._client.user_id:
+            self._shown_as_typed.discard(event.client_msg_id)
+            return []
         await self._names.learn([event.sender_id, *(event.users or ())])
         at = datetime.fromtimestamp(event.created_at / 1000).astimezone().strftime("%H:%M:%S")
         if event.kind is not EventKind.MESSAGE:
@@ -125,7 +132,8 @@ class Ear:
             self._client.mark_read(change.channel_id, change.seq)
 
     def _read_typed(self, lines: asyncio.Queue[Event | StateChange | str]) -> None:
-        """Every typed line is a message; the terminal shows it again when it is stored.
+        """Every typed line is a message. It stands on the terminal where it was typed and is not shown again,
+        unless the terminal does not echo; one that cannot be stored is told of.
 
         A thread reads them: a loop would make the terminal non-blocking, and with it our output, of which a
         slow terminal then loses what it cannot take at once.
@@ -150,8 +158,11 @@ class Ear:
         task.add_done_callback(self._answers.discard)
 
     async def _say(self, channel_id: str, text: str, lines: asyncio.Queue[Event | StateChange | str]) -> None:
+        key = new_client_msg_id()
+        if _echoes(sys.stdin.fileno()) and sys.stdout.isatty():
+            self._shown_as_typed.add(key)
         try:
-            await self._client.send(channel_id, text)
+            await self._client.send(channel_id, text, client_msg_id=key)
         except ChatError as error:
             lines.put_nowait(f"(not sent: {error.detail})")
         except Closed as error:
@@ -175,6 +186,14 @@ def _read_lines(fd: int, tell: Callable[[str], None]) -> None:
                     tell(text)
             if not data:
                 return
+
+
+def _echoes(fd: int) -> bool:
+    """Whether the terminal shows what is typed."""
+    try:
+        return bool(termios.tcgetattr(fd)[3] & termios.ECHO)
+    except termios.error:
+        return False
 
 
 def _in_foreground(fd: int) -> bool:

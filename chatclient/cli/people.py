@@ -25,6 +25,7 @@ from chatclient.cli.common import (
     run,
     session_file,
     session_path,
+    url_to_keep,
 )
 from chatclient.cli.listen import Ear
 from chatclient.cli.names import Names, Profile
@@ -97,7 +98,7 @@ async def _enter(
         tokens = await enter(name, secret, device_name="chatctl")
     finally:
         await api.close()
-    kept = session_file(data, name, where)
+    kept = session_file(data, name, await url_to_keep(url, data))
     async with kept.turn():  # another process that renews the old session now must not write over this one
         kept.keep(tokens)
     who = SignedIn(name, tokens.user_id, tokens.device_id)
@@ -115,7 +116,7 @@ def logout(
 
     async def work() -> None:
         api = await api_as(name, url, data)
-        kept = session_file(data, name, api.base_url)
+        kept = session_file(data, name)
         try:
             await api.log_out(everywhere=everywhere)
         except ChatError as error:

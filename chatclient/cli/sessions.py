@@ -28,6 +28,7 @@ class Session(Struct, frozen=True):
 
     username: str
     url: str
+    """Empty: of whichever cluster runs on the data directory; its port may be another the next time."""
     tokens: Tokens
 
 

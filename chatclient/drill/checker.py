@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chatclient.drill.histories import DeviceHistory, Intrusion, Loss, Seen, Sent
-from chatkernel.errors import Close
+from chatclient.drill.histories import DeviceHistory, Intrusion, Seen, Sent
 from chatkernel.protocol import Event, EventKind
 
 DETAILS_MAX = 20
@@ -25,10 +24,6 @@ DETAILS_MAX = 20
 _JOINS = frozenset({EventKind.CREATED, EventKind.JOIN})
 _LEAVES = frozenset({EventKind.LEAVE, EventKind.BAN})
 FOREVER = 1 << 60
-
-_FAREWELLS = frozenset({Close.NORMAL, Close.GOING_AWAY, Close.RESTARTING, Close.MIGRATED})
-"""Close codes by which a pod that goes on purpose ends a connection. Others have causes that no drain is to
-blame for, 1006 as well: so ends also what the client itself gave up, or the network."""
 
 
 @dataclass(slots=True)
@@ -213,16 +208,3 @@ def _check_refused(device: DeviceHistory, channels: Mapping[str, _Channel], verd
         if record.seq <= device.cursors.get(channel_id, 0) and record not in had:
             verdict.behind_cursor += 1
             verdict.tell(f"{name}: seq {record.seq} of {channel_id} came behind its cursor")
-
-
-def was_not_asked(losses: Sequence[Loss], seats: Sequence[tuple[float, str]], until_s: float) -> bool:
-    """Whether a device's pod went on purpose and closed its only connection without asking it to move.
-
-    `seats`: when pods were about to be asked to go, and on which of them the device was then. A device that came
-    later is not looked at: it may have come in the pod's last moment.
-    """
-    return any(
-        loss.code in _FAREWELLS and not loss.told and loss.pod == pod and since_s <= loss.at_s <= until_s
-        for loss in losses
-        for since_s, pod in seats
-    )

@@ -76,15 +76,18 @@ class Room:
 async def gather_limited(
     work: Callable[[T], Awaitable[R]], items: Iterable[T], at_once: int = AT_ONCE
 ) -> list[R]:
-    """`work` on every item, a few at a time; the first failure ends it."""
+    """`work` on every item, a few at a time; the first failure ends it, and is raised."""
     gate = asyncio.Semaphore(at_once)
 
     async def one(item: T) -> R:
         async with gate:
             return await work(item)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(item)) for item in items]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(item)) for item in items]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
     return [task.result() for task in tasks]
 
 
@@ -196,7 +199,12 @@ class Crowd:
             rng=Random(self._rng.random()),
             agent="drill",
         )
-        recorder.is_told = lambda: client.link is not None and client.link.migrating
+
+        def told_and_gave_up() -> tuple[bool, bool]:
+            link = client.link
+            return (False, True) if link is None else (link.migrating, link.gave_up)
+
+        recorder.told_and_gave_up = told_and_gave_up
         return Device(person.number, client, recorder, history)
 
     async def _leave(self, person: Person) -> None:

@@ -27,6 +27,8 @@ class Loss(NamedTuple):
     code: int
     told: bool
     """The pod had asked it to move."""
+    gave_up: bool = False
+    """The device ended it itself, since the pod did not answer."""
 
 
 @dataclass(slots=True)
@@ -100,8 +102,8 @@ class DeviceRecorder(Listener):
         self.history = history
         self.ups: list[tuple[float, Up]] = []
         self.losses: list[Loss] = []
-        self.is_told: Callable[[], bool] = lambda: True
-        """Whether the current connection's pod asked to move; without one nobody is blamed."""
+        self.told_and_gave_up: Callable[[], tuple[bool, bool]] = lambda: (False, True)
+        """Of the current connection, see `Loss`; without one no pod is blamed."""
         self.live = self.synced = 0
         self._latencies, self._now = latencies, now
 
@@ -132,7 +134,7 @@ class DeviceRecorder(Listener):
         if isinstance(change, Up):
             self.ups.append((self._now(), change))
         elif isinstance(change, Down):
-            self.losses.append(Loss(self._now(), change.pod, change.code, self.is_told()))
+            self.losses.append(Loss(self._now(), change.pod, change.code, *self.told_and_gave_up()))
 
 
 def _had(seen: list[Seen] | None, record: Seen) -> bool:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from rich.table import Table
 
 from chatclient.drill.checker import Verdict
+from chatclient.drill.moves import Breach
 
 RECONNECT_P95_MAX_S = 3.0
 """After a killed pod 95 % of its clients are back and in sync within this."""
@@ -17,7 +18,8 @@ RECONNECT_P95_MAX_S = 3.0
 MOVES_MAX = 1
 """A client moves at most once for one drain or one scaling."""
 
-NOT_JUDGED = "could not be judged: too little was sent to fill an outbox"
+NO_OUTBOX_FILLED = "too little was sent to fill an outbox"
+NOBODY_THERE = "nobody was on a pod that went"
 
 
 class FaultRecord(Struct):
@@ -27,13 +29,17 @@ class FaultRecord(Struct):
     at_s: float
     took_s: float = 0.0
     moves_max: int = 0
+    drained: int = 0
+    """Clients whose pod went on purpose and whom nothing else befell. Of these some may have been:"""
     untold: int = 0
-    """Clients whose pod was going and closed their connection without having asked them to move."""
+    cut_off: int = 0
+    not_once: int = 0
+    """See `moves.Breach`."""
     slow_let_go: int = 0
     slow_kept: int = 0
     """Clients that did not read and were kept with more than an outbox may hold."""
-    judged: bool = True
-    """Whether the fault went far enough to tell a right cluster from a wrong one."""
+    unjudged: str = ""
+    """Why the fault did not go far enough to tell a right cluster from a wrong one."""
     clients: int = 0
     """Whose pod was killed."""
     reconnect_p95_s: float | None = None
@@ -54,11 +60,15 @@ class Report(Struct):
     behind_cursor: int
     unauthorised: int
     moves_max: int
+    drained: int
     untold: int
+    cut_off: int
+    not_once: int
     slow_let_go: int
     slow_kept: int
     reconnect_p50_s: float | None
     reconnect_p95_s: float | None
+    reconnect_p99_s: float | None
     reconnect_max_s: float | None
     p50_ms: float | None
     p99_ms: float | None
@@ -100,6 +110,8 @@ class Measured:
     settle_s: float = 0.0
     settled: bool = True
     seed: int = 0
+    left_out: list[str] = field(default_factory=list)
+    """Faults that cannot be done to this cluster, and why, in words."""
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
@@ -111,7 +123,8 @@ def quantile(values: Sequence[float], share: float) -> float | None:
 
 
 def make_report(verdict: Verdict, measured: Measured) -> Report:
-    moves_max = max((record.moves_max for record in measured.fault_log), default=0)
+    log = measured.fault_log
+    moves_max = max((record.moves_max for record in log), default=0)
     reconnect_p95_s = quantile(measured.reconnects_s, 0.95)
     broken = _broken(verdict, measured, moves_max, reconnect_p95_s)
     return Report(
@@ -125,19 +138,23 @@ def make_report(verdict: Verdict, measured: Measured) -> Report:
         behind_cursor=verdict.behind_cursor,
         unauthorised=verdict.unauthorised,
         moves_max=moves_max,
-        untold=sum(record.untold for record in measured.fault_log),
-        slow_let_go=sum(record.slow_let_go for record in measured.fault_log),
-        slow_kept=sum(record.slow_kept for record in measured.fault_log),
+        drained=sum(record.drained for record in log),
+        untold=sum(record.untold for record in log),
+        cut_off=sum(record.cut_off for record in log),
+        not_once=sum(record.not_once for record in log),
+        slow_let_go=sum(record.slow_let_go for record in log),
+        slow_kept=sum(record.slow_kept for record in log),
         reconnect_p50_s=quantile(measured.reconnects_s, 0.5),
         reconnect_p95_s=reconnect_p95_s,
+        reconnect_p99_s=quantile(measured.reconnects_s, 0.99),
         reconnect_max_s=quantile(measured.reconnects_s, 1.0),
         p50_ms=quantile(measured.all_ms, 0.5),
         p99_ms=quantile(measured.all_ms, 0.99),
         max_ms=quantile(measured.all_ms, 1.0),
         calm_p50_ms=quantile(measured.calm_ms, 0.5),
         calm_p99_ms=quantile(measured.calm_ms, 0.99),
-        faults=dict(Counter(record.name for record in measured.fault_log)),
-        fault_log=measured.fault_log,
+        faults=dict(Counter(record.name for record in log)),
+        fault_log=log,
         seen_live=measured.seen_live,
         seen_by_sync=measured.seen_by_sync,
         intrusions_tried=measured.intrusions_tried,
@@ -148,9 +165,20 @@ def make_report(verdict: Verdict, measured: Measured) -> Report:
         settle_s=round(measured.settle_s, 1),
         seed=measured.seed,
         broken=broken,
-        unjudged=[f"{record.name} {NOT_JUDGED}" for record in measured.fault_log if not record.judged],
+        unjudged=_unjudged(measured),
         details=verdict.details,
     )
+
+
+def _unjudged(measured: Measured) -> list[str]:
+    """What nothing was learnt about, each once. Pods that went without a client count only if none had any."""
+    some_drained = any(record.drained for record in measured.fault_log)
+    lines = [
+        f"{record.name} could not be judged: {record.unjudged}"
+        for record in measured.fault_log
+        if record.unjudged and not (record.unjudged == NOBODY_THERE and some_drained)
+    ]
+    return list(dict.fromkeys([*measured.left_out, *lines]))
 
 
 def _broken(verdict: Verdict, measured: Measured, moves_max: int, reconnect_p95_s: float | None) -> list[str]:
@@ -168,11 +196,16 @@ def _broken(verdict: Verdict, measured: Measured, moves_max: int, reconnect_p95_
     if moves_max > MOVES_MAX:
         broken.append(f"a client moved {moves_max} times for one drain")
     for record in measured.fault_log:
-        if record.untold:
-            broken.append(
-                f"{record.name}: a drained client moves exactly once, "
-                f"but {record.untold} lost their connection without being asked to move"
-            )
+        breaches = {
+            Breach.UNTOLD: record.untold,
+            Breach.CUT_OFF: record.cut_off,
+            Breach.NOT_ONCE: record.not_once,
+        }
+        broken += [
+            f"{record.name}: a drained client moves exactly once, but {count} {breach}"
+            for breach, count in breaches.items()
+            if count
+        ]
         if record.slow_kept:
             broken.append(
                 f"{record.name}: a client that does not read is let go, "
@@ -193,6 +226,7 @@ def table_of(report: Report) -> Table:
     table = Table(title=kept if report.kept else "Promises broken", title_justify="left")
     table.add_column("what")
     table.add_column("result", justify="right")
+    not_moved = report.untold + report.cut_off + report.not_once
     rows: list[tuple[str, object, bool]] = [
         ("sent", report.sent, True),
         ("acked", report.acked, report.acked == report.sent),
@@ -206,15 +240,25 @@ def table_of(report: Report) -> Table:
             not report.unauthorised,
         ),
         ("moves per client, at most", report.moves_max, report.moves_max <= MOVES_MAX),
-        ("closed without being asked to move", report.untold, not report.untold),
+        ("drained clients not moved once", f"{not_moved} of {report.drained}", not not_moved),
         (
             "slow readers let go / kept",
             f"{report.slow_let_go} / {report.slow_kept}",
             not report.slow_kept,
         ),
         (
-            "reconnect p50 / p95 / max, s",
-            _row(report.reconnect_p50_s, report.reconnect_p95_s, report.reconnect_max_s),
+            "reconnect p50 / p95 / p99 / max, ms",
+            _row(
+                *(
+                    None if value_s is None else value_s * 1000
+                    for value_s in (
+                        report.reconnect_p50_s,
+                        report.reconnect_p95_s,
+                        report.reconnect_p99_s,
+                        report.reconnect_max_s,
+                    )
+                )
+            ),
             report.reconnect_p95_s is None or report.reconnect_p95_s <= RECONNECT_P95_MAX_S,
         ),
         ("delivery p50 / p99 / max, ms", _row(report.p50_ms, report.p99_ms, report.max_ms), True),
@@ -231,4 +275,4 @@ def table_of(report: Report) -> Table:
 
 
 def _row(*values: float | None) -> str:
-    return " / ".join("-" if value is None else f"{value:.2f}" for value in values)
+    return " / ".join("-" if value is None else f"{value:.1f}" for value in values)

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 
-from chatclient.control import Control, Refused
-from chatclient.drill.checker import check, was_not_asked
+from chatclient.control import ClusterStatus, Control, Refused, same_place
+from chatclient.drill.arena import Arena
+from chatclient.drill.checker import check
 from chatclient.drill.crowd import Crowd, Device, gather_limited, read_log
-from chatclient.drill.faults import FAULTS, MOVING, Arena, expand, needs_control
+from chatclient.drill.faults import FAULTS, MOVING, expand, needs_control, needs_own_redis
 from chatclient.drill.histories import Latencies
 from chatclient.drill.load import Intruders, Load
-from chatclient.drill.report import NOT_JUDGED, FaultRecord, Measured, Report, make_report, quantile
+from chatclient.drill.moves import Breach, breach_of
+from chatclient.drill.report import (
+    NO_OUTBOX_FILLED,
+    NOBODY_THERE,
+    FaultRecord,
+    Measured,
+    Report,
+    make_report,
+    quantile,
+)
 from chatclient.drill.shape import DrillOptions, make_shape
 from chatclient.errors import Unreachable
 from chatclient.http import new_http
@@ -78,8 +89,7 @@ class Drill:
 
     async def run(self) -> Report:
         """Raises DrillError, ChatError or Unreachable when it cannot be run at all."""
-        faults = self._fault_list()
-        await self._check_control(faults)
+        faults = await self._possible(self._fault_list())
         try:
             await self._gather_crowd()
             return await self._drill(faults)
@@ -95,19 +105,40 @@ class Drill:
         self._rng.shuffle(names)
         return names
 
-    async def _check_control(self, faults: list[str]) -> None:
+    async def _possible(self, faults: list[str]) -> list[str]:
+        """What of it can be done to this cluster. Raises DrillError before anything is broken."""
         of_server = sorted({name for name in faults if needs_control(name)})
         if not of_server:
-            return
+            return faults
+        status = await self._status(", ".join(of_server))
+        if status.redis.embedded:
+            return faults
+        impossible = sorted({name for name in faults if needs_own_redis(name)})
+        why = "this cluster does not run its own Redis"
+        if asked := [name for name in impossible if name in self.options.faults]:
+            raise DrillError(f"{', '.join(asked)} cannot be done: {why}")
+        self._measured.left_out = [f"{name} was left out: {why}" for name in impossible]
+        for line in self._measured.left_out:
+            self._tell(line)
+        return [name for name in faults if name not in impossible]
+
+    async def _status(self, faults: str) -> ClusterStatus:
+        """Of the cluster that is drilled. Raises DrillError when the control socket is not that one's."""
         if self._control is None or not self._control.exists:
             raise DrillError(
-                f"{', '.join(of_server)} can only be done to a cluster whose control socket is here: "
+                f"{faults} can only be done to a cluster whose control socket is here: "
                 "name its data directory with --data, or use cut-connections and slow-reader"
             )
         try:
-            await self._control.status()
+            status = await self._control.status()
         except (Unreachable, Refused) as error:
             raise DrillError(str(error)) from error
+        if not same_place(status.url, self.url):
+            raise DrillError(
+                f"{faults} would be done to {status.url}, whose data directory was named, and not "
+                f"to {self.url}: name the data directory of that cluster with --data, or leave --url away"
+            )
+        return status
 
     async def _gather_crowd(self) -> None:
         users, devices = self.options.users, sum(self._crowd.shape.devices)
@@ -158,27 +189,12 @@ class Drill:
         self._tell(f"fault: {name}")
         self._latencies.calm = False
         arena.forget()
-        parts = name.split("+")
-        try:
-            chat_pods = len(await arena.pods("chat")) if needs_control(name) else 0
-            async with AsyncExitStack() as stack:
-                for part in parts:
-                    await stack.enter_async_context(FAULTS[part](arena))
-            back = await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
-            whole = not chat_pods or await arena.whole(chat_pods)
-            record.recovered = back and whole
-        except (Refused, Unreachable) as error:
-            record.recovered = False
-            arena.notes.append(str(error))
+        await self._strike(record, arena)
         ended = self._now()
         record.took_s = round(ended - started, 1)
-        if MOVING & set(parts):
-            record.moves_max = max((_moves(device, started, ended) for device in arena.devices), default=0)
-            record.untold = sum(
-                was_not_asked(device.recorder.losses, _seats_of(device, arena), ended)
-                for device in arena.devices
-                if device not in arena.hit
-            )
+        parts = set(name.split("+"))
+        if MOVING & parts:
+            self._judge_moves(record, arena, started, ended)
         if "kill-pod" in parts:
             took_s = self._reconnects(arena)
             record.clients, record.reconnect_p95_s = len(took_s), quantile(took_s, 0.95)
@@ -186,14 +202,45 @@ class Drill:
         if "slow-reader" in parts:
             record.slow_let_go = sum(one.let_go for one in arena.slow)
             # Another fault at once may make a pod write late, when the readers read again.
-            record.slow_kept = sum(one.was_kept for one in arena.slow) if parts == ["slow-reader"] else 0
-            record.judged = bool(record.slow_let_go or record.slow_kept)
-            if not record.judged:
-                arena.notes.append(NOT_JUDGED)
+            record.slow_kept = sum(one.was_kept for one in arena.slow) if len(parts) == 1 else 0
+            if not record.slow_let_go and not record.slow_kept:
+                record.unjudged = record.unjudged or NO_OUTBOX_FILLED
         record.notes = list(arena.notes)
         self._latencies.calm = True
-        notes = f" ({', '.join(arena.notes)})" if arena.notes else ""
-        self._tell(f"{name}: all back after {record.took_s} s{notes}")
+        words = [*arena.notes, record.unjudged] if record.unjudged else arena.notes
+        back = f"all back after {record.took_s} s" if record.recovered else "not all came back"
+        notes = f" ({', '.join(words)})" if words else ""
+        self._tell(f"{name}: {back}{notes}")
+
+    async def _strike(self, record: FaultRecord, arena: Arena) -> None:
+        """Does it, and waits until everything is as before."""
+        chat_pods = 0
+        try:
+            if needs_control(record.name):
+                chat_pods = (await arena.server().status()).chat_replicas
+            async with AsyncExitStack() as stack:
+                for part in record.name.split("+"):
+                    await stack.enter_async_context(FAULTS[part](arena))
+        except (Refused, Unreachable) as error:
+            record.unjudged = str(error)  # it was not done, which is no promise broken
+        back = await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
+        record.recovered = back and (not chat_pods or await arena.whole(chat_pods))
+
+    def _judge_moves(self, record: FaultRecord, arena: Arena, started: float, ended: float) -> None:
+        """Only devices that nothing but the drain befell."""
+        if len(MOVING & set(record.name.split("+"))) == 1:  # of several, each may move a client
+            record.moves_max = max((_moves(device, started, ended) for device in arena.devices), default=0)
+        found: Counter[Breach | None] = Counter(
+            breach_of(pod, seating.at_s, ended, device.recorder.losses, device.recorder.ups)
+            for seating in arena.seatings
+            for device, pod in seating.leavers().items()
+            if device not in arena.hit
+        )
+        record.drained = found.total()
+        record.untold, record.cut_off = found[Breach.UNTOLD], found[Breach.CUT_OFF]
+        record.not_once = found[Breach.NOT_ONCE]
+        if not record.drained:
+            record.unjudged = record.unjudged or NOBODY_THERE
 
     def _reconnects(self, arena: Arena) -> list[float]:
         """From the kill until each of the pod's clients was back and in sync, in seconds."""
@@ -245,11 +292,6 @@ def _moves(device: Device, since: float, until: float) -> int:
     return sum(
         up.moved and up.reason != REBALANCING for at, up in device.recorder.ups if since <= at <= until
     )
-
-
-def _seats_of(device: Device, arena: Arena) -> list[tuple[float, str]]:
-    """Where a device was, and since when that pod may have been asked to go."""
-    return [(at, seats[device]) for at, seats in arena.seated if device in seats]
 
 
 def _every(step: int, tell: Callable[[int], None]) -> Callable[[int], None]:

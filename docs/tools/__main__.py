@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from docs.tools.generate import DOCS, real_examples, stale, write_examples, write_from_types
+from docs.tools.generate import DOCS, real_run, stale, write_examples, write_from_types
 
 
 def main(arguments: list[str]) -> int:
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
         return 2
     write_from_types()
     if not arguments:
-        changed = write_examples(asyncio.run(real_examples()))
+        changed = write_examples(asyncio.run(real_run()).examples)
         sys.stdout.write(f"examples renewed: {', '.join(changed) or 'none'}\n")
     return 0
 

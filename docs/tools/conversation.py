@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+from msgspec import Struct
 
 from chatkernel.ids import now_ms
 from docs.tools.cluster import Cluster
@@ -13,8 +14,17 @@ from docs.tools.steady import Steady
 from docs.tools.talk import Person, Wire
 
 
+class Run(Struct, frozen=True):
+    """One conversation: examples by block name, as the document shows them; every frame that went over a socket;
+    and what the cluster serves as its AsyncAPI document."""
+
+    examples: dict[str, Example]
+    transcript: list[Line]
+    asyncapi: dict[str, Any]
+
+
 class Conversation:
-    """Runs it once. `examples` are by block name, as the document shows them."""
+    """Has it once."""
 
     def __init__(self, cluster: Cluster, http: httpx.AsyncClient) -> None:
         self._cluster = cluster
@@ -40,8 +50,13 @@ class Conversation:
         await self._come_back(carol, dave)
         await self._notice(carol)
         await self._move(carol)
+        await self._say_the_rest(self._c)
         await self._log_out()
         return {name: self._shown(example) for name, example in self._raw.items()}
+
+    @property
+    def transcript(self) -> list[Line]:
+        return self._carol.transcript + self._dave.transcript
 
     def _shown(self, example: Example) -> Example:
         steady = self._steady
@@ -200,6 +215,14 @@ class Conversation:
         here = str(seats.answer["best"]["pod"])
         return here if any(pod["name"] == here for pod in status["pods"]) else None
 
+    async def _say_the_rest(self, carol: Wire) -> None:
+        """Frames that the document does not show: for those who look at the whole transcript."""
+        await carol.say({"type": "delivered", "id": "20", "channel_id": self._channel, "seq": 6})
+        await carol.hear("ack", id="20")
+        await carol.say({"type": "delete", "id": "21", **self._of("d-1"), **self._at()})
+        await carol.hear("ack", id="21")
+        self._lines.clear()
+
     async def _log_out(self) -> None:
         await self._carol.ask("DELETE", "/v1/sessions/current")
         await self._c.hear_close()
@@ -212,7 +235,8 @@ class Conversation:
         return {"message_id": self._message_id}
 
 
-async def converse(cluster: Cluster) -> dict[str, Example]:
-    """Block name to example."""
+async def converse(cluster: Cluster) -> Run:
     async with httpx.AsyncClient(base_url=cluster.url, trust_env=False, timeout=10) as http:
-        return await Conversation(cluster, http).run()
+        conversation = Conversation(cluster, http)
+        examples = await conversation.run()
+        return Run(examples, conversation.transcript, (await http.get("/asyncapi.json")).json())

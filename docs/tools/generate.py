@@ -8,7 +8,7 @@ from typing import Any
 
 from docs.tools.blocks import blocks_of, with_blocks
 from docs.tools.cluster import cluster
-from docs.tools.conversation import converse
+from docs.tools.conversation import Run, converse
 from docs.tools.render import Example, Exchange, markdown, parse
 from docs.tools.steady import shape
 from docs.tools.tables import tables
@@ -38,8 +38,8 @@ def write_from_types() -> None:
         path.write_text(text, encoding="utf-8")
 
 
-async def real_examples() -> dict[str, Example]:
-    """The examples of a run that is made now, on a cluster of its own."""
+async def real_run() -> Run:
+    """A run that is made now, on a cluster of its own."""
     with tempfile.TemporaryDirectory(prefix="docs-") as folder:
         async with cluster(Path(folder)) as running:
             return await converse(running)

@@ -18,16 +18,18 @@ HEAR_TIMEOUT_S = 15.0
 
 
 class Wire:
-    """One socket. What is said and heard on purpose is in `lines`; what else comes is kept for later."""
+    """One socket. What is said and heard on purpose is in `lines`; what else comes is kept for later, and
+    everything is in `transcript`."""
 
-    def __init__(self, who: str, socket: ClientConnection, lines: list[Line]) -> None:
+    def __init__(self, who: str, socket: ClientConnection, lines: list[Line], transcript: list[Line]) -> None:
         self.who, self.lines = who, lines
-        self._socket = socket
+        self._socket, self._transcript = socket, transcript
         self._kept: list[dict[str, Any]] = []
 
     async def say(self, frame: dict[str, Any]) -> None:
         await self._socket.send(json.dumps(frame))
         self.lines.append(Line(self.who, "->", frame))
+        self._transcript.append(self.lines[-1])
 
     async def hear(self, frame_type: str, /, *, shown: bool = True, **fields: Any) -> dict[str, Any]:
         """The next frame of this type with these values. Raises TimeoutError, ConnectionClosed."""
@@ -40,7 +42,7 @@ class Wire:
         try:
             async with asyncio.timeout(HEAR_TIMEOUT_S):
                 while True:
-                    await self._socket.recv()
+                    await self._receive()
         except ConnectionClosed as closed:
             if closed.rcvd is None:
                 raise
@@ -55,10 +57,15 @@ class Wire:
                 return self._kept.pop(index)
         async with asyncio.timeout(HEAR_TIMEOUT_S):
             while True:
-                frame = json.loads(await self._socket.recv())
+                frame = await self._receive()
                 if _is(frame, frame_type, fields):
-                    return frame  # type: ignore[no-any-return]
+                    return frame
                 self._kept.append(frame)
+
+    async def _receive(self) -> dict[str, Any]:
+        frame: dict[str, Any] = json.loads(await self._socket.recv())
+        self._transcript.append(Line(self.who, "<-", frame))
+        return frame
 
 
 def _is(frame: dict[str, Any], frame_type: str, fields: dict[str, Any]) -> bool:
@@ -71,6 +78,8 @@ class Person:
     def __init__(self, http: httpx.AsyncClient, steady: Steady, name: str) -> None:
         self._http, self._steady, self.name = http, steady, name
         self.id = self.token = ""
+        self.transcript: list[Line] = []
+        """Every frame on any of their sockets."""
 
     async def ask(self, method: str, path: str, body: Any = None) -> Exchange:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
@@ -104,7 +113,7 @@ class Person:
 
     async def dial(self, lines: list[Line], seats: dict[str, Any]) -> Wire:
         socket = await connect(seats["best"]["url"], subprotocols=[SUBPROTOCOL_JSON])  # type: ignore[list-item]
-        return Wire(self.name, socket, lines)
+        return Wire(self.name, socket, lines, self.transcript)
 
     async def greet(
         self,

@@ -7,9 +7,9 @@ from fakeserver import FakeCluster
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[FakeCluster]:
+async def fake() -> AsyncIterator[FakeCluster]:
     """Two scripted chat pods and discovery, over real sockets."""
-    cluster = FakeCluster()
-    await cluster.start()
-    yield cluster
-    await cluster.stop()
+    fake = FakeCluster()
+    await fake.start()
+    yield fake
+    await fake.stop()

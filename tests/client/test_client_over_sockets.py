@@ -37,9 +37,9 @@ class Recorder(Listener):
         return [event.text for event in self.events]
 
 
-def client_of(cluster: FakeCluster, recorder: Recorder, **options: object) -> ChatClient:
+def client_of(fake: FakeCluster, recorder: Recorder, **options: object) -> ChatClient:
     return ChatClient(
-        cluster.url,
+        fake.url,
         tokens=TOKENS,
         listener=recorder,
         rng=Random(7),
@@ -54,10 +54,10 @@ async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
 
 
 @pytest.mark.parametrize("msgpack", [False, True])
-async def test_a_message_is_acked_and_comes_back_as_an_event(cluster: FakeCluster, msgpack: bool) -> None:
-    await cluster.say(ROOM, "before")
+async def test_a_message_is_acked_and_comes_back_as_an_event(fake: FakeCluster, msgpack: bool) -> None:
+    await fake.say(ROOM, "before")
     recorder = Recorder()
-    async with client_of(cluster, recorder, msgpack=msgpack) as client:
+    async with client_of(fake, recorder, msgpack=msgpack) as client:
         await client.connect(5)
         assert client.cursors == {ROOM: 1}
         ack = await client.send(ROOM, "hello")
@@ -65,37 +65,37 @@ async def test_a_message_is_acked_and_comes_back_as_an_event(cluster: FakeCluste
         await until(lambda: recorder.texts == ["hello"])
 
 
-async def test_after_a_pod_dies_it_comes_back_elsewhere_and_has_missed_nothing(cluster: FakeCluster) -> None:
-    await cluster.say(ROOM, "0")
+async def test_after_a_pod_dies_it_comes_back_elsewhere_and_has_missed_nothing(fake: FakeCluster) -> None:
+    await fake.say(ROOM, "0")
     recorder = Recorder()
-    async with client_of(cluster, recorder) as client:
+    async with client_of(fake, recorder) as client:
         await client.connect(5)
-        cluster.pods["chat-1"].kill()
-        await cluster.say(ROOM, "1")
+        fake.pods["chat-1"].kill()
+        await fake.say(ROOM, "1")
         await until(lambda: client.pod == "chat-2" and recorder.texts == ["1"])
-        await cluster.say(ROOM, "2")
+        await fake.say(ROOM, "2")
         await until(lambda: recorder.texts == ["1", "2"])
-        assert cluster.seat_requests[-1] == {"exclude": ["chat-1"]}
+        assert fake.seat_requests[-1] == {"exclude": ["chat-1"]}
         up = recorder.states[-1]
         assert isinstance(up, Up) and up.from_pod == "chat-1" and not up.moved and up.caught_up == 1
         assert (client.moves, client.reconnects) == (0, 1)
 
 
 async def test_an_unacked_send_is_sent_again_with_the_same_key_after_a_reconnect(
-    cluster: FakeCluster,
+    fake: FakeCluster,
 ) -> None:
-    await cluster.say(ROOM, "0")
-    first, recorder = cluster.pods["chat-1"], Recorder()
+    await fake.say(ROOM, "0")
+    first, recorder = fake.pods["chat-1"], Recorder()
 
     def die_after_storing(_socket: object, frame: object) -> bool:
         if isinstance(frame, Send):
-            cluster.log.add(ROOM, "u_me", frame.client_msg_id, frame.text)
+            fake.log.add(ROOM, "u_me", frame.client_msg_id, frame.text)
             first.kill()
             return True
         return False
 
     first.intercept = die_after_storing
-    async with client_of(cluster, recorder) as client:
+    async with client_of(fake, recorder) as client:
         await client.connect(5)
         acks = await asyncio.gather(client.send(ROOM, "a"), client.send(ROOM, "b"), client.send(ROOM, "c"))
         assert [ack.seq for ack in acks] == [2, 3, 4]
@@ -103,9 +103,9 @@ async def test_an_unacked_send_is_sent_again_with_the_same_key_after_a_reconnect
         await until(lambda: recorder.texts == ["a", "b", "c"])
 
 
-async def test_a_retryable_error_is_tried_again_and_a_final_one_is_raised(cluster: FakeCluster) -> None:
-    await cluster.say(ROOM, "0")
-    pod = cluster.pods["chat-1"]
+async def test_a_retryable_error_is_tried_again_and_a_final_one_is_raised(fake: FakeCluster) -> None:
+    await fake.say(ROOM, "0")
+    pod = fake.pods["chat-1"]
     refusals = [
         Error("", Code.STORAGE_UNAVAILABLE, "later", True, retry_after_ms=10),
         Error("", Code.BUSY, "later", True),
@@ -123,7 +123,7 @@ async def test_a_retryable_error_is_tried_again_and_a_final_one_is_raised(cluste
         return True
 
     pod.intercept = refuse
-    async with client_of(cluster, Recorder()) as client:
+    async with client_of(fake, Recorder()) as client:
         await client.connect(5)
         acks = await asyncio.gather(client.send(ROOM, "1"), client.send(ROOM, "2"))
         assert [ack.seq for ack in acks] == [2, 3], "the second waits for the first"
@@ -133,12 +133,12 @@ async def test_a_retryable_error_is_tried_again_and_a_final_one_is_raised(cluste
 
 
 async def test_an_overdue_ack_is_asked_for_again_on_the_same_socket(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatclient.engine.ACK_TIMEOUT_S", 0.2)
     monkeypatch.setattr("chatclient.engine.SUSPICION_S", 0.1)
-    await cluster.say(ROOM, "0")
-    pod, dropped = cluster.pods["chat-1"], []
+    await fake.say(ROOM, "0")
+    pod, dropped = fake.pods["chat-1"], []
 
     def drop_first(_socket: object, frame: object) -> bool:
         if isinstance(frame, Send) and not dropped:
@@ -147,150 +147,150 @@ async def test_an_overdue_ack_is_asked_for_again_on_the_same_socket(
         return False
 
     pod.intercept = drop_first
-    async with client_of(cluster, Recorder()) as client:
+    async with client_of(fake, Recorder()) as client:
         await client.connect(5)
         ack = await client.send(ROOM, "once")
         assert ack.seq == 2
         assert client.reconnects == 0
 
 
-async def test_it_moves_before_the_old_socket_closes_and_no_send_fails(cluster: FakeCluster) -> None:
-    await cluster.say(ROOM, "0")
+async def test_it_moves_before_the_old_socket_closes_and_no_send_fails(fake: FakeCluster) -> None:
+    await fake.say(ROOM, "0")
     recorder = Recorder()
-    async with client_of(cluster, recorder) as client:
+    async with client_of(fake, recorder) as client:
         await client.connect(5)
         sends = [asyncio.ensure_future(client.send(ROOM, f"{n}")) for n in range(20)]
-        await cluster.migrate("chat-1")
+        await fake.migrate("chat-1")
         await until(lambda: client.pod == "chat-2")
         sends += [asyncio.ensure_future(client.send(ROOM, f"{n}")) for n in range(20, 30)]
         acks = await asyncio.gather(*sends)
         assert [ack.seq for ack in acks] == list(range(2, 32))
-        await until(lambda: not cluster.pods["chat-1"].sockets)
+        await until(lambda: not fake.pods["chat-1"].sockets)
         await until(lambda: recorder.texts == [f"{n}" for n in range(30)])
         assert (client.moves, client.reconnects) == (1, 0)
         assert [type(state).__name__ for state in recorder.states] == ["Up", "Up"]
 
 
-async def test_a_lost_event_is_found_by_the_next_one(cluster: FakeCluster) -> None:
-    await cluster.say(ROOM, "0")
+async def test_a_lost_event_is_found_by_the_next_one(fake: FakeCluster) -> None:
+    await fake.say(ROOM, "0")
     recorder = Recorder()
-    async with client_of(cluster, recorder) as client:
+    async with client_of(fake, recorder) as client:
         await client.connect(5)
-        await cluster.say(ROOM, "1", publish=False)
-        await cluster.say(ROOM, "2")
+        await fake.say(ROOM, "1", publish=False)
+        await fake.say(ROOM, "2")
         await until(lambda: recorder.texts == ["1", "2"])
-        syncs = [frame for frame in cluster.pods["chat-1"].received if isinstance(frame, Sync)]
+        syncs = [frame for frame in fake.pods["chat-1"].received if isinstance(frame, Sync)]
         assert [frame.cursors for frame in syncs] == [{ROOM: 1}]
 
 
-async def test_a_lost_event_is_found_by_the_heartbeat(cluster: FakeCluster) -> None:
-    await cluster.say(ROOM, "0")
+async def test_a_lost_event_is_found_by_the_heartbeat(fake: FakeCluster) -> None:
+    await fake.say(ROOM, "0")
     recorder = Recorder()
-    async with client_of(cluster, recorder) as client:
+    async with client_of(fake, recorder) as client:
         await client.connect(5)
-        event = await cluster.say(ROOM, "1", publish=False)
-        for live in cluster.pods["chat-1"].sockets.values():
+        event = await fake.say(ROOM, "1", publish=False)
+        for live in fake.pods["chat-1"].sockets.values():
             live[ROOM] = event.seq  # the pod believes that it sent it
         await until(lambda: recorder.texts == ["1"], 2)
 
 
-async def test_a_resync_asks_for_the_channels_named(cluster: FakeCluster) -> None:
-    await cluster.say(ROOM, "0")
-    await cluster.say("r_g2", "0")
-    pod, recorder = cluster.pods["chat-1"], Recorder()
-    async with client_of(cluster, recorder) as client:
+async def test_a_resync_asks_for_the_channels_named(fake: FakeCluster) -> None:
+    await fake.say(ROOM, "0")
+    await fake.say("r_g2", "0")
+    pod, recorder = fake.pods["chat-1"], Recorder()
+    async with client_of(fake, recorder) as client:
         await client.connect(5)
-        await cluster.say(ROOM, "1", publish=False)
+        await fake.say(ROOM, "1", publish=False)
         for socket in pod.sockets:
             await pod.put(socket, Resync([ROOM]))
         await until(lambda: recorder.texts == ["1"])
         assert next(frame.cursors for frame in pod.received if isinstance(frame, Sync)) == {ROOM: 1}
 
 
-async def test_a_pod_that_does_not_answer_its_heartbeat_is_left(cluster: FakeCluster) -> None:
+async def test_a_pod_that_does_not_answer_its_heartbeat_is_left(fake: FakeCluster) -> None:
     recorder = Recorder()
-    async with client_of(cluster, recorder) as client:
+    async with client_of(fake, recorder) as client:
         await client.connect(5)
-        cluster.pods["chat-1"].deaf = True
+        fake.pods["chat-1"].deaf = True
         await until(lambda: client.pod == "chat-2")
         assert client.reconnects == 1
 
 
-async def test_a_seat_that_cannot_be_taken_gives_way_to_the_alternative(cluster: FakeCluster) -> None:
-    cluster.pods["chat-1"].refuse = Code.DRAINING
-    async with client_of(cluster, Recorder()) as client:
+async def test_a_seat_that_cannot_be_taken_gives_way_to_the_alternative(fake: FakeCluster) -> None:
+    fake.pods["chat-1"].refuse = Code.DRAINING
+    async with client_of(fake, Recorder()) as client:
         await client.connect(5)
         assert client.pod == "chat-2"
 
 
-async def test_discovery_is_asked_until_it_answers(cluster: FakeCluster) -> None:
-    cluster.api_down = True
-    async with client_of(cluster, Recorder()) as client:
+async def test_discovery_is_asked_until_it_answers(fake: FakeCluster) -> None:
+    fake.api_down = True
+    async with client_of(fake, Recorder()) as client:
         task = asyncio.ensure_future(client.connect(5))
-        await until(lambda: len(cluster.seat_requests) >= 2)
-        cluster.api_down = False
+        await until(lambda: len(fake.seat_requests) >= 2)
+        fake.api_down = False
         await task
 
 
-async def test_a_revoked_device_does_not_come_back(cluster: FakeCluster) -> None:
+async def test_a_revoked_device_does_not_come_back(fake: FakeCluster) -> None:
     recorder = Recorder()
-    async with client_of(cluster, recorder) as client:
+    async with client_of(fake, recorder) as client:
         await client.connect(5)
-        for socket in list(cluster.pods["chat-1"].sockets):
+        for socket in list(fake.pods["chat-1"].sockets):
             await socket.close(4003)
         await until(lambda: bool(recorder.states) and type(recorder.states[-1]).__name__ == "Ended")
         with pytest.raises(Closed):
             await client.send(ROOM, "too late")
-        assert len(cluster.seat_requests) == 1
+        assert len(fake.seat_requests) == 1
 
 
-async def test_a_reused_refresh_token_ends_in_a_log_in_with_the_password(cluster: FakeCluster) -> None:
+async def test_a_reused_refresh_token_ends_in_a_log_in_with_the_password(fake: FakeCluster) -> None:
     old = Tokens("u_me", "d_me", "old", "reused", 0)
     credentials = Credentials("me", "secret")
-    async with ChatClient(cluster.url, tokens=old, credentials=credentials, rng=Random(1)) as client:
+    async with ChatClient(fake.url, tokens=old, credentials=credentials, rng=Random(1)) as client:
         await client.connect(5)
-        assert cluster.logins == 1
+        assert fake.logins == 1
 
 
-async def test_cursors_and_unacked_sends_survive_a_restart(cluster: FakeCluster, tmp_path: Path) -> None:
-    await cluster.say(ROOM, "0")
+async def test_cursors_and_unacked_sends_survive_a_restart(fake: FakeCluster, tmp_path: Path) -> None:
+    await fake.say(ROOM, "0")
     cache = tmp_path / "device.db"
-    pod = cluster.pods["chat-1"]
+    pod = fake.pods["chat-1"]
     pod.intercept = lambda _socket, frame: isinstance(frame, Send)
-    async with client_of(cluster, Recorder(), cache_path=cache) as client:
+    async with client_of(fake, Recorder(), cache_path=cache) as client:
         await client.connect(5)
         unsent = asyncio.ensure_future(client.send(ROOM, "mine"))
         await until(lambda: any(isinstance(frame, Send) for frame in pod.received))
     with pytest.raises(Closed):
         await unsent
     pod.intercept = None
-    await cluster.say(ROOM, "while away")
+    await fake.say(ROOM, "while away")
     recorder = Recorder()
-    async with client_of(cluster, recorder, cache_path=cache) as client:
+    async with client_of(fake, recorder, cache_path=cache) as client:
         await client.connect(5)
         await until(lambda: recorder.texts == ["while away", "mine"])
         hello = [frame for frame in pod.received if isinstance(frame, Hello)][-1]
         assert hello.cursors == {ROOM: 1}
 
 
-async def test_history_that_was_seen_is_not_fetched_again(cluster: FakeCluster, tmp_path: Path) -> None:
+async def test_history_that_was_seen_is_not_fetched_again(fake: FakeCluster, tmp_path: Path) -> None:
     for n in range(1, 31):
-        await cluster.say(ROOM, f"{n}")
-    cache, pod = tmp_path / "device.db", cluster.pods["chat-1"]
+        await fake.say(ROOM, f"{n}")
+    cache, pod = tmp_path / "device.db", fake.pods["chat-1"]
 
     def asked() -> list[History]:
         return [frame for frame in pod.received if isinstance(frame, History)]
 
-    async with client_of(cluster, Recorder(), cache_path=cache) as client:
+    async with client_of(fake, Recorder(), cache_path=cache) as client:
         await client.connect(5)
         newest = await client.history(ROOM, limit=10)
         assert [item.event.seq for item in newest.items] == list(range(21, 31))
         older = await client.history(ROOM, limit=15, before=26)
         assert [item.event.seq for item in older.items] == list(range(11, 26))
         assert [(frame.before, frame.limit) for frame in asked()] == [(None, 10), (21, 10)]
-        await cluster.say(ROOM, "31")
+        await fake.say(ROOM, "31")
         await until(lambda: client.cursors[ROOM] == 31)
-    async with client_of(cluster, Recorder(), cache_path=cache) as client:
+    async with client_of(fake, Recorder(), cache_path=cache) as client:
         await client.connect(5)
         newest = await client.history(ROOM, limit=20)
         assert [item.event.seq for item in newest.items] == list(range(12, 32))

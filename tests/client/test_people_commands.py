@@ -6,67 +6,21 @@ import json
 import os
 import pty
 import select
-import signal
-import subprocess
-import sys
 import termios
 import time
 import tty
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-
-PASSWORD = "correct horse battery"
-
-
-class Chatctl:
-    """Runs `chatctl` as a person would."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.environ = {**os.environ, "CHATCTL_DATA": str(data), "CHATCTL_PASSWORD": PASSWORD}
-
-    def start(self, *words: str, on: int | None = None) -> subprocess.Popen[str]:
-        """`on`: the terminal of a person at a keyboard."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "chatclient.cli.main", *words],
-            env=self.environ,
-            stdin=subprocess.DEVNULL if on is None else on,
-            stdout=subprocess.PIPE if on is None else on,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=timeout_s)
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    def json(self, *words: str) -> list[dict[str, object]]:
-        done = self.run(*words, "--json")
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+from support.chatctl import PASSWORD, Chatctl
 
 
 @pytest.fixture(scope="module")
 def chatctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chatctl]:
     """A cluster of its own, on a free port."""
     chatctl = Chatctl(tmp_path_factory.mktemp("cluster") / "data")
-    cluster = chatctl.start("up", "--port", "0")
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and cluster.poll() is None:
-            status = chatctl.run("status", "--json")
-            if status.returncode == 0 and json.loads(status.stdout)["phase"] == "Running":
-                break
-            time.sleep(0.3)
-        else:
-            raise AssertionError("the cluster did not start")
+    with chatctl.up():
         yield chatctl
-    finally:
-        cluster.send_signal(signal.SIGTERM)
-        cluster.communicate(timeout=30)
 
 
 def test_two_people_talk_and_read_back(chatctl: Chatctl) -> None:
@@ -129,6 +83,33 @@ def test_a_slow_terminal_gets_every_message_whole(chatctl: Chatctl) -> None:
         os.close(terminal)
 
 
+def test_a_typed_line_stands_once_on_its_writers_terminal(chatctl: Chatctl) -> None:
+    for name in ("ivan", "judy"):
+        assert chatctl.run("signup", name).returncode == 0
+    screen, terminal = pty.openpty()
+    ear = chatctl.start("listen", "--as", "ivan", "--to", "judy", on=terminal)
+    try:
+        read_until(screen, lambda seen: "(connected to" in seen)
+        os.write(screen, b"typed by ivan\n")
+        read_until(screen, lambda seen: "typed by ivan" in seen)
+
+        def stored() -> bool:
+            items = chatctl.json("history", "--as", "judy", "ivan")
+            return any(item["event"].get("text") == "typed by ivan" for item in items)  # type: ignore[attr-defined]
+
+        while not stored():
+            pass
+        chatctl.json("send", "--as", "ivan", "judy", "from another device")
+        shown = read_until(screen, lambda seen: "another device" in seen)
+        assert "typed by ivan" not in shown
+        assert "  ivan: from another device" in shown
+    finally:
+        ear.terminate()
+        assert ear.wait(timeout=10) == 130
+        os.close(screen)
+        os.close(terminal)
+
+
 @pytest.mark.slow
 def test_logging_out_and_in_again(chatctl: Chatctl) -> None:
     assert chatctl.run("signup", "erin").returncode == 0
@@ -149,11 +130,6 @@ def test_logging_out_and_in_again(chatctl: Chatctl) -> None:
         (("signup", "../../etc"), "is not a user name"),
         (("history", "--as", "alice", "bob", "--url", "http://127.0.0.1:9"), "nothing answers"),
         (("history", "--as", "alice", "bob", "--url", "not a url"), ""),
-        (("drill", "--fault", "meteor"), "no fault is called meteor"),
-        (
-            ("drill", "--data", "/nonexistent", "--fault", "kill-pod", "--url", "http://127.0.0.1:9"),
-            "control socket",
-        ),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_exit_code_1(
@@ -163,6 +139,25 @@ def test_what_goes_wrong_is_one_line_and_exit_code_1(
     assert done.returncode == 1, done
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--fault", "meteor"), "no fault is called meteor"),
+        (("--data", "/nonexistent", "--fault", "kill-pod", "--url", "http://127.0.0.1:9"), "control socket"),
+        (("--fault", "kill-pod", "--url", "http://127.0.0.1:9"), "name the data directory of that cluster"),
+        (("--fault", "slow-reader", "--url", "http://127.0.0.1:9"), "nothing answers"),
+        (("--data", "/nonexistent"), "there is no data directory /nonexistent"),
+    ],
+)
+def test_a_drill_that_cannot_be_run_is_one_line_and_exit_code_2(
+    chatctl: Chatctl, words: tuple[str, ...], says: str
+) -> None:
+    done = chatctl.run("drill", *words)
+    assert done.returncode == 2, done
+    assert says in done.stderr.splitlines()[-1]
     assert done.stdout == ""
 
 

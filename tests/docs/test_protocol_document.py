@@ -1,13 +1,17 @@
 """docs/protocol.md says what the types say, and its examples are what a real cluster answers."""
 
+import asyncio
+
+import jsonschema
 import msgspec
+import pytest
 from msgspec.structs import fields
 
 from chatkernel import protocol
 from chatkernel.errors import Close
 from chatkernel.protocol import EventKind, decode_client_json, decode_server_json
 from docs.tools.blocks import blocks_of, with_blocks
-from docs.tools.generate import PROTOCOL, outline, real_examples, shown_examples, stale
+from docs.tools.generate import PROTOCOL, outline, real_run, shown_examples, stale
 from docs.tools.notes import CLOSES, FIELDS
 from docs.tools.render import Exchange, Line, markdown, parse
 from docs.tools.tables import EVENT_FIELDS, field_docs, structs, tables
@@ -69,9 +73,66 @@ def test_an_outline_knows_what_matters():
     assert outline(ack(seq=1)) != outline(ack())
 
 
-async def test_the_examples_are_what_a_real_cluster_answers():
-    real = await real_examples()
+@pytest.fixture(scope="module")
+def real():
+    return asyncio.run(real_run())
+
+
+def test_the_examples_are_what_a_real_cluster_answers(real):
     shown = shown_examples()
-    assert shown.keys() == real.keys()
+    assert shown.keys() == real.examples.keys()
     for name, example in shown.items():
-        assert outline(example) == outline(real[name]), name
+        assert outline(example) == outline(real.examples[name]), name
+
+
+def validators(asyncapi):
+    """(direction, frame type) to what checks such a frame: fields that the document does not name are wrong, too."""
+    components = closed(asyncapi["components"])
+
+    def resolved(reference):
+        node = {**asyncapi, "components": components}
+        for part in reference.removeprefix("#/").split("/"):
+            node = node[part]
+        return node if set(node) != {"$ref"} else resolved(node["$ref"])
+
+    found = {}
+    for operation in asyncapi["operations"].values():
+        way = {"receive": "->", "send": "<-"}[operation["action"]]
+        for message in operation["messages"]:
+            frame = resolved(message["$ref"])
+            schema = {**frame["payload"], "components": components}
+            found[way, frame["name"]] = jsonschema.Draft202012Validator(schema)
+    return found
+
+
+def closed(node):
+    """A schema whose objects may have no fields but those named."""
+    if isinstance(node, list):
+        return [closed(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    inner = {key: closed(value) for key, value in node.items()}
+    named = isinstance(node.get("properties"), dict) and node.get("type") == "object"
+    return {"additionalProperties": False, **inner} if named else inner
+
+
+def test_every_frame_of_a_real_conversation_is_as_the_served_asyncapi_document_says(real):
+    checks = validators(real.asyncapi)
+    there = {(line.way, line.said["type"]) for line in real.transcript}
+    assert there - checks.keys() == {("->", "dance")}, "frames that the document does not know"
+    assert len(there) > 20 and len(real.transcript) > 60
+    for line in real.transcript:
+        if line.said["type"] != "dance":
+            checks[line.way, line.said["type"]].validate(line.said)
+    unspoken = checks.keys() - there
+    assert unspoken == {("<-", "resync")}, "the conversation is to have a frame of every kind that can be had"
+
+
+def test_a_frame_that_is_not_as_the_document_says_is_noticed(real):
+    checks = validators(real.asyncapi)
+    (event, *_) = [line.said for line in real.transcript if line.said["type"] == "event"]
+    (page, *_) = [line.said for line in real.transcript if line.said.get("events")]
+    seq = {name: value for name, value in event.items() if name != "seq"}
+    nested = {**page, "events": [{**page["events"][0], "surplus": 1}]}
+    for bad in (seq, {**event, "seq": "1"}, {**event, "surplus": 1}, nested):
+        assert not checks["<-", bad["type"]].is_valid(bad), bad

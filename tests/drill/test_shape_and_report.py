@@ -7,7 +7,7 @@ import pytest
 
 from chatclient.drill.checker import Verdict
 from chatclient.drill.faults import COMBINED, FAULTS, expand, needs_control
-from chatclient.drill.report import FaultRecord, Measured, make_report, quantile, table_of
+from chatclient.drill.report import NOBODY_THERE, FaultRecord, Measured, make_report, quantile, table_of
 from chatclient.drill.shape import DrillOptions, make_shape
 
 
@@ -66,6 +66,8 @@ def test_the_report_has_the_promised_keys() -> None:
         (Verdict(), Measured(fault_log=[FaultRecord("drain", 0.0, moves_max=2)])),
         (Verdict(), Measured(fault_log=[FaultRecord("kill-pod", 0.0, recovered=False)])),
         (Verdict(), Measured(fault_log=[FaultRecord("scale", 0.0, untold=1)])),
+        (Verdict(), Measured(fault_log=[FaultRecord("scale", 0.0, cut_off=1)])),
+        (Verdict(), Measured(fault_log=[FaultRecord("scale", 0.0, not_once=1)])),
         (Verdict(), Measured(fault_log=[FaultRecord("slow-reader", 0.0, slow_let_go=2, slow_kept=1)])),
         (Verdict(), Measured(reconnects_s=[0.5] * 10 + [3.5])),
         (Verdict(), Measured(settled=False)),
@@ -77,11 +79,30 @@ def test_each_broken_promise_is_named(verdict: Verdict, measured: Measured) -> N
 
 
 def test_a_fault_that_could_not_be_judged_is_a_note_and_not_called_kept() -> None:
-    faults = [FaultRecord("drain", 0.0), FaultRecord("slow-reader", 9.0, judged=False)]
-    report = make_report(Verdict(sent=1, acked=1), Measured(fault_log=faults))
+    faults = [FaultRecord("drain", 0.0), FaultRecord("slow-reader", 9.0, unjudged="too little was sent")]
+    measured = Measured(fault_log=faults, left_out=["kill-redis was left out: no Redis"])
+    report = make_report(Verdict(sent=1, acked=1), measured)
     assert report.kept and not report.broken
-    assert len(report.unjudged) == 1 and report.unjudged[0].startswith("slow-reader could not be judged")
+    slow = "slow-reader could not be judged: too little was sent"
+    assert report.unjudged == ["kill-redis was left out: no Redis", slow]
     assert table_of(report).title != table_of(make_report(Verdict(), Measured())).title == "All promises kept"
+
+
+def test_pods_that_went_without_clients_are_a_note_unless_others_had_some() -> None:
+    empty = FaultRecord("scale", 0.0, unjudged=NOBODY_THERE)
+    assert make_report(Verdict(), Measured(fault_log=[empty, empty])).unjudged == [
+        f"scale could not be judged: {NOBODY_THERE}"
+    ]
+    full = FaultRecord("drain", 0.0, drained=3)
+    assert make_report(Verdict(), Measured(fault_log=[empty, full])).unjudged == []
+
+
+def test_times_are_shown_in_milliseconds() -> None:
+    measured = Measured(reconnects_s=[0.25, 0.5, 1.5], all_ms=[2.0, 4.0])
+    table = table_of(make_report(Verdict(), measured))
+    shown = dict(zip(*(column.cells for column in table.columns), strict=True))
+    assert shown["reconnect p50 / p95 / p99 / max, ms"] == "500.0 / 1500.0 / 1500.0 / 1500.0"
+    assert shown["delivery p50 / p99 / max, ms"] == "4.0 / 4.0 / 4.0"
 
 
 def test_quantiles() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import acks_before_insert
 import clocks_apart
+import closes_right_after_migrate
 import closes_without_migrate
 import forgets_client_msg_id
 import keeps_removed_members
@@ -17,6 +18,7 @@ from chatpod.main import main
 for fault in (
     acks_before_insert,
     clocks_apart,
+    closes_right_after_migrate,
     closes_without_migrate,
     forgets_client_msg_id,
     keeps_removed_members,
