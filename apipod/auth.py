@@ -83,7 +83,7 @@ class Authenticator:
         else:
             verified = known.verified
         if verified.expires_at <= self._now():
-            raise ChatError(Code.TOKEN_EXPIRED)
+            raise ChatError(Code.TOKEN_EXPIRED, field="Authorization")
         caller = verified.caller
         if not await self._liveness.is_live(caller.device_id):
             raise await self._why_dead(caller)
@@ -121,7 +121,7 @@ class Authenticator:
         if device.user_id != caller.user_id:
             raise ChatError(Code.CONFLICT, "The device id is another person's", field="X-Device-Id")
         if device.revoked_at is not None:
-            raise ChatError(Code.DEVICE_REVOKED)
+            raise ChatError(Code.DEVICE_REVOKED, field="X-Device-Id")
         if device.last_seen_at < self._now() - SEEN_EVERY_S * 1000:
             await self._devices.touch_device(caller.device_id, self._now())
 

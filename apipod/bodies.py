@@ -138,6 +138,6 @@ def decode_query(kind: type[T], query_string: bytes) -> T:
 def check_path_parameters(parameters: dict[str, str]) -> None:
     """Ids that cannot exist are not found, whatever a store would make of them. Raises
     ChatError(NOT_FOUND)."""
-    for value in parameters.values():
+    for name, value in parameters.items():
         if len(value) > PATH_PARAMETER_MAX_CHARS or not value.isprintable():
-            raise ChatError(Code.NOT_FOUND)
+            raise ChatError(Code.NOT_FOUND, field=name)

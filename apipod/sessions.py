@@ -141,13 +141,13 @@ class Sessions:
                 if user_id is not None and device_id is not None:
                     log.warning("refresh.reused", extra={"user_id": user_id, "device_id": device_id})
                     await self._ended(user_id, [device_id])
-                raise ChatError(Code.TOKEN_REUSED)
+                raise ChatError(Code.TOKEN_REUSED, field="refresh_token")
             case RefreshOutcome.EXPIRED:
-                raise ChatError(Code.TOKEN_EXPIRED)
+                raise ChatError(Code.TOKEN_EXPIRED, field="refresh_token")
             case RefreshOutcome.REVOKED:
-                raise ChatError(Code.DEVICE_REVOKED)
+                raise ChatError(Code.DEVICE_REVOKED, field="refresh_token")
             case _:
-                raise ChatError(Code.UNAUTHENTICATED, "The refresh token is not valid")
+                raise ChatError(Code.UNAUTHENTICATED, "The refresh token is not valid", field="refresh_token")
 
     async def change_password(self, caller: Caller, current: str, new: str, keep_others: bool) -> None:
         """Logs the other devices out, unless told not to. Raises ChatError."""

@@ -64,7 +64,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self._held_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+        refused = self._lingered_bytes is not None
+        if refused or self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
         if self._held_bytes > self.limits.head_max_bytes:
             self._refuse(self._too_large())
