@@ -12,14 +12,14 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from apipod.endpoint import Endpoint, MethodNotAllowed, respond
-from apipod.guards import Origins, Problems
+from apipod.endpoint import Endpoint
+from apipod.guards import Origins
 from apipod.openapi import openapi
 from apipod.operation import Operation
 from apipod.resources import OPERATIONS
 from apipod.services import Services
 from chatkernel.asyncapi import asyncapi
-from chatkernel.errors import ChatError, Code
+from chatkernel.httplayer import MethodNotAllowed, Problems, respond, unknown_path
 from chatkernel.settings import ServiceSettings
 
 
@@ -66,12 +66,6 @@ def build_app(services: Services) -> Starlette:
     # A path with a stray slash is another path: nothing is redirected.
     app.router.redirect_slashes = False
     return app
-
-
-async def unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] != "http":
-        raise RuntimeError(f"no {scope['type']} here")
-    raise ChatError(Code.NOT_FOUND)
 
 
 def public_url(settings: ServiceSettings) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.types import Receive, Scope
 
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.validation import field_of
-
-BODY_TIMEOUT_S = 15.0
-"""A body that has not arrived within this is given up, so that slow senders hold nothing."""
+from chatkernel.httplayer import ClientGone, header
+from chatkernel.protocol import Limits
+from chatkernel.validation import FIELD_MAX_CHARS, field_of
 
 DISCARD_MAX_BYTES = 4 * 1024 * 1024
 DISCARD_FOR_S = 2.0
@@ -26,49 +25,46 @@ PATH_PARAMETER_MAX_CHARS = 128
 
 T = TypeVar("T")
 
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""Strings, a last one without its end too: an end that is missing would be looked for again from every quote that
+follows, and the time grow with the square of the size. Possessive, so nothing is tried twice."""
 _NOT_BRACKETS = re.compile(rb"[^][{}]+")
 
 
-class ClientGone(Exception):
-    """The client closed the connection before its request was complete: there is nobody to answer."""
-
-
-async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
-    """The whole body, chunked or not. Raises ChatError(TOO_LARGE | MALFORMED), ClientGone."""
+async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
+    """The whole body, chunked or not. Raises ChatError(TOO_LARGE | TOO_SLOW), ClientGone."""
+    max_bytes = limits.body_max_bytes
     declared = header(scope, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > max_bytes:
         if header(scope, b"expect") is None:
             await _discard(receive)
         raise _too_large(max_bytes)
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
-        return body
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _read_rest(message, receive, max_bytes)
+        async with asyncio.timeout(limits.body_timeout_s):
+            return await _read(receive, max_bytes)
     except TimeoutError as error:
-        raise ChatError(Code.MALFORMED, "The body did not arrive in time") from error
+        limit_s = limits.body_timeout_s
+        detail = f"The body did not arrive within {limit_s:g} s"
+        raise ChatError(Code.TOO_SLOW, detail, field="body", limit=int(limit_s)) from error
 
 
-async def _read_rest(message: Any, receive: Receive, max_bytes: int) -> bytes:
+async def _read(receive: Receive, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunk = message.get("body", b"")
         size += len(chunk)
+        more = message.get("more_body", False)
         if size > max_bytes:
-            await _discard(receive)
+            if more:
+                await _discard(receive)
             raise _too_large(max_bytes)
         chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-        message = await receive()
+        if not more:
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _discard(receive: Receive) -> None:
@@ -91,15 +87,6 @@ def _too_large(max_bytes: int) -> ChatError:
     return ChatError(
         Code.TOO_LARGE, f"The body may have at most {max_bytes} bytes", field="body", limit=max_bytes
     )
-
-
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header of that (lower-case) name."""
-    for key, value in scope["headers"]:
-        if key == name:
-            found: bytes = value
-            return found
-    return None
 
 
 def check_nesting(data: bytes, max_depth: int) -> None:
@@ -125,9 +112,9 @@ def decode_json(decoder: msgspec.json.Decoder[T], data: bytes, max_depth: int) -
     except msgspec.ValidationError as error:
         raise field_of(error) from error
     except msgspec.DecodeError as error:
-        raise ChatError(Code.MALFORMED, f"The body is not a JSON document: {error}") from error
+        raise ChatError(Code.MALFORMED, f"The body is not a JSON document: {error}", field="body") from error
     except UnicodeDecodeError as error:
-        raise ChatError(Code.MALFORMED, "The body is not UTF-8") from error
+        raise ChatError(Code.MALFORMED, "The body is not UTF-8", field="body") from error
     except RecursionError as error:
         raise invalid("body", f"is nested deeper than {max_depth} levels", max_depth) from error
 
@@ -137,9 +124,11 @@ def decode_query(kind: type[T], query_string: bytes) -> T:
     try:
         values = dict(parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict"))
     except ValueError as error:
-        raise ChatError(Code.MALFORMED, "The query string is not percent-encoded UTF-8") from error
-    if any("\0" in value for value in values.values()):
-        raise ChatError(Code.MALFORMED, "The query string holds a NUL character")
+        detail = "The query string is not percent-encoded UTF-8"
+        raise ChatError(Code.MALFORMED, detail, field="query") from error
+    for name, value in values.items():
+        if "\0" in value:
+            raise invalid(name[:FIELD_MAX_CHARS], "may not hold a NUL character")
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -149,6 +138,6 @@ def decode_query(kind: type[T], query_string: bytes) -> T:
 def check_path_parameters(parameters: dict[str, str]) -> None:
     """Ids that cannot exist are not found, whatever a store would make of them. Raises
     ChatError(NOT_FOUND)."""
-    for value in parameters.values():
+    for name, value in parameters.items():
         if len(value) > PATH_PARAMETER_MAX_CHARS or not value.isprintable():
-            raise ChatError(Code.NOT_FOUND)
+            raise ChatError(Code.NOT_FOUND, field=name)

@@ -32,6 +32,9 @@ FRESH_WAIT_S = 0.25
 RECENT_S = 4.0
 """An assignment counts until its connection shows in the pod's own count, at most this long."""
 ALTERNATIVES_MAX = 3
+MARK_KEPT_S = 3600
+MARK_RENEW_S = 600.0
+"""The mark by which a process knows that Redis was emptied outlives the process by at most this, and is renewed."""
 EMPTIED_GRACE_S = 2.5
 """When Redis was emptied, the last look stands this long: pods notice at their next renewal of the lease."""
 FULL_RETRY_AFTER_S = (1.0, 4.0)
@@ -86,7 +89,10 @@ class Discovery:
         rng: random.Random,
     ) -> None:
         self._registry, self._tickets, self._region = registry, tickets, region
+        # Of this process alone: another's would be there again before this one has looked.
         self._redis, self._mark = redis, mark
+        self._mark_renewed_at = monotonic()
+        self._one_look = asyncio.Lock()
         self._emptied_until = 0.0
         self._rng, self._monotonic = rng, monotonic
         self._recent = Recent(monotonic)
@@ -150,6 +156,12 @@ class Discovery:
         await self._look()
 
     async def _look(self) -> None:
+        # One at a time. Of two that find Redis emptied the first leaves the mark again, and the second would then
+        # believe that all pods have gone; and an older look must not come after a newer one.
+        async with self._one_look:
+            await self._look_alone()
+
+    async def _look_alone(self) -> None:
         try:
             snapshot = await self._registry.snapshot()
         except ChatError as error:
@@ -185,10 +197,19 @@ class Discovery:
     async def _mark_is_there(self) -> bool:
         """Leave the mark, and tell whether it was there."""
         try:
-            (was_new,) = await execute(self._redis, [("SET", self._mark, b"1", "NX")])
+            (was_new,) = await execute(self._redis, [("SET", self._mark, b"1", "NX", "EX", MARK_KEPT_S)])
         except ChatError:
             return True
         return was_new is None
+
+    async def _keep_mark(self) -> None:
+        """Renewed and never made: where it is missing, the next look has to find that out."""
+        now = self._monotonic()
+        if self.degraded or now - self._mark_renewed_at < MARK_RENEW_S:
+            return
+        self._mark_renewed_at = now
+        with suppress(ChatError):
+            await execute(self._redis, [("EXPIRE", self._mark, MARK_KEPT_S)])
 
     def _mark_degraded(self, why: str) -> None:
         if not self.degraded:
@@ -200,6 +221,7 @@ class Discovery:
             await asyncio.sleep(REFRESH_INTERVAL_S)
             try:
                 await self._look()
+                await self._keep_mark()
             except Exception:
                 # A look that cannot be understood must not end all later ones.
                 log.exception("discovery.look_failed")

@@ -8,31 +8,18 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from apipod.bodies import check_path_parameters, decode_json, decode_query, header, read_body
+from apipod.bodies import check_path_parameters, decode_json, decode_query, read_body
 from apipod.operation import Answer, Call, NoQuery, Operation
 from apipod.services import Services
 from apipod.tokens import Caller
-from chatkernel.errors import ChatError, Code
+from chatkernel.errors import ChatError
+from chatkernel.httplayer import MethodNotAllowed, header, respond
 from chatkernel.problems import Headers
 
 _encoder = msgspec.json.Encoder()
 _NO_QUERY = NoQuery()
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
-
-
-class MethodNotAllowed(ChatError):
-    """With the methods that are."""
-
-    def __init__(self, allowed: Sequence[str]) -> None:
-        super().__init__(Code.METHOD_NOT_ALLOWED)
-        self.allowed = tuple(allowed)
-
-
-async def respond(send: Send, status: int, body: bytes, headers: Headers) -> None:
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 class Endpoint:
@@ -60,7 +47,7 @@ class Endpoint:
         body = None
         if operation.body is not None:
             limits = services.settings.limits
-            data = await read_body(scope, receive, limits.body_max_bytes)
+            data = await read_body(scope, receive, limits)
             if operation.body_optional and not data:
                 data = b"{}"
             # The document around a message's metadata is one level.
@@ -84,10 +71,12 @@ class Endpoint:
         try:
             caller = await services.authenticator.caller(scope)
         except ChatError as error:
-            if error.status == 401:
+            if error.status < 500:
                 await services.throttle.check(f"address:{address}")
             raise
+        # Devices are easily had, with an issuer's token by a header: so a person has a limit as well.
         await services.throttle.check(f"device:{caller.device_id}")
+        await services.user_throttle.check(caller.user_id)
         return caller
 
     async def _other_method(self, scope: Scope, send: Send) -> None:

@@ -64,9 +64,8 @@ class KeySet:
         if found is not None:
             return found
         if self._fetched_at is None:
-            raise ChatError(
-                Code.BUSY, "The issuer's keys cannot be fetched", retry_after_s=REFETCH_INTERVAL_S
-            )
+            detail = "The issuer's keys cannot be fetched"
+            raise ChatError(Code.BUSY, detail, field="Authorization", retry_after_s=REFETCH_INTERVAL_S)
         raise unauthenticated("The token's key is not one of its issuer's")
 
     def _stale(self) -> bool:

@@ -12,6 +12,7 @@ import uvicorn
 
 from apipod.app import build_app
 from apipod.services import Services
+from chatkernel.httpprotocol import http_protocol
 from chatkernel.lifeline import inherited_listeners, watch_parent
 from chatkernel.process import run_service
 from chatkernel.settings import ServiceSettings, load_secrets
@@ -20,7 +21,6 @@ from chatkernel.wiring import Kernel
 BACKLOG = 2048
 STOP_AFTER_S = 5
 """Requests that run at SIGTERM are given this long."""
-KEEP_ALIVE_S = 75
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,10 +39,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def server_of(services: Services) -> uvicorn.Server:
+    limits = services.settings.limits
     config = uvicorn.Config(
         build_app(services),
         loop="none",
-        http="httptools",
+        http=http_protocol(limits),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -50,7 +51,7 @@ def server_of(services: Services) -> uvicorn.Server:
         server_header=False,
         # Forwarded addresses are believed only from proxies that somebody has named.
         proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=limits.keep_alive_s,
         timeout_graceful_shutdown=STOP_AFTER_S,
         backlog=BACKLOG,
     )

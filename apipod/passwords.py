@@ -17,9 +17,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from argon2.low_level import Type
 
 from chatkernel.errors import ChatError, Code, invalid
-
-PASSWORD_MIN_CHARS = 8
-PASSWORD_MAX_CHARS = 256
+from chatkernel.protocol import Limits
 
 # OWASP Password Storage Cheat Sheet, Argon2id: m=19456 (19 MiB), t=2, p=1 is the recommended minimum. It is
 # the default here because a pod of a laptop or of half a core must serve a thousand sign-ups without taking
@@ -37,12 +35,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def check_password(password: str, field: str = "password") -> None:
+def check_password(password: str, limits: Limits, field: str = "password") -> None:
     """Length is the only rule (NIST SP 800-63B). Raises ChatError."""
-    if len(password) < PASSWORD_MIN_CHARS:
-        raise invalid(field, f"at least {PASSWORD_MIN_CHARS} characters", PASSWORD_MIN_CHARS)
-    if len(password) > PASSWORD_MAX_CHARS:
-        raise invalid(field, f"at most {PASSWORD_MAX_CHARS} characters", PASSWORD_MAX_CHARS)
+    least, most = limits.password_min_chars, limits.password_max_chars
+    if len(password) < least:
+        raise invalid(field, f"at least {least} characters", least)
+    if len(password) > most:
+        raise invalid(field, f"at most {most} characters", most)
 
 
 class Passwords:
@@ -95,7 +94,8 @@ class Passwords:
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._waiting >= WAITING_MAX:
-            raise ChatError(Code.BUSY, "Too many log-ins at once", retry_after_s=2.0)
+            detail = "Too many log-ins at once"
+            raise ChatError(Code.BUSY, detail, field="password", limit=WAITING_MAX, retry_after_s=2.0)
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()

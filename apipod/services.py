@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -45,9 +46,12 @@ class Services:
         self.tokens = AccessTokens(kernel.secrets, auth.access_token_ttl_s, now)
         self.announcer = Announcer(kernel.tell, kernel.presence, now)
         self.liveness = Liveness(kernel.store, monotonic)
-        self.throttle = Throttle(kernel.limiter, "http", auth.requests_per_s, auth.requests_burst)
-        limits = settings.limits
-        self.send_throttle = Throttle(kernel.limiter, "send", limits.sends_per_s, limits.sends_burst)
+        limiter, limits = kernel.limiter, settings.limits
+        self.throttle = Throttle(limiter, "http", "requests_per_s", auth.requests_per_s, auth.requests_burst)
+        self.user_throttle = Throttle(
+            limiter, "http-user", "user_requests_per_s", auth.user_requests_per_s, auth.user_requests_burst
+        )
+        self.send_throttle = Throttle(limiter, "send", "sends_per_s", limits.sends_per_s, limits.sends_burst)
         self.sessions = Sessions(
             store=kernel.store,
             tokens=self.tokens,
@@ -56,7 +60,7 @@ class Services:
             liveness=self.liveness,
             announcer=self.announcer,
             settings=auth,
-            devices_max=limits.devices_max,
+            limits=limits,
             now=now,
         )
         self._issuers = _issuers(kernel, now, monotonic)
@@ -66,6 +70,7 @@ class Services:
             liveness=self.liveness,
             accounts=kernel.store,
             devices=kernel.store,
+            sessions=self.sessions,
             now=now,
             monotonic=monotonic,
         )
@@ -74,7 +79,7 @@ class Services:
             kernel.registry,
             tickets,
             redis=kernel.redis,
-            mark=kernel.keys.base + "discovery_mark",
+            mark=f"{kernel.keys.base}discovery_mark:{settings.pod}:{secrets.token_hex(4)}",
             region=settings.region,
             monotonic=monotonic,
             rng=rng or random.Random(),

@@ -21,8 +21,9 @@ class Throttle:
     is over the rate costs one each, until it is allowed again.
     """
 
-    def __init__(self, limiter: RateLimiter, name: str, rate_per_s: float, burst: int) -> None:
-        self._limiter, self._name = limiter, name
+    def __init__(self, limiter: RateLimiter, name: str, field: str, rate_per_s: float, burst: int) -> None:
+        """`field`: the setting that gives the rate, for refusals."""
+        self._limiter, self._name, self._field = limiter, name, field
         self._rate_per_s, self._burst = rate_per_s, burst
         self._block = max(1, min(BLOCK_MAX, burst // 16))
         self._owed: OrderedDict[str, int] = OrderedDict()
@@ -38,9 +39,10 @@ class Throttle:
             return
         wait_s = await self._limiter.hit(f"{self._name}:{key}", self._rate_per_s, self._burst, owed)
         if wait_s > 0:
-            raise rate_limited(wait_s, math.ceil(self._rate_per_s))
+            raise rate_limited(wait_s, self._field, math.ceil(self._rate_per_s))
         self._owed[key] = 0
 
 
-def rate_limited(wait_s: float, limit: int) -> ChatError:
-    return ChatError(Code.RATE_LIMITED, retry_after_s=round(wait_s, 3), limit=limit)
+def rate_limited(wait_s: float, field: str, limit: int) -> ChatError:
+    """`field` is the setting that gives the rate: what there is too much of is no field of the request."""
+    return ChatError(Code.RATE_LIMITED, field=field, retry_after_s=round(wait_s, 3), limit=limit)

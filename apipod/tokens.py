@@ -37,7 +37,7 @@ class Verified(Struct, frozen=True):
 
 
 def unauthenticated(detail: str = "") -> ChatError:
-    return ChatError(Code.UNAUTHENTICATED, detail)
+    return ChatError(Code.UNAUTHENTICATED, detail, field="Authorization")
 
 
 def _key(secret: str) -> bytes:
@@ -85,7 +85,7 @@ class AccessTokens:
 def check_expiry(expires_s: float, now_ms: int, leeway_s: float = 0.0) -> None:
     """Raises ChatError(TOKEN_EXPIRED)."""
     if now_ms >= (expires_s + leeway_s) * 1000:
-        raise ChatError(Code.TOKEN_EXPIRED)
+        raise ChatError(Code.TOKEN_EXPIRED, field="Authorization")
 
 
 def token_header(token: str) -> dict[str, Any]:

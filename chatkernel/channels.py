@@ -138,7 +138,8 @@ class Channels:
             _needs(Role.ADMIN)(actor)
             target = await self._conversations.grant(channel_id, user_id)
             if isinstance(target, Absence):
-                if not ban:
+                # Somebody who is not in the group, or not yet, may be banned; a name that nobody has may not.
+                if not ban or user_id not in await self._accounts.users([user_id]):
                     raise ChatError(Code.USER_NOT_FOUND, field="user_id")
             elif RANK[target.role] >= RANK[actor.role]:
                 raise ChatError(Code.FORBIDDEN, "The person's role is not below yours")

@@ -15,6 +15,8 @@ class Code(StrEnum):
     INVALID_FIELD = "invalid_field"
     UNKNOWN_TYPE = "unknown_type"
     TOO_LARGE = "too_large"
+    HEAD_TOO_LARGE = "head_too_large"
+    TOO_SLOW = "too_slow"
     NOT_FOUND = "not_found"
     CHANNEL_NOT_FOUND = "channel_not_found"
     MESSAGE_NOT_FOUND = "message_not_found"
@@ -60,6 +62,8 @@ CATALOGUE: dict[Code, ErrorSpec] = {
     Code.INVALID_FIELD: ErrorSpec(422, False, "A field is missing, of the wrong type, or outside its limit"),
     Code.UNKNOWN_TYPE: ErrorSpec(400, False, "No such frame type"),
     Code.TOO_LARGE: ErrorSpec(413, False, "The frame or body is larger than the limit"),
+    Code.HEAD_TOO_LARGE: ErrorSpec(431, False, "URL and headers are larger than the limit"),
+    Code.TOO_SLOW: ErrorSpec(408, True, "The request did not arrive in time"),
     Code.NOT_FOUND: ErrorSpec(404, False, "No such thing, or not yours to see"),
     Code.CHANNEL_NOT_FOUND: ErrorSpec(404, False, "No such channel, or you are not in it"),
     Code.MESSAGE_NOT_FOUND: ErrorSpec(404, False, "No such message in this channel, or not yours to see"),

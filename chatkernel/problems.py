@@ -58,8 +58,8 @@ def error_headers(error: ChatError, extra: Mapping[str, str] | None = None) -> H
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.code is Code.TOO_LARGE:
-        # The rest of the body is not read: the connection cannot be used again.
+    if error.code in (Code.TOO_LARGE, Code.HEAD_TOO_LARGE, Code.TOO_SLOW):
+        # The rest of the request is not read: the connection cannot be used again.
         headers.append((b"connection", b"close"))
     if extra:
         headers.extend((name.lower().encode(), value.encode()) for name, value in extra.items())

@@ -15,6 +15,12 @@ from msgspec import Meta, Struct
 SUBPROTOCOL_JSON = "chat.v1.json"
 SUBPROTOCOL_MSGPACK = "chat.v1.msgpack"
 
+WATCHES_MAX = 1000
+USERNAME_MAX_CHARS = 64
+PASSWORD_MAX_CHARS = 1024
+PROFILE_FIELD_MAX_CHARS = 4096
+"""What the types allow at most: the settings of these limits are bounded by it."""
+
 FrameId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, description="Chosen by the client")]
 ChannelRef: TypeAlias = Annotated[str, Meta(min_length=1, max_length=80)]
 UserRef: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -196,7 +202,7 @@ class PresenceWatch(Struct, frozen=True, tag_field="type", tag="presence.watch")
     """
 
     id: FrameId
-    user_ids: Annotated[list[UserRef], Meta(max_length=1000)] = []
+    user_ids: Annotated[list[UserRef], Meta(max_length=WATCHES_MAX)] = []
     channel_id: ChannelRef | None = None
 
 
@@ -228,9 +234,19 @@ class Limits(Struct, frozen=True):
     watches_max: int = 200
     name_max_chars: int = 80
     outbox_max_bytes: int = 1024 * 1024
+    head_max_bytes: int = 64 * 1024
+    head_timeout_s: float = 10.0
     body_max_bytes: int = 256 * 1024
+    body_timeout_s: float = 15.0
+    keep_alive_s: int = 75
     friends_max: int = 2_000
     devices_max: int = 50
+    username_max_chars: int = 32
+    password_min_chars: int = 8
+    password_max_chars: int = 256
+    about_max_chars: int = 500
+    avatar_url_max_chars: int = 512
+    settings_max_bytes: int = 16 * 1024
     reactions_per_message_max: int = 100
 
 

@@ -64,6 +64,9 @@ class AuthSettings(Struct, frozen=True):
     requests_per_s: float = 100.0
     requests_burst: int = 500
     """HTTP requests per device (per address without a token)."""
+    user_requests_per_s: float = 400.0
+    user_requests_burst: int = 2_000
+    """HTTP requests per user, whatever the number of devices."""
     signups_per_address: int = 100_000
     """Sign-ups per address and hour."""
 

@@ -13,14 +13,15 @@ import uvicorn
 import uvloop
 
 from chatkernel.errors import ChatError
+from chatkernel.httpprotocol import http_protocol
 from chatkernel.lifeline import watch_parent
 from chatkernel.logs import configure_logs
 from chatkernel.process import settle_in
 from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
 from chatkernel.wiring import Kernel
 from chatpod.app import make_app
+from chatpod.handshake import HandshakeProtocol
 from chatpod.pod import Pod
-from chatpod.websocket import PodWebSocketProtocol
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +64,15 @@ async def serve(settings: ServiceSettings) -> None:
             make_app(start_pod),
             host=settings.host,
             port=settings.port,
-            ws=PodWebSocketProtocol,
-            http="httptools",
+            ws=HandshakeProtocol,
+            http=http_protocol(settings.limits),
             ws_max_size=settings.limits.frame_max_bytes,
             ws_per_message_deflate=False,
             ws_ping_interval=None,
             log_config=None,
             access_log=False,
+            server_header=False,
+            timeout_keep_alive=settings.limits.keep_alive_s,
             backlog=4096,
             timeout_graceful_shutdown=2,
         )

@@ -7,20 +7,26 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from apipod.operation import Call, Operation
-from apipod.passwords import PASSWORD_MAX_CHARS, PASSWORD_MIN_CHARS
 from apipod.services import Services
 from apipod.sessions import Tokens, check_username
 from chatkernel.errors import Code
+from chatkernel.protocol import PASSWORD_MAX_CHARS, USERNAME_MAX_CHARS
 from chatkernel.validation import check_name
 
-Password = Annotated[str, Meta(min_length=PASSWORD_MIN_CHARS, max_length=PASSWORD_MAX_CHARS)]
+Password = Annotated[
+    str,
+    Meta(
+        max_length=PASSWORD_MAX_CHARS,
+        description="From `password_min_chars` to `password_max_chars` characters (see the limits)",
+    ),
+]
 Username = Annotated[
     str,
     Meta(
         min_length=3,
-        max_length=32,
-        pattern="^[A-Za-z0-9_.-]{3,32}$",
-        description="Unique without regard to case; kept in lower case",
+        max_length=USERNAME_MAX_CHARS,
+        pattern="^[A-Za-z0-9_.-]{3,64}$",
+        description="Unique without regard to case; kept in lower case; at most `username_max_chars` characters",
     ),
 ]
 DeviceRef = Annotated[str, Meta(min_length=4, max_length=64, pattern="^[A-Za-z0-9_.-]{4,64}$")]
@@ -48,7 +54,7 @@ class PasswordChange(Struct, frozen=True):
 async def sign_up(services: Services, call: Call) -> Tokens:
     body: NewAccount = call.body
     limits = services.settings.limits
-    username = check_username(body.username)
+    username = check_username(body.username, limits)
     display_name = check_name(body.display_name or body.username, limits, "display_name")
     device_name = check_name(body.device_name, limits, "device_name") if body.device_name else ""
     user = services.sessions.new_user(username, display_name)

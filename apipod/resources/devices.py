@@ -31,13 +31,13 @@ async def rename_device(services: Services, call: Call) -> None:
     body: DeviceChange = call.body
     name = check_name(body.name, services.settings.limits)
     if not await services.store.rename_device(call.user_id, call.path["device_id"], name):
-        raise ChatError(Code.NOT_FOUND)
+        raise ChatError(Code.NOT_FOUND, field="device_id")
     services.announcer.devices_changed(call.user_id)
 
 
 async def revoke_device(services: Services, call: Call) -> None:
     if not await services.sessions.log_out(call.user_id, [call.path["device_id"]]):
-        raise ChatError(Code.NOT_FOUND)
+        raise ChatError(Code.NOT_FOUND, field="device_id")
 
 
 OPERATIONS = (

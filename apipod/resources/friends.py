@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from apipod.operation import Call, Operation
+from apipod.resources.channels import check_limit
 from apipod.services import Services
-from chatkernel.errors import ChatError, Code, invalid
+from chatkernel.errors import Code, invalid
 from chatkernel.protocol import NoticeTopic
-from chatkernel.storage.model import Friend, FriendAction, FriendState
+from chatkernel.storage.model import FriendAction, FriendChange, FriendPage, FriendState
 
 
-class FriendList(Struct, frozen=True):
-    """Friends, requests of mine, requests to me, and whom I blocked."""
+class FriendQuery(Struct, frozen=True):
+    """`cursor` is the page before's `next_cursor`. `limit` is at most `page_max_items`, and that if absent."""
 
-    friends: list[Friend]
+    cursor: Annotated[str, Meta(max_length=256)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] | None = None
 
 
 class Relation(Struct, frozen=True):
@@ -24,50 +28,46 @@ class Relation(Struct, frozen=True):
     state: FriendState | None
 
 
-async def list_friends(services: Services, call: Call) -> FriendList:
-    return FriendList(await services.store.friends(call.user_id))
+async def list_friends(services: Services, call: Call) -> FriendPage:
+    query: FriendQuery = call.query
+    most = services.settings.limits.page_max_items
+    limit = most if query.limit is None else check_limit(services, query.limit)
+    return await services.store.friends(call.user_id, query.cursor or None, limit)
 
 
 async def add_friend(services: Services, call: Call) -> Relation:
-    most = services.settings.limits.friends_max
-    known = await services.store.friends(call.user_id)
-    if len(known) >= most and all(friend.user_id != call.path["user_id"] for friend in known):
-        raise ChatError(Code.LIMIT_REACHED, f"At most {most} friends and requests", limit=most)
-    return await _act(services, call, FriendAction.REQUEST, tell_other=True)
+    change = await _act(services, call, FriendAction.REQUEST)
+    return Relation(call.path["user_id"], change.state)
 
 
 async def remove_friend(services: Services, call: Call) -> None:
-    await _act(services, call, FriendAction.REMOVE, tell_other=True)
+    await _act(services, call, FriendAction.REMOVE)
 
 
 async def block(services: Services, call: Call) -> None:
-    # Only who loses a friend or a request by it is told, in the same words as for a removal.
-    known = {friend.user_id: friend.state for friend in await services.store.friends(call.user_id)}
-    loses = known.get(call.path["user_id"]) not in (None, FriendState.BLOCKED)
-    await _act(services, call, FriendAction.BLOCK, tell_other=loses)
-    _forget_blocks(services, call)
+    await _act(services, call, FriendAction.BLOCK)
 
 
 async def unblock(services: Services, call: Call) -> None:
-    await _act(services, call, FriendAction.UNBLOCK, tell_other=False)
-    _forget_blocks(services, call)
+    await _act(services, call, FriendAction.UNBLOCK)
 
 
-def _forget_blocks(services: Services, call: Call) -> None:
-    """Who may write to whom is remembered for seconds: here and on the pods of both."""
-    services.kernel.blocks.forget()
-    services.announcer.blocks_changed(call.user_id, call.path["user_id"])
-
-
-async def _act(services: Services, call: Call, action: FriendAction, *, tell_other: bool) -> Relation:
+async def _act(services: Services, call: Call, action: FriendAction) -> FriendChange:
+    """Who hears of it is decided by what it changed: nobody can make another's devices busy by saying it again."""
     other_id = call.path["user_id"]
     if other_id == call.user_id:
         raise invalid("user_id", "must be another person")
-    state = await services.store.friend_action(call.user_id, other_id, action, services.now())
-    services.announcer.notice(NoticeTopic.FRIENDS, call.user_id, user_id=other_id)
-    if tell_other:
+    most = services.settings.limits.friends_max
+    change = await services.store.friend_action(call.user_id, other_id, action, services.now(), most)
+    if change.changed:
+        services.announcer.notice(NoticeTopic.FRIENDS, call.user_id, user_id=other_id)
+        if action in (FriendAction.BLOCK, FriendAction.UNBLOCK):
+            # Who may write to whom is remembered for seconds: here and on the pods of both.
+            services.kernel.blocks.forget()
+            services.announcer.blocks_changed(call.user_id, other_id)
+    if change.other_changed:
         services.announcer.notice(NoticeTopic.FRIENDS, other_id, user_id=call.user_id)
-    return Relation(other_id, state)
+    return change
 
 
 OPERATIONS = (
@@ -75,9 +75,10 @@ OPERATIONS = (
         "GET",
         "/v1/friends",
         "listFriends",
-        "Friends, requests and blocks",
+        "Friends, requests and blocks, newest first",
         list_friends,
-        answer=FriendList,
+        answer=FriendPage,
+        query=FriendQuery,
         tag="people",
     ),
     Operation(

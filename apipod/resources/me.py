@@ -11,24 +11,29 @@ from msgspec import Meta, Struct
 from apipod.operation import Answer, Call, Operation
 from apipod.services import Services
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.protocol import NoticeTopic
+from chatkernel.protocol import PROFILE_FIELD_MAX_CHARS, NoticeTopic
 from chatkernel.storage.model import User, UserSettings
 from chatkernel.validation import check_name, check_text
 
-ABOUT_MAX_CHARS = 500
-AVATAR_URL_MAX_CHARS = 512
-SETTINGS_MAX_BYTES = 16 * 1024
-
 _AVATAR_URL = re.compile(r"https?://[\x21-\x7e]+")
 _encoder = msgspec.json.Encoder()
+
+
+ProfileText = Annotated[
+    str,
+    Meta(
+        max_length=PROFILE_FIELD_MAX_CHARS,
+        description="At most `about_max_chars`, `avatar_url_max_chars` characters",
+    ),
+]
 
 
 class ProfileChange(Struct, frozen=True):
     """What is missing or null stays. Empty strings clear `about` and `avatar_url`."""
 
     display_name: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
-    about: Annotated[str, Meta(max_length=ABOUT_MAX_CHARS)] | None = None
-    avatar_url: Annotated[str, Meta(max_length=AVATAR_URL_MAX_CHARS)] | None = None
+    about: ProfileText | None = None
+    avatar_url: ProfileText | None = None
 
 
 class SettingsChange(Struct, frozen=True):
@@ -51,7 +56,10 @@ async def change_me(services: Services, call: Call) -> User:
     if display_name is not None:
         display_name = check_name(display_name, limits, "display_name")
     if body.about:
+        _check_length(body.about, limits.about_max_chars, "about")
         check_text(body.about, limits, "about")
+    if body.avatar_url:
+        _check_length(body.avatar_url, limits.avatar_url_max_chars, "avatar_url")
     if body.avatar_url and not _AVATAR_URL.fullmatch(body.avatar_url):
         raise invalid("avatar_url", "must be an http or https URL")
     user = await services.store.update_profile(
@@ -69,7 +77,7 @@ async def put_settings(services: Services, call: Call) -> Answer:
     """With `If-Match` only if nobody changed them meanwhile: of two devices that change at once, one is
     told."""
     body: SettingsChange = call.body
-    _check_settings(body.values)
+    _check_settings(body.values, services.settings.limits.settings_max_bytes)
     stored = await services.store.put_settings(
         call.user_id, body.values, _expected_version(call.headers["if-match"])
     )
@@ -92,13 +100,18 @@ def _expected_version(if_match: str) -> int | None:
     return int(plain)
 
 
-def _check_settings(values: dict[str, Any]) -> None:
+def _check_length(text: str, most: int, field: str) -> None:
+    if len(text) > most:
+        raise invalid(field, f"at most {most} characters", most)
+
+
+def _check_settings(values: dict[str, Any], most: int) -> None:
     try:
         encoded = _encoder.encode(values)
     except (msgspec.MsgspecError, TypeError, OverflowError, UnicodeEncodeError) as error:
         raise invalid("values", "is not a JSON object that can be stored") from error
-    if len(encoded) > SETTINGS_MAX_BYTES:
-        raise invalid("values", f"at most {SETTINGS_MAX_BYTES} bytes as JSON", SETTINGS_MAX_BYTES)
+    if len(encoded) > most:
+        raise invalid("values", f"at most {most} bytes as JSON", most)
     if rb"\u0000" in encoded:
         raise invalid("values", "may not hold a NUL character")
 

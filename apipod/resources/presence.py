@@ -10,13 +10,17 @@ from apipod.operation import Call, Operation
 from apipod.services import Services
 from chatkernel.errors import invalid
 from chatkernel.messaging import Actor
-from chatkernel.protocol import Presence, PresenceEntry, PresenceWatch
+from chatkernel.protocol import WATCHES_MAX, Presence, PresenceEntry, PresenceWatch
 
 USER_ID_MAX_CHARS = 64
+LIST_MAX_CHARS = WATCHES_MAX * (USER_ID_MAX_CHARS + 1)
 
 
 class Whose(Struct, frozen=True):
-    user_ids: Annotated[str, Meta(min_length=1, max_length=16_384, description="Comma-separated user ids")]
+    user_ids: Annotated[
+        str,
+        Meta(min_length=1, max_length=LIST_MAX_CHARS, description="Comma-separated, at most `watches_max`"),
+    ]
 
 
 class PresenceList(Struct, frozen=True):

@@ -7,11 +7,11 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from apipod.operation import Call, Operation
-from apipod.passwords import PASSWORD_MAX_CHARS
 from apipod.resources.accounts import DeviceRef, Name
 from apipod.services import Services
 from apipod.sessions import Tokens
 from chatkernel.errors import Code
+from chatkernel.protocol import PASSWORD_MAX_CHARS
 from chatkernel.validation import check_name
 
 

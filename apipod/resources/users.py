@@ -37,7 +37,7 @@ async def read_user(services: Services, call: Call) -> Profile:
     user_id = call.path["user_id"]
     user = (await services.store.users([user_id])).get(user_id)
     if user is None:
-        raise ChatError(Code.USER_NOT_FOUND)
+        raise ChatError(Code.USER_NOT_FOUND, field="user_id")
     return profile_of(user)
 
 
@@ -45,7 +45,7 @@ async def find_user(services: Services, call: Call) -> Profile:
     query: ByName = call.query
     user = await services.store.user_by_name(query.username.lower())
     if user is None:
-        raise ChatError(Code.USER_NOT_FOUND)
+        raise ChatError(Code.USER_NOT_FOUND, field="username")
     return profile_of(user)
 
 

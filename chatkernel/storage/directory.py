@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from chatkernel.storage.model import (
     Credentials,
     Device,
-    Friend,
     FriendAction,
-    FriendState,
+    FriendChange,
+    FriendPage,
     RefreshResult,
     User,
     UserSettings,
@@ -27,7 +27,8 @@ class Accounts(Protocol):
 
     async def credentials(self, username: str) -> Credentials | None: ...
 
-    async def set_password(self, user_id: str, password_hash: str) -> None: ...
+    async def set_password(self, user_id: str, password_hash: str, expected: str | None = None) -> bool:
+        """Whether it was set: with `expected` only in place of that hash. Raises ChatError(USER_NOT_FOUND)."""
 
     async def set_suspended(self, user_id: str, suspended: bool) -> None: ...
 
@@ -45,9 +46,15 @@ class Accounts(Protocol):
 
 
 class Devices(Protocol):
-    async def add_device(self, device: Device) -> None:
-        """Insert, or revive the person's own revoked device of that id. Raises ChatError(CONFLICT) when the id is
-        another person's."""
+    async def add_device(
+        self, device: Device, devices_max: int | None = None, password_hash: str | None = None
+    ) -> list[str]:
+        """Insert, or revive the person's own revoked device of that id. If they have more than `devices_max` then,
+        those unseen for longest are revoked: their ids. Raises ChatError(CONFLICT) when the id is another person's,
+        and ChatError(WRONG_CREDENTIALS) when `password_hash` is given and is no longer the account's."""
+
+    async def touch_device(self, device_id: str, at: int) -> None:
+        """It was seen."""
 
     async def devices(self, user_id: str) -> list[Device]:
         """Those not revoked, newest first."""
@@ -72,13 +79,15 @@ class Devices(Protocol):
 
 class People(Protocol):
     async def friend_action(
-        self, user_id: str, other_id: str, action: FriendAction, at: int
-    ) -> FriendState | None:
-        """Apply, idempotently; the state after it as `user_id` sees it (None: no relation). REQUEST when the other
-        has asked already is ACCEPT. Raises ChatError(USER_NOT_FOUND), ChatError(BLOCKED) when the other has blocked
-        the person (or the person the other, for REQUEST), ChatError(NOT_FOUND) for ACCEPT without a request."""
+        self, user_id: str, other_id: str, action: FriendAction, at: int, friends_max: int | None = None
+    ) -> FriendChange:
+        """Apply, idempotently. REQUEST when the other has asked already is ACCEPT. Raises ChatError(USER_NOT_FOUND),
+        ChatError(BLOCKED) when the other has blocked the person (or the person the other, for REQUEST),
+        ChatError(NOT_FOUND) for ACCEPT without a request, and ChatError(LIMIT_REACHED) for more than `friends_max`
+        friends and requests of the person, or requests that wait for the other."""
 
-    async def friends(self, user_id: str) -> list[Friend]: ...
+    async def friends(self, user_id: str, cursor: str | None = None, limit: int = 1000) -> FriendPage:
+        """Raises ChatError(INVALID_FIELD) for a cursor that no page gave."""
 
     async def friend_ids(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
         """Accepted friends only."""

@@ -244,6 +244,21 @@ class Friend(Struct, frozen=True):
     since: int
 
 
+class FriendPage(Struct, frozen=True, omit_defaults=True):
+    """Friends, requests of mine, requests to me, and whom I blocked, newest first."""
+
+    friends: list[Friend]
+    next_cursor: str | None = None
+
+
+class FriendChange(Struct, frozen=True):
+    """How the two stand after an action, as who acted sees it (None: no relation), and for whom that is news."""
+
+    state: FriendState | None
+    changed: bool
+    other_changed: bool
+
+
 class FriendAction(StrEnum):
     REQUEST = "request"
     ACCEPT = "accept"

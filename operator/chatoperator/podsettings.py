@@ -81,5 +81,7 @@ def _auth(auth: Auth) -> AuthSettings:
         login_window_s=auth.login_window_seconds,
         requests_per_s=auth.requests_per_s,
         requests_burst=auth.requests_burst,
+        user_requests_per_s=auth.user_requests_per_s,
+        user_requests_burst=auth.user_requests_burst,
         signups_per_address=auth.signups_per_address,
     )

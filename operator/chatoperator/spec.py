@@ -10,6 +10,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from chatkernel.protocol import (
+    PASSWORD_MAX_CHARS,
+    PROFILE_FIELD_MAX_CHARS,
+    USERNAME_MAX_CHARS,
+    WATCHES_MAX,
+)
+
 API_VERSION: Literal["chatcluster.dev/v1alpha1"] = "chatcluster.dev/v1alpha1"
 KIND: Literal["ChatCluster"] = "ChatCluster"
 
@@ -137,14 +144,40 @@ class LimitsSpec(_Spec, frozen=True):
     group_members_max: Annotated[int, Meta(ge=2, le=100_000, description="Members of a group")] = 500
     page_max_items: Annotated[int, Meta(ge=1, le=1000, description="Items of one page")] = 200
     cursors_max: Annotated[Count, Meta(description="Cursors in one hello or sync")] = 5_000
-    watches_max: Annotated[Count, Meta(description="Users whose presence a device watches")] = 200
+    watches_max: Annotated[
+        int, Meta(ge=1, le=WATCHES_MAX, description="Users whose presence a device watches")
+    ] = 200
     name_max_chars: Annotated[int, Meta(ge=1, le=1000, description="Names of users, groups, devices")] = 80
     outbox_max_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 30, description="Unsent bytes of a connection; above, it is closed")
     ] = 1024 * 1024
+    head_max_bytes: Annotated[
+        int, Meta(ge=4096, le=1 << 20, description="URL and headers of an HTTP request")
+    ] = 64 * 1024
+    head_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=600, description="Seconds until they have arrived; later: 408, closed")
+    ] = 10.0
     body_max_bytes: Annotated[Bytes, Meta(description="The body of an HTTP request")] = 256 * 1024
+    body_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=600, description="Seconds until it has arrived; later: 408, closed")
+    ] = 15.0
+    keep_alive_s: Annotated[
+        int, Meta(ge=1, le=3600, description="Seconds that an HTTP connection may wait for its next request")
+    ] = 75
     friends_max: Annotated[Count, Meta(description="Friends of a user")] = 2_000
     devices_max: Annotated[int, Meta(ge=1, le=10_000, description="Devices of a user")] = 50
+    username_max_chars: Annotated[int, Meta(ge=32, le=USERNAME_MAX_CHARS, description="A user name")] = 32
+    password_min_chars: Annotated[int, Meta(ge=1, le=64, description="A password, at least")] = 8
+    password_max_chars: Annotated[
+        int, Meta(ge=64, le=PASSWORD_MAX_CHARS, description="A password, at most")
+    ] = 256
+    about_max_chars: Annotated[
+        int, Meta(ge=1, le=PROFILE_FIELD_MAX_CHARS, description="`about` of a profile")
+    ] = 500
+    avatar_url_max_chars: Annotated[
+        int, Meta(ge=1, le=PROFILE_FIELD_MAX_CHARS, description="`avatar_url` of a profile")
+    ] = 512
+    settings_max_bytes: Annotated[Bytes, Meta(description="A user's settings, as JSON")] = 16 * 1024
     reactions_per_message_max: Annotated[Count, Meta(description="Different reactions to one message")] = 100
 
 
@@ -181,6 +214,10 @@ class Auth(_Spec, frozen=True):
     login_window_seconds: Annotated[Seconds, Meta(description="The window of `loginAttempts`")] = 60.0
     requests_per_s: Annotated[Rate, Meta(description="HTTP requests per second and device")] = 100.0
     requests_burst: Annotated[Count, Meta(description="HTTP requests at once and per device")] = 500
+    user_requests_per_s: Annotated[
+        Rate, Meta(description="HTTP requests per second and user, over all devices")
+    ] = 400.0
+    user_requests_burst: Annotated[Count, Meta(description="HTTP requests at once and per user")] = 2_000
     signups_per_address: Annotated[Count, Meta(description="Sign-ups per address and hour")] = 100_000
 
 

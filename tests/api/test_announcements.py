@@ -131,6 +131,36 @@ async def test_own_devices_and_the_other_person_are_noticed(http, ear):
     assert (await ear.hears_notice(anna, "conversation"))["channel_id"] == channel
 
 
+async def test_only_what_changes_something_is_told_to_the_other_person(http, ear):
+    anna, ben, marker = [await sign_up(http) for _ in range(3)]
+    await ear.listen_for(anna, ben, marker)
+
+    def told(person):
+        return [
+            json.loads(envelope.frame)["user_id"]
+            for envelope in ear.heard
+            if isinstance(envelope, UserFrame)
+            and person.id in envelope.user_ids
+            and json.loads(envelope.frame)["topic"] == "friends"
+        ]
+
+    for _ in range(3):
+        await ben.ok("PUT", f"/v1/friends/{anna.id}")
+    for _ in range(3):
+        await anna.ok("PUT", f"/v1/blocks/{ben.id}")
+    for _ in range(3):
+        await ben.ok("DELETE", f"/v1/friends/{anna.id}")
+        await ben.ok("PUT", f"/v1/blocks/{anna.id}")
+        await ben.ok("DELETE", f"/v1/blocks/{anna.id}")
+        problem(await ben.ask("PUT", f"/v1/friends/{anna.id}"), 403, "blocked")
+    # What one pod tells comes in order: when the last thing is heard, so is all before it.
+    await marker.ok("PUT", f"/v1/friends/{anna.id}")
+    await ear.hears(UserFrame, lambda e: anna.id in e.user_ids and marker.id in e.frame.decode())
+    # The request, her own block; and then the marker.
+    assert told(anna) == [ben.id, ben.id, marker.id]
+    assert told(ben) == [anna.id, anna.id] + [anna.id] * 6
+
+
 async def test_a_block_is_told_to_pods_and_not_to_a_stranger(http, ear):
     anna, ben = await sign_up(http), await sign_up(http)
     await ear.listen_for(anna, ben)

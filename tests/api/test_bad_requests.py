@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from support.api_calls import PASSWORD, problem, sign_up
-from support.api_pod import Pod, settings_of
+from support.api_calls import PASSWORD, log_in, problem, sign_up
+from support.api_pod import Pod, serving, settings_of
 
 from chatkernel.settings import AuthSettings
 
@@ -163,9 +164,10 @@ async def strict(valkey, tmp_path):
     pod.stop()
 
 
-def limited(response):
+def limited(response, field):
     document = problem(response, 429, "rate_limited")
     assert document["retryable"] and document["retry_after_s"] > 0
+    assert document["field"] == field and document["limit"]
     assert int(response.headers["retry-after"]) >= document["retry_after_s"]
 
 
@@ -173,20 +175,23 @@ async def test_too_many_requests_of_a_device_wait(strict):
     anna = await sign_up(strict)
     answers = [await anna.ask("GET", "/v1/me") for _ in range(20)]
     assert [a.status_code for a in answers[:12]] == [200] * 12
-    limited(answers[-1])
+    limited(answers[-1], "requests_per_s")
     assert (await strict.get("/healthz")).status_code == 200
 
 
 async def test_too_many_requests_of_an_address_wait(strict):
     answers = [await strict.get("/v1/me", headers={"authorization": "Bearer x.y.z"}) for _ in range(20)]
     assert [a.status_code for a in answers[:12]] == [401] * 12
-    limited(answers[-1])
+    limited(answers[-1], "requests_per_s")
 
 
 async def test_too_many_sign_ups_of_an_address_wait(strict):
     for _ in range(3):
         await sign_up(strict)
-    limited(await strict.post("/v1/accounts", json={"username": "one-more", "password": PASSWORD}))
+    limited(
+        await strict.post("/v1/accounts", json={"username": "one-more", "password": PASSWORD}),
+        "signups_per_address",
+    )
 
 
 async def test_wrong_passwords_are_slowed_even_for_the_right_one(strict):
@@ -194,7 +199,60 @@ async def test_wrong_passwords_are_slowed_even_for_the_right_one(strict):
     wrong = {"username": anna.username, "password": "wrong wrong"}
     answers = await asyncio.gather(*(strict.post("/v1/sessions", json=wrong) for _ in range(8)))
     assert sorted(a.status_code for a in answers) == [401] * 4 + [429] * 4
-    limited(await strict.post("/v1/sessions", json={"username": anna.username, "password": PASSWORD}))
+    limited(
+        await strict.post("/v1/sessions", json={"username": anna.username, "password": PASSWORD}),
+        "login_attempts",
+    )
+
+
+async def test_devices_of_a_person_have_a_limit_together(valkey, tmp_path):
+    auth = AuthSettings(user_requests_per_s=1, user_requests_burst=12)
+    async with serving(settings_of(tmp_path, valkey.url, auth=auth)) as (_, http):
+        anna, ben = await sign_up(http), await sign_up(http)
+        devices = [anna, *[await anna.another_device() for _ in range(3)]]
+        answers = [await device.ask("GET", "/v1/me") for _ in range(5) for device in devices]
+        assert [a.status_code for a in answers[:12]] == [200] * 12
+        limited(answers[-1], "user_requests_per_s")
+        await ben.ok("GET", "/v1/me")
+
+
+@asynccontextmanager
+async def from_address(pod, address):
+    """A client that comes from another address of this machine."""
+    transport = httpx.AsyncHTTPTransport(local_address=address)
+    async with httpx.AsyncClient(base_url=pod.url, transport=transport, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def slowing(valkey, tmp_path):
+    """A pod that allows four wrong passwords."""
+    auth = AuthSettings(login_attempts=4, login_window_s=3600)
+    async with serving(settings_of(tmp_path, valkey.url, auth=auth)) as (pod, _):
+        yield pod
+
+
+async def test_wrong_passwords_for_one_account_are_slowed_wherever_they_come_from(slowing):
+    async with from_address(slowing, "127.0.0.1") as here, from_address(slowing, "127.0.0.2") as there:
+        anna, ben = await sign_up(here), await sign_up(here)
+        wrong = {"username": anna.username, "password": "wrong wrong"}
+        answers = [await here.post("/v1/sessions", json=wrong) for _ in range(4)]
+        assert [a.status_code for a in answers] == [401] * 4
+        # Nothing has come from this address yet: it is the account that is slowed, and only this one.
+        limited(await there.post("/v1/sessions", json=wrong), "login_attempts")
+        await log_in(there, ben.username)
+
+
+async def test_wrong_passwords_from_one_address_are_slowed_whosever_they_are(slowing):
+    async with from_address(slowing, "127.0.0.1") as here, from_address(slowing, "127.0.0.2") as there:
+        people = [await sign_up(here) for _ in range(5)]
+        for person in people[:4]:
+            wrong = {"username": person.username, "password": "wrong wrong"}
+            problem(await here.post("/v1/sessions", json=wrong), 401, "wrong_credentials")
+        # Nobody has tried this account yet: it is the address that is slowed, and only this one.
+        right = {"username": people[4].username, "password": PASSWORD}
+        limited(await here.post("/v1/sessions", json=right), "login_attempts")
+        await log_in(there, people[4].username)
 
 
 async def test_right_passwords_are_never_slowed(strict):
@@ -217,7 +275,7 @@ async def test_sends_have_a_limit_of_their_own(valkey, tmp_path):
                 await anna.ask("POST", "/v1/frames", {**frame, "client_msg_id": str(n)}) for n in range(5)
             ]
             assert [a.status_code for a in answers[:3]] == [200] * 3
-            limited(answers[-1])
+            limited(answers[-1], "sends_per_s")
             assert answers[-1].json()["frames"][0]["retry_after_ms"] > 0
     finally:
         pod.stop()

@@ -29,9 +29,9 @@ def test_brackets_that_do_not_nest_are_fine(data):
 @pytest.mark.parametrize(
     ("decoder", "data", "code", "field"),
     [
-        (FRAMES, b"", Code.MALFORMED, None),
-        (FRAMES, b"\xff\xfe", Code.MALFORMED, None),
-        (FRAMES, b'{"type":"send","id":"\xff"}', Code.MALFORMED, None),
+        (FRAMES, b"", Code.MALFORMED, "body"),
+        (FRAMES, b"\xff\xfe", Code.MALFORMED, "body"),
+        (FRAMES, b'{"type":"send","id":"\xff"}', Code.MALFORMED, "body"),
         (FRAMES, b"[" * 100_000, Code.INVALID_FIELD, "body"),
         (FRAMES, b'{"type":"nonsense"}', Code.UNKNOWN_TYPE, "type"),
         (FRAMES, b'{"type":"hello","id":"1","ticket":"t"}', Code.UNKNOWN_TYPE, "type"),
@@ -55,7 +55,17 @@ def test_queries_are_typed_and_their_limits_named():
         with pytest.raises(ChatError) as caught:
             decode_query(ConversationQuery, bad)
         assert (caught.value.code, caught.value.field) == (Code.INVALID_FIELD, field)
-    for bad in (b"cursor=%ff", b"cursor=%00"):
+    for bad, code, field in (
+        (b"cursor=%ff", Code.MALFORMED, "query"),
+        (b"cursor=%00", Code.INVALID_FIELD, "cursor"),
+    ):
         with pytest.raises(ChatError) as caught:
             decode_query(ConversationQuery, bad)
-        assert caught.value.code is Code.MALFORMED
+        assert (caught.value.code, caught.value.field) == (code, field)
+
+
+@pytest.mark.parametrize("tail", [b"", b'"', b"\\", b'\\"'])
+def test_strings_without_an_end_are_read_once(tail):
+    check_nesting(b"[" * 8 + b'"' + b'\\"[' * 100_000 + tail, 8)
+    with pytest.raises(ChatError):
+        check_nesting(b"[" * 9 + b'"' + b'\\"[' * 100_000 + tail, 8)

@@ -96,6 +96,47 @@ async def test_a_message_lives_by_http_alone(http):
     assert watched["frames"][0]["entries"][0]["state"] == "offline"
 
 
+async def message_of(person, channel):
+    """The one message of the channel as history shows it, and the events that a device without cursors gets."""
+    page = (await person.frame("history", channel_id=channel))["frames"][0]
+    (item,) = [item for item in page["items"] if item["event"]["kind"] == "message"]
+    synced = await person.frame("sync", cursors={channel: 0})
+    events = [event for frame in synced["frames"] for event in frame.get("events", [])]
+    return item, {event["kind"]: event for event in events}
+
+
+async def test_what_became_of_a_message_is_seen_in_history_and_by_sync(http):
+    anna, ben = await sign_up(http), await sign_up(http)
+    channel = await group(anna, ben)
+    metadata = {"list": [1, 2.5, None, True, "ö"], "object": {"deep": {"er": []}}, "large": 2**60, "": ""}
+    ack = last(
+        await anna.frame("send", channel_id=channel, client_msg_id="m1", text="hello", metadata=metadata)
+    )
+    target = {"channel_id": channel, "message_id": ack["message_id"]}
+    item, events = await message_of(ben, channel)
+    assert item["event"]["metadata"] == events["message"]["metadata"] == metadata
+    assert "edited_at" not in item and "reactions" not in item
+
+    edit = last(await anna.frame("edit", client_msg_id="m2", text="hello!", **target))
+    item, events = await message_of(ben, channel)
+    assert (item["event"]["text"], item["edited_at"]) == ("hello!", edit["created_at"])
+    assert item["event"]["metadata"] == metadata
+    assert (events["edit"]["target_id"], events["edit"]["text"]) == (ack["message_id"], "hello!")
+
+    for number, on in enumerate((True, False)):
+        await ben.frame("react", client_msg_id=f"r{number}", emoji="+1", on=on, **target)
+        item, events = await message_of(anna, channel)
+        assert item.get("reactions") == ({"+1": [ben.id]} if on else None)
+        assert events["reaction"].get("on") is on
+
+    await anna.frame("delete", client_msg_id="m4", **target)
+    item, events = await message_of(ben, channel)
+    assert item["deleted"]
+    for event in (item["event"], events["message"], events["edit"]):
+        assert "text" not in event and "metadata" not in event
+    assert events["delete"]["target_id"] == ack["message_id"]
+
+
 async def test_a_refused_frame_is_a_problem_that_carries_the_error_frame(http):
     anna, ben = await sign_up(http), await sign_up(http)
     channel = await group(anna)
@@ -128,6 +169,28 @@ async def test_conversations_are_listed_newest_first_in_pages(http):
     assert seen == set(channels)
     problem(await anna.ask("GET", "/v1/channels?cursor=nonsense"), 422, "invalid_field")
     problem(await anna.ask("GET", "/v1/channels?limit=201"), 422, "invalid_field")
+
+
+async def test_each_conversation_comes_with_its_people_and_its_last_message(http):
+    anna, ben, cleo = [await sign_up(http) for _ in range(3)]
+    direct = (await anna.ok("POST", "/v1/channels", {"kind": "direct", "user_id": ben.id}))["channel_id"]
+    team, silent = await group(anna, ben, cleo), await group(anna)
+    for number, (sender, channel) in enumerate(((ben, direct), (anna, team), (cleo, team))):
+        await sender.frame("send", channel_id=channel, client_msg_id=f"m{number}", text=f"hi {number}")
+    listed = {c["channel_id"]: c for c in (await anna.ok("GET", "/v1/channels"))["conversations"]}
+    assert set(listed) == {direct, team, silent}
+    people = {channel: (set(c["members"]) - {anna.id}, c["member_count"]) for channel, c in listed.items()}
+    assert people == {direct: ({ben.id}, 2), team: ({ben.id, cleo.id}, 3), silent: (set(), 1)}
+    last_items = {channel: (c["last_message"]["event"], c["unread"]) for channel, c in listed.items()}
+    said = {
+        channel: (event["kind"], event["sender_id"], event.get("text"), unread)
+        for channel, (event, unread) in last_items.items()
+    }
+    assert said == {
+        direct: ("message", ben.id, "hi 0", 1),
+        team: ("message", cleo.id, "hi 2", 1),
+        silent: ("created", anna.id, None, 0),
+    }
 
 
 async def test_mute_pin_and_archive_are_ones_own(http):

@@ -5,9 +5,10 @@ import asyncio
 import httpx
 import pytest
 from support.api_calls import PASSWORD, problem
-from support.api_pod import Pod, settings_of
+from support.api_pod import Pod, serving, settings_of
 from test_issuers import JwksServer, token
 
+from chatkernel.protocol import Limits
 from chatkernel.settings import AuthSettings, Issuer
 
 
@@ -52,6 +53,49 @@ async def test_the_device_must_be_named_and_ones_own(http):
     problem(await http.get("/v1/me", headers={**bare, "x-device-id": "a b c d"}), 422, "invalid_field")
     assert (await http.get("/v1/me", headers=headers("device-1"))).status_code == 200
     problem(await http.get("/v1/me", headers=headers("device-1", sub="person-2")), 409, "conflict")
+
+
+async def test_each_algorithm_is_accepted(http):
+    people = [(await http.get("/v1/me", headers=headers(kid=kid))).json() for kid in ("rsa", "ec", "ed")]
+    assert people[0]["username"] == "anna.o" and people[0] == people[1] == people[2]
+
+
+async def test_an_unknown_key_makes_the_pod_ask_the_issuer_again(valkey, tmp_path, monkeypatch):
+    monkeypatch.setattr("apipod.issuers.REFETCH_INTERVAL_S", 0.0)
+    async with JwksServer().running() as jwks:
+        jwks.kids = ["rsa"]
+        auth = AuthSettings(issuers=[Issuer("https://id.example", jwks.url, "chat")])
+        async with serving(settings_of(tmp_path, valkey.url, auth=auth)) as (_, http):
+            assert (await http.get("/v1/me", headers=headers())).status_code == 200
+            problem(await http.get("/v1/me", headers=headers(kid="ed")), 401, "unauthenticated")
+            before, jwks.kids = jwks.requests, ["ed"]
+            assert (await http.get("/v1/me", headers=headers(kid="ed"))).status_code == 200
+            assert jwks.requests == before + 1
+            # What the issuer has withdrawn is no longer good, once a token is looked at anew.
+            problem(await http.get("/v1/me", headers=headers(n=1)), 401, "unauthenticated")
+
+
+async def test_their_devices_are_as_limited_as_anybodys(valkey, tmp_path):
+    async with JwksServer().running() as jwks:
+        auth = AuthSettings(
+            issuers=[Issuer("https://id.example", jwks.url, "chat")], login_attempts=5, login_window_s=3600
+        )
+        settings = settings_of(tmp_path, valkey.url, auth=auth, limits=Limits(devices_max=3))
+        async with serving(settings) as (_, http):
+            for number in range(5):
+                assert (await http.get("/v1/me", headers=headers(f"device-{number}"))).status_code == 200
+            last = headers("device-4")
+            devices = (await http.get("/v1/me/devices", headers=last)).json()["devices"]
+            assert {d["device_id"] for d in devices} == {"device-2", "device-3", "device-4"}
+            problem(await http.get("/v1/me", headers=headers("device-0")), 401, "device_revoked")
+            for number in range(5, 8):
+                document = problem(
+                    await http.get("/v1/me", headers=headers(f"device-{number}")), 429, "rate_limited"
+                )
+                assert (document["field"], document["limit"]) == ("login_attempts", 5)
+            assert (await http.get("/v1/me", headers=last)).status_code == 200
+            other = headers("device-9", sub="person-2")
+            assert (await http.get("/v1/me", headers=other)).status_code == 200
 
 
 async def test_many_first_requests_at_once_make_one_person(http):

@@ -8,6 +8,7 @@ import pytest
 
 from apipod.passwords import MEMORY_KIB, PASSES, Passwords, check_password
 from chatkernel.errors import ChatError, Code
+from chatkernel.protocol import Limits
 
 
 @pytest.fixture
@@ -75,5 +76,5 @@ async def test_too_many_waiting_are_told_to_come_back(passwords):
 @pytest.mark.parametrize(("password", "limit"), [("short", 8), ("x" * 257, 256)])
 def test_length_is_the_rule_and_is_named(password, limit):
     with pytest.raises(ChatError) as caught:
-        check_password(password)
+        check_password(password, Limits())
     assert (caught.value.field, caught.value.limit) == ("password", limit)

@@ -3,6 +3,10 @@
 import asyncio
 
 from support.api_calls import problem, sign_up
+from support.api_pod import serving, settings_of
+
+from chatkernel.ids import new_user_id
+from chatkernel.protocol import WATCHES_MAX, Limits
 
 
 async def test_profiles_are_changed_and_seen_by_others(http):
@@ -66,6 +70,63 @@ async def test_friends_ask_accept_and_part(http):
     problem(await anna.ask("PUT", f"/v1/friends/{anna.id}"), 422, "invalid_field")
 
 
+async def test_friends_come_in_pages(http):
+    anna = await sign_up(http)
+    others = [await sign_up(http) for _ in range(5)]
+    for other in others:
+        await other.ok("PUT", f"/v1/friends/{anna.id}")
+    seen, cursor = [], None
+    while True:
+        asked = {"limit": 2} if cursor is None else {"limit": 2, "cursor": cursor}
+        page = await anna.ok("GET", "/v1/friends", params=asked)
+        seen += [friend["user_id"] for friend in page["friends"]]
+        cursor = page.get("next_cursor")
+        if cursor is None:
+            break
+    assert sorted(seen) == sorted(other.id for other in others)
+    assert len((await anna.ok("GET", "/v1/friends"))["friends"]) == 5
+    document = problem(await anna.ask("GET", "/v1/friends?limit=201"), 422, "invalid_field")
+    assert (document["field"], document["limit"]) == ("limit", 200)
+    assert problem(await anna.ask("GET", "/v1/friends?cursor=x"), 422, "invalid_field")["field"] == "cursor"
+
+
+async def test_friends_have_a_limit_and_strangers_cannot_use_it_up(valkey, tmp_path):
+    limits = Limits(friends_max=2)
+    async with serving(settings_of(tmp_path, valkey.url, limits=limits)) as (_, http):
+        anna, *others = [await sign_up(http) for _ in range(7)]
+
+        def refused(response):
+            document = problem(response, 409, "limit_reached")
+            assert (document["field"], document["limit"]) == ("user_id", 2)
+
+        for stranger in others[:2]:
+            await stranger.ok("PUT", f"/v1/friends/{anna.id}")
+        refused(await others[2].ask("PUT", f"/v1/friends/{anna.id}"))
+        # What strangers want of her is not counted as hers.
+        for friend in others[3:5]:
+            assert (await anna.ok("PUT", f"/v1/friends/{friend.id}"))["state"] == "requested"
+        refused(await anna.ask("PUT", f"/v1/friends/{others[5].id}"))
+        refused(await anna.ask("PUT", f"/v1/friends/{others[0].id}"))
+        await anna.ok("PUT", f"/v1/friends/{others[3].id}")
+        await anna.ok("DELETE", f"/v1/friends/{others[3].id}")
+        assert (await anna.ok("PUT", f"/v1/friends/{others[0].id}"))["state"] == "friends"
+        await others[2].ok("PUT", f"/v1/friends/{anna.id}")
+
+
+async def test_limits_of_profiles_settings_and_names_are_settings(valkey, tmp_path):
+    limits = Limits(about_max_chars=5, avatar_url_max_chars=20, settings_max_bytes=300, username_max_chars=40)
+    async with serving(settings_of(tmp_path, valkey.url, limits=limits)) as (_, http):
+        anna = await sign_up(http, username="x" * 40)
+        for path, body, field, limit in (
+            ("/v1/me", {"about": "x" * 6}, "about", 5),
+            ("/v1/me", {"avatar_url": "https://example.org/a.png"}, "avatar_url", 20),
+        ):
+            document = problem(await anna.ask("PATCH", path, body), 422, "invalid_field")
+            assert (document["field"], document["limit"]) == (field, limit)
+        large = await anna.ask("PUT", "/v1/me/settings", {"values": {"a": "x" * 300}})
+        assert problem(large, 422, "invalid_field")["limit"] == 300
+
+
 async def test_two_who_ask_each_other_at_once_are_friends(http):
     anna, ben = await sign_up(http), await sign_up(http)
     await asyncio.gather(anna.ok("PUT", f"/v1/friends/{ben.id}"), ben.ok("PUT", f"/v1/friends/{anna.id}"))
@@ -99,3 +160,14 @@ async def test_presence_is_asked_for_many_at_once(http):
         problem(await anna.ask("GET", f"/v1/presence?user_ids={many}"), 422, "invalid_field")["limit"] == 200
     )
     problem(await anna.ask("GET", "/v1/presence"), 422, "invalid_field")
+
+
+async def test_as_many_as_may_be_set_can_be_asked_for_in_one_request(valkey, tmp_path):
+    limits = Limits(watches_max=WATCHES_MAX)
+    async with serving(settings_of(tmp_path, valkey.url, limits=limits)) as (_, http):
+        anna = await sign_up(http)
+        people = [new_user_id() for _ in range(WATCHES_MAX)]
+        listed = await anna.ok("GET", "/v1/presence", params={"user_ids": ",".join(people)})
+        assert [entry["user_id"] for entry in listed["entries"]] == people
+        watched = await anna.frame("presence.watch", user_ids=people)
+        assert len(watched["frames"][0]["entries"]) == WATCHES_MAX

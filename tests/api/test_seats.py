@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 import httpx
 import msgspec
 import pytest
-from support.api_calls import problem, sign_up
-from support.api_pod import SECRETS, Pod, settings_of
-from support.valkey import eventually, redis_client, valkey_server
+from support.api_calls import Person, problem, sign_up
+from support.api_pod import SECRETS, Pod, serving, settings_of
+from support.valkey import eventually, free_port, redis_client, valkey_server
 
+from apipod.discovery import REFRESH_INTERVAL_S
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
@@ -74,7 +75,9 @@ async def test_the_body_may_be_left_out(world):
     assert (await anna.ok("POST", "/v1/seats"))["best"]["pod"] == "chat-0"
 
 
-async def test_a_thousand_at_once_are_spread(world):
+async def test_a_thousand_at_once_are_spread(world, monkeypatch):
+    # "At once" on a slow machine as well: no assignment is forgotten before the last one is made.
+    monkeypatch.setattr("apipod.discovery.RECENT_S", 60.0)
     await world.put(*(entry(f"chat-{n}") for n in range(4)))
     anna = await sign_up(world.http)
     answers = await asyncio.gather(*(world.seats(anna) for _ in range(200)))
@@ -176,6 +179,51 @@ async def test_a_frozen_redis_costs_one_short_wait_and_no_more(tmp_path):
                 assert asyncio.get_running_loop().time() - began < 2.0
             finally:
                 own.thaw()
+
+
+async def test_two_api_pods_both_keep_their_last_look_when_redis_is_emptied(tmp_path):
+    with valkey_server() as own:
+        async with world_of(own.url, tmp_path) as world:
+            other = msgspec.structs.replace(world.pod.settings, pod="api-1", port=free_port())
+            async with serving(other) as (_, http):
+                anna = await sign_up(world.http)
+                elsewhere = Person(http, anna.username, anna.tokens)
+                for _ in range(10):
+                    await world.put(entry("chat-0"))
+                    for person in (anna, elsewhere):
+                        await world.seats(person)
+                    own.flush()
+                    # Many at once, beside the look that is taken twice a second: looks that overlap.
+                    asked = [world.seats(person) for _ in range(6) for person in (anna, elsewhere)]
+                    assert {a["best"]["pod"] for a in await asyncio.gather(*asked)} == {"chat-0"}
+                await world.put(entry("chat-0"))
+                for person in (anna, elsewhere):
+                    await world.seats(person)
+                await world.registry.remove("chat-0")
+                for person in (anna, elsewhere):
+                    problem(await person.ask("POST", "/v1/seats"), 503, "no_capacity")
+
+
+async def test_two_looks_at_an_emptied_redis_do_not_take_each_others_mark_for_news(tmp_path):
+    with valkey_server() as own:
+        async with world_of(own.url, tmp_path) as world:
+            await world.put(entry("chat-0"))
+            anna = await sign_up(world.http)
+            await world.seats(anna)
+            own.flush()
+            own.freeze()
+            # Two looks wait for their answers, and get them together: one for this question, and one because it is
+            # time for the regular one.
+            await world.seats(anna)
+            await asyncio.sleep(REFRESH_INTERVAL_S + 0.1)
+            own.thaw()
+
+            async def looked():
+                return (await world.http.get("/readyz")).json()["degraded"] == []
+
+            await eventually(looked)
+            for _ in range(20):
+                assert (await world.seats(anna))["best"]["pod"] == "chat-0"
 
 
 async def test_emptying_redis_does_not_stop_discovery(tmp_path):

@@ -78,3 +78,24 @@ async def test_a_refresh_token_expires(store: Store) -> None:
     await store.add_device(device("d_1"))
     await store.put_refresh("t1", "u_ann", "d_1", 1_000)
     assert (await store.rotate_refresh("t1", "t2", 1_000, 9_000)).outcome is RefreshOutcome.EXPIRED
+
+
+@pytest.mark.usefixtures("people")
+async def test_the_devices_unseen_for_longest_give_way(store: Store) -> None:
+    for number, device_id in enumerate(("d_1", "d_2", "d_3")):
+        assert await store.add_device(device(device_id, at=number), 3) == []
+    await store.touch_device("d_1", 500)
+    assert await store.add_device(device("d_4", at=600), 3) == ["d_2"]
+    assert await store.add_device(device("d_4", at=601), 3) == []
+    assert await store.live_devices(["d_1", "d_2", "d_3", "d_4"]) == {"d_1", "d_3", "d_4"}
+
+
+async def test_a_device_is_added_only_while_the_password_is_the_one_that_was_verified(store: Store) -> None:
+    await store.create_user(User("u_ann", "ann", "ann", 1), "old")
+    assert await store.add_device(device("d_1"), 3, "old") == []
+    assert await store.set_password("u_ann", "new", "old")
+    assert not await store.set_password("u_ann", "newer", "old")
+    with pytest.raises(ChatError) as refused:
+        await store.add_device(device("d_2"), 3, "old")
+    assert refused.value.code is Code.WRONG_CREDENTIALS
+    assert await store.live_devices(["d_1", "d_2"]) == {"d_1"}

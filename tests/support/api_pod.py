@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import uvloop
 from support.valkey import free_port
@@ -66,6 +69,19 @@ class Pod:
         watcher = asyncio.create_task(watch())
         await self._server.serve(sockets=[listen(self.settings.host, self.settings.port)])
         await watcher
+
+
+@asynccontextmanager
+async def serving(
+    settings: ServiceSettings, secrets: SecretFile = SECRETS
+) -> AsyncIterator[tuple[Pod, httpx.AsyncClient]]:
+    """A pod of a test's own, and a client of it."""
+    pod = await asyncio.to_thread(Pod(settings, secrets).start)
+    try:
+        async with httpx.AsyncClient(base_url=pod.url, trust_env=False, timeout=30) as client:
+            yield pod, client
+    finally:
+        await asyncio.to_thread(pod.stop)
 
 
 class _no_signals:

@@ -80,6 +80,17 @@ def change_user(conn: Connection, user_id: str, values: dict[str, Any]) -> None:
         raise ChatError(Code.USER_NOT_FOUND)
 
 
+def set_password(conn: Connection, user_id: str, password_hash: str, expected: str | None) -> bool:
+    mine = [users.c.user_id == user_id]
+    if expected is not None:
+        mine.append(users.c.password_hash == expected)
+    if conn.execute(update(users).where(*mine).values(password_hash=password_hash)).rowcount:
+        return True
+    if not find_users(conn, [user_id]):
+        raise ChatError(Code.USER_NOT_FOUND)
+    return False
+
+
 def update_profile(conn: Connection, user_id: str, values: dict[str, str]) -> User:
     if values:
         change_user(conn, user_id, dict(values))
@@ -122,8 +133,8 @@ class SqlAccounts:
     async def credentials(self, username: str) -> Credentials | None:
         return await self._db.read(lambda conn: credentials(conn, username))
 
-    async def set_password(self, user_id: str, password_hash: str) -> None:
-        await self._db.write(lambda conn: change_user(conn, user_id, {"password_hash": password_hash}))
+    async def set_password(self, user_id: str, password_hash: str, expected: str | None = None) -> bool:
+        return await self._db.write(lambda conn: set_password(conn, user_id, password_hash, expected))
 
     async def set_suspended(self, user_id: str, suspended: bool) -> None:
         await self._db.write(lambda conn: change_user(conn, user_id, {"suspended": suspended}))

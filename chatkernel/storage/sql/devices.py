@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.model import Device, RefreshOutcome, RefreshResult
 from chatkernel.storage.sql.runner import Runner
-from chatkernel.storage.sql.schema import devices, refresh_tokens
+from chatkernel.storage.sql.schema import devices, refresh_tokens, users
 from chatkernel.storage.sql.statements import Query
 
 _fields = [devices.c[name] for name in Device.__struct_fields__]
@@ -27,7 +27,23 @@ def _device(row: Sequence[Any]) -> Device:
     return Device(row[0], row[1], row[2], row[3], row[4], row[5])
 
 
-def add_device(conn: Connection, device: Device) -> None:
+def add_device(
+    conn: Connection, device: Device, devices_max: int | None, password_hash: str | None
+) -> list[str]:
+    if password_hash is not None:
+        mine = select(users.c.password_hash).where(users.c.user_id == device.user_id)
+        if conn.execute(mine).scalar() != password_hash:
+            raise ChatError(Code.WRONG_CREDENTIALS)
+    _put_device(conn, device)
+    if devices_max is None:
+        return []
+    others = [other for other in list_devices(conn, device.user_id) if other.device_id != device.device_id]
+    others.sort(key=lambda other: other.last_seen_at)
+    surplus = [other.device_id for other in others[: max(0, len(others) + 1 - devices_max)]]
+    return revoke_devices(conn, device.user_id, surplus, device.last_seen_at) if surplus else []
+
+
+def _put_device(conn: Connection, device: Device) -> None:
     known = find_device(conn, device.device_id)
     if known is None:
         conn.execute(insert(devices).values(msgspec.structs.asdict(device)))
@@ -38,6 +54,10 @@ def add_device(conn: Connection, device: Device) -> None:
     conn.execute(delete(refresh_tokens).where(refresh_tokens.c.device_id == device.device_id))
     values = {"name": device.name, "last_seen_at": device.last_seen_at, "revoked_at": device.revoked_at}
     conn.execute(update(devices).where(devices.c.device_id == device.device_id).values(values))
+
+
+def touch_device(conn: Connection, device_id: str, at: int) -> None:
+    conn.execute(update(devices).where(devices.c.device_id == device_id).values(last_seen_at=at))
 
 
 def find_device(conn: Connection, device_id: str) -> Device | None:
@@ -113,15 +133,20 @@ def rotate_refresh(
     # What has expired can no longer be reused: a device keeps no more tokens than it uses in their life-time.
     conn.execute(delete(refresh_tokens).where(tokens.device_id == device_id, tokens.expires_at <= now))
     put_refresh(conn, new_hash, user_id, device_id, expires_at)
-    conn.execute(update(devices).where(devices.c.device_id == device_id).values(last_seen_at=now))
+    touch_device(conn, device_id, now)
     return RefreshResult(RefreshOutcome.ROTATED, user_id, device_id)
 
 
 class SqlDevices:
     _db: Runner
 
-    async def add_device(self, device: Device) -> None:
-        await self._db.write(lambda conn: add_device(conn, device))
+    async def add_device(
+        self, device: Device, devices_max: int | None = None, password_hash: str | None = None
+    ) -> list[str]:
+        return await self._db.write(lambda conn: add_device(conn, device, devices_max, password_hash))
+
+    async def touch_device(self, device_id: str, at: int) -> None:
+        await self._db.write(lambda conn: touch_device(conn, device_id, at))
 
     async def devices(self, user_id: str) -> list[Device]:
         return await self._db.read(lambda conn: list_devices(conn, user_id))

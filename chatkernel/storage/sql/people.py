@@ -6,10 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, literal, or_, select, union_all, update
 
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.storage.model import Friend, FriendAction, FriendState, UserSettings
+from chatkernel.storage.model import (
+    Friend,
+    FriendAction,
+    FriendChange,
+    FriendPage,
+    FriendState,
+    UserSettings,
+)
 from chatkernel.storage.sql.runner import Runner
 from chatkernel.storage.sql.schema import blocks, friends, user_settings, users
 from chatkernel.storage.sql.statements import Query
@@ -40,9 +47,8 @@ def _has_blocked(conn: Connection, user_id: str, other_id: str) -> bool:
     return conn.execute(found).first() is not None
 
 
-def _state(conn: Connection, user_id: str, other_id: str) -> FriendState | None:
-    if _has_blocked(conn, user_id, other_id):
-        return FriendState.BLOCKED
+def _relation(conn: Connection, user_id: str, other_id: str) -> FriendState | None:
+    """Without blocks: what the other has a row of as well."""
     found = select(friends.c.state).where(friends.c.user_id == user_id, friends.c.other_id == other_id)
     state = conn.execute(found).scalar()
     return None if state is None else FriendState(state)
@@ -56,81 +62,116 @@ def _pair(a: str, b: str) -> Any:
     )
 
 
-def _befriend(conn: Connection, user_id: str, other_id: str, at: int) -> FriendState:
+def _check_room(conn: Connection, user_id: str, states: Sequence[FriendState], most: int | None) -> None:
+    if most is None:
+        return
+    counted = select(func.count()).where(
+        friends.c.user_id == user_id, friends.c.state.in_([state.value for state in states])
+    )
+    if (conn.execute(counted).scalar() or 0) >= most:
+        waiting = FriendState.PENDING in states
+        detail = (
+            f"The person has {most} requests waiting" if waiting else f"At most {most} friends and requests"
+        )
+        raise ChatError(Code.LIMIT_REACHED, detail, field="user_id", limit=most)
+
+
+def _befriend(conn: Connection, user_id: str, other_id: str, at: int, most: int | None) -> None:
+    # The request of the other counts on their side already.
+    _check_room(conn, user_id, (FriendState.FRIENDS, FriendState.REQUESTED), most)
     conn.execute(
         update(friends).where(_pair(user_id, other_id)).values(state=FriendState.FRIENDS.value, since=at)
     )
-    return FriendState.FRIENDS
 
 
-def _request(conn: Connection, user_id: str, other_id: str, at: int) -> FriendState:
-    state = _state(conn, user_id, other_id)
-    if state is FriendState.BLOCKED or _has_blocked(conn, other_id, user_id):
+def _request(conn: Connection, user_id: str, other_id: str, at: int, most: int | None) -> None:
+    if _has_blocked(conn, user_id, other_id) or _has_blocked(conn, other_id, user_id):
         raise ChatError(Code.BLOCKED)
+    state = _relation(conn, user_id, other_id)
     if state is FriendState.PENDING:
-        return _befriend(conn, user_id, other_id, at)
+        _befriend(conn, user_id, other_id, at, most)
     if state is not None:
-        return state
+        return
+    # Not what strangers asked of the person: nobody may be kept from asking by others.
+    _check_room(conn, user_id, (FriendState.FRIENDS, FriendState.REQUESTED), most)
+    _check_room(conn, other_id, (FriendState.PENDING,), most)
     rows = [
         {"user_id": user_id, "other_id": other_id, "state": FriendState.REQUESTED.value, "since": at},
         {"user_id": other_id, "other_id": user_id, "state": FriendState.PENDING.value, "since": at},
     ]
     conn.execute(insert(friends), rows)
-    return FriendState.REQUESTED
 
 
-def _accept(conn: Connection, user_id: str, other_id: str, at: int) -> FriendState:
+def _accept(conn: Connection, user_id: str, other_id: str, at: int, most: int | None) -> None:
     if _has_blocked(conn, other_id, user_id):
         raise ChatError(Code.BLOCKED)
-    state = _state(conn, user_id, other_id)
+    state = None if _has_blocked(conn, user_id, other_id) else _relation(conn, user_id, other_id)
     if state is FriendState.PENDING:
-        return _befriend(conn, user_id, other_id, at)
-    if state is FriendState.FRIENDS:
-        return state
-    raise ChatError(Code.NOT_FOUND, "They have not asked")
+        _befriend(conn, user_id, other_id, at, most)
+    elif state is not FriendState.FRIENDS:
+        raise ChatError(Code.NOT_FOUND, "They have not asked")
 
 
-def _block(conn: Connection, user_id: str, other_id: str, at: int) -> FriendState:
+def _block(conn: Connection, user_id: str, other_id: str, at: int) -> None:
     if not _has_blocked(conn, user_id, other_id):
         conn.execute(insert(blocks).values(user_id=user_id, other_id=other_id, since=at))
         conn.execute(delete(friends).where(_pair(user_id, other_id)))
-    return FriendState.BLOCKED
 
 
 def friend_action(
-    conn: Connection, user_id: str, other_id: str, action: FriendAction, at: int
-) -> FriendState | None:
+    conn: Connection, user_id: str, other_id: str, action: FriendAction, *, at: int, friends_max: int | None
+) -> FriendChange:
     if user_id == other_id:
         raise invalid("user_id", "is yourself")
     for one in (user_id, other_id):
         if conn.execute(select(users.c.user_id).where(users.c.user_id == one)).first() is None:
-            raise ChatError(Code.USER_NOT_FOUND)
+            raise ChatError(Code.USER_NOT_FOUND, field="user_id")
+    before = _standing(conn, user_id, other_id)
     match action:
         case FriendAction.REQUEST:
-            return _request(conn, user_id, other_id, at)
+            _request(conn, user_id, other_id, at, friends_max)
         case FriendAction.ACCEPT:
-            return _accept(conn, user_id, other_id, at)
+            _accept(conn, user_id, other_id, at, friends_max)
         case FriendAction.BLOCK:
-            return _block(conn, user_id, other_id, at)
+            _block(conn, user_id, other_id, at)
         case FriendAction.REMOVE:
             conn.execute(delete(friends).where(_pair(user_id, other_id)))
         case FriendAction.UNBLOCK:
             mine = (blocks.c.user_id == user_id, blocks.c.other_id == other_id)
             conn.execute(delete(blocks).where(*mine))
-    return _state(conn, user_id, other_id)
+    after = _standing(conn, user_id, other_id)
+    blocked, relation = after
+    # Of a block the other hears nothing but that a friendship or request is gone, as if it had been removed.
+    return FriendChange(FriendState.BLOCKED if blocked else relation, after != before, relation != before[1])
 
 
-def list_friends(conn: Connection, user_id: str) -> list[Friend]:
-    """Friends, requests and blocks, newest first."""
-    found = [
-        Friend(row[0], FriendState(row[1]), row[2])
-        for row in conn.execute(
-            select(friends.c.other_id, friends.c.state, friends.c.since).where(friends.c.user_id == user_id)
-        )
-    ]
-    mine = select(blocks.c.other_id, blocks.c.since).where(blocks.c.user_id == user_id)
-    found += [Friend(row[0], FriendState.BLOCKED, row[1]) for row in conn.execute(mine)]
-    return sorted(found, key=lambda friend: (-friend.since, friend.user_id))
+def _standing(conn: Connection, user_id: str, other_id: str) -> tuple[bool, FriendState | None]:
+    """Whether the person has blocked the other, and how they stand beside that."""
+    return _has_blocked(conn, user_id, other_id), _relation(conn, user_id, other_id)
+
+
+def list_friends(conn: Connection, user_id: str, cursor: str | None, limit: int) -> FriendPage:
+    """Friends, requests and blocks, newest first. Sorts all of a person's, which are bounded."""
+    since, after_id = _parse(cursor)
+    related = select(friends.c.other_id, friends.c.state, friends.c.since).where(friends.c.user_id == user_id)
+    blocked = select(blocks.c.other_id, literal(FriendState.BLOCKED.value), blocks.c.since)
+    both = union_all(related, blocked.where(blocks.c.user_id == user_id)).subquery()
+    older = or_(both.c.since < since, and_(both.c.since == since, both.c.other_id > after_id))
+    page = select(both).where(older).order_by(both.c.since.desc(), both.c.other_id).limit(limit + 1)
+    found = [Friend(row[0], FriendState(row[1]), row[2]) for row in conn.execute(page)]
+    if len(found) <= limit:
+        return FriendPage(found)
+    last = found[limit - 1]
+    return FriendPage(found[:limit], f"{last.since}.{last.user_id}")
+
+
+def _parse(cursor: str | None) -> tuple[int, str]:
+    if cursor is None:
+        return (1 << 53), ""
+    number, dot, user_id = cursor.partition(".")
+    if not (number.isascii() and number.isdigit() and len(number) <= 16 and dot and user_id):
+        raise invalid("cursor", "not one that a page gave")
+    return int(number), user_id
 
 
 def friend_ids(conn: Connection, user_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -167,12 +208,14 @@ class SqlPeople:
     _db: Runner
 
     async def friend_action(
-        self, user_id: str, other_id: str, action: FriendAction, at: int
-    ) -> FriendState | None:
-        return await self._db.write(lambda conn: friend_action(conn, user_id, other_id, action, at))
+        self, user_id: str, other_id: str, action: FriendAction, at: int, friends_max: int | None = None
+    ) -> FriendChange:
+        return await self._db.write(
+            lambda conn: friend_action(conn, user_id, other_id, action, at=at, friends_max=friends_max)
+        )
 
-    async def friends(self, user_id: str) -> list[Friend]:
-        return await self._db.read(lambda conn: list_friends(conn, user_id))
+    async def friends(self, user_id: str, cursor: str | None = None, limit: int = 1000) -> FriendPage:
+        return await self._db.read(lambda conn: list_friends(conn, user_id, cursor, limit))
 
     async def friend_ids(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
         return await self._db.read(lambda conn: friend_ids(conn, user_ids)) if user_ids else {}
