@@ -24,6 +24,9 @@ COUNTER_BITS = 12
 MAX_MESSAGE_ID = (1 << 53) - 1
 """The largest integer that a JavaScript number holds exactly."""
 
+LATEST_MS = (MAX_MESSAGE_ID >> COUNTER_BITS) + EPOCH_MS
+"""The last millisecond that a message id can hold (in 2093)."""
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 NowMs = Callable[[], int]

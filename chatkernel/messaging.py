@@ -11,9 +11,10 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from chatkernel.appender import Appender, Draft, Placed
+from chatkernel.appender import Appender
 from chatkernel.blocks import Blocks
 from chatkernel.bus import ChannelFrame, Post
+from chatkernel.drafts import Check, Draft, Placed, is_resend
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.ids import message_id_at
 from chatkernel.paging import OUTBOX_SHARE, read_behind, window
@@ -151,7 +152,7 @@ class Messaging:
                 raise
             key = SendKey(frame.channel_id, actor.user_id, frame.client_msg_id)
             placed = await self._appender.stored(key)
-            if placed is None:
+            if placed is None or not is_resend(placed, *_thing(frame)):
                 raise
             return ack_of(frame.id, frame.channel_id, placed, duplicate=True)
 
@@ -177,28 +178,28 @@ class Messaging:
 
     async def _change(self, actor: Actor, frame: Change) -> Ack:
         grant = await self.grant(actor.user_id, frame.channel_id)
-        kind = EventKind.DELETE
         text: str | None = None
         emoji: str | None = None
         on: bool | None = None
         if isinstance(frame, Edit):
             check_text(frame.text, self._limits)
-            kind, text = EventKind.EDIT, frame.text
+            text = frame.text
         elif isinstance(frame, React):
             check_emoji(frame.emoji)
-            kind, emoji, on = EventKind.REACTION, frame.emoji, frame.on
-        await self._check_target(actor, frame, grant)
+            emoji, on = frame.emoji, frame.on
+        check = await self._check_target(actor, frame, grant)
         await self._check_blocks(frame.channel_id)
         placed, duplicate = await self._appender.append(
             channel_id=frame.channel_id,
             sender_id=actor.user_id,
             client_msg_id=frame.client_msg_id,
-            kind=kind,
+            kind=_thing(frame)[0],
             members_seq=grant.members_seq,
             text=text,
             target_id=frame.message_id,
             emoji=emoji,
             on=on,
+            check=check,
         )
         return ack_of(frame.id, frame.channel_id, placed, duplicate)
 
@@ -207,22 +208,27 @@ class Messaging:
         if known or (known is None and await self._blocks.ask(channel_id)):
             raise ChatError(Code.BLOCKED)
 
-    async def _check_target(self, actor: Actor, frame: Change, grant: Grant) -> None:
-        """The message must be there and visible; edits are the author's, deletes the author's or an admin's."""
+    async def _check_target(self, actor: Actor, frame: Change, grant: Grant) -> Check | None:
+        """The message must be there and visible; edits are the author's, deletes the author's or an admin's. What of
+        this has to be asked again of a grant that changes before the event is built."""
         item = await self._log.message(frame.channel_id, frame.message_id)
         if item is None or item.event.seq <= grant.from_seq or item.event.kind is not EventKind.MESSAGE:
             raise ChatError(Code.MESSAGE_NOT_FOUND, field="message_id")
         mine = item.event.sender_id == actor.user_id
         if isinstance(frame, Edit) and not mine:
             raise ChatError(Code.FORBIDDEN, "Only the author may edit a message")
-        if isinstance(frame, Delete) and not mine and grant.role is Role.MEMBER:
-            raise ChatError(Code.FORBIDDEN, "Only the author or an admin may delete a message")
+        check = _may_moderate if isinstance(frame, Delete) and not mine else None
+        if check is not None:
+            check(grant)
         if item.deleted and not isinstance(frame, Delete):
             raise ChatError(Code.CONFLICT, "The message is deleted", field="message_id")
         if isinstance(frame, React) and frame.on and item.reactions is not None:
             most = self._limits.reactions_per_message_max
             if frame.emoji not in item.reactions and len(item.reactions) >= most:
-                raise ChatError(Code.LIMIT_REACHED, f"At most {most} different reactions", limit=most)
+                raise ChatError(
+                    Code.LIMIT_REACHED, f"At most {most} different reactions", field="emoji", limit=most
+                )
+        return check
 
     # --- watermarks and typing ----------------------------------------------------------------------------
 
@@ -374,6 +380,24 @@ class Messaging:
 
 def ack_of(frame_id: str, channel_id: str, placed: Placed, duplicate: bool) -> Ack:
     return Ack(frame_id, channel_id, placed.seq, placed.message_id, placed.created_at, duplicate)
+
+
+_KINDS = {
+    Send: EventKind.MESSAGE,
+    Edit: EventKind.EDIT,
+    Delete: EventKind.DELETE,
+    React: EventKind.REACTION,
+}
+
+
+def _thing(frame: Send | Change) -> tuple[EventKind, int | None]:
+    """The kind of its event, and the message that it is about."""
+    return _KINDS[type(frame)], None if isinstance(frame, Send) else frame.message_id
+
+
+def _may_moderate(grant: Grant) -> None:
+    if grant.role is Role.MEMBER:
+        raise ChatError(Code.FORBIDDEN, "Only the author or an admin may delete a message")
 
 
 def _asked_for(frame: History, items: Sequence[HistoryItem]) -> int:

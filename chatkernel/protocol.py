@@ -12,6 +12,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from chatkernel.ids import LATEST_MS, MAX_MESSAGE_ID
+
 SUBPROTOCOL_JSON = "chat.v1.json"
 SUBPROTOCOL_MSGPACK = "chat.v1.msgpack"
 
@@ -26,8 +28,8 @@ ClientMsgId: TypeAlias = Annotated[
         description="Unique per sender and channel: a resend with it is no duplicate",
     ),
 ]
-SeqNo: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
-MsgNo: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+SeqNo: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_MESSAGE_ID)]
+MsgNo: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_MESSAGE_ID)]
 Emoji: TypeAlias = Annotated[str, Meta(min_length=1, max_length=32)]
 Cursors: TypeAlias = dict[ChannelRef, SeqNo]
 
@@ -185,7 +187,7 @@ class History(Struct, frozen=True, tag_field="type", tag="history"):
     before: SeqNo | None = None
     after: SeqNo | None = None
     around: MsgNo | None = None
-    at: Annotated[int, Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    at: Annotated[int, Meta(ge=0, le=LATEST_MS)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
@@ -232,6 +234,9 @@ class Limits(Struct, frozen=True):
     friends_max: int = 2_000
     devices_max: int = 50
     reactions_per_message_max: int = 100
+    sockets_per_device_max: int = 8
+    reads_at_once_max: int = 4
+    waiting_max_bytes: int = 64 * 1024 * 1024
 
 
 class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):

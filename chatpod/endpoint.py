@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from chatkernel.appender import Placed
+from chatkernel.drafts import Placed
 from chatkernel.errors import ChatError, Close, Code
 from chatkernel.ids import now_ms
 from chatkernel.messaging import Actor, ack_of
 from chatkernel.origins import AllowedOrigins
-from chatkernel.problems import PROBLEM_TYPE, encode_problem
+from chatkernel.problems import PROBLEM_TYPE, encode_problem, error_frame
 from chatkernel.protocol import (
     SUBPROTOCOL_JSON,
     SUBPROTOCOL_MSGPACK,
@@ -38,7 +38,7 @@ from chatkernel.protocol import (
 from chatpod.client import Client
 from chatpod.connection import Connection, binary_frame, text_frame
 from chatpod.pod import Pod
-from chatpod.session import Refuse, Reject, Session, State, error_frame
+from chatpod.session import Refuse, Reject, Session, State
 from chatpod.websocket import EXTENSION, PodWebSocketProtocol
 
 log = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from chatkernel.errors import ChatError, Close, Code
+from chatkernel.problems import error_frame
 from chatkernel.protocol import (
     ClientFrame,
     Delete,
@@ -166,10 +167,10 @@ class Session:
         bucket = self._bucket_of(frame, now_s)
         wait_s = bucket.take(now_s)
         if wait_s > 0:
-            limit = int(bucket.rate_per_s)
-            return self._too_many(
-                frame.id, ChatError(Code.RATE_LIMITED, limit=limit, retry_after_s=wait_s), now_s
-            )
+            most = int(bucket.rate_per_s)
+            detail = f"At most {most} such frames a second"
+            error = ChatError(Code.RATE_LIMITED, detail, field="type", limit=most, retry_after_s=wait_s)
+            return self._too_many(frame.id, error, now_s)
         if self.state is State.OPENING:
             if isinstance(frame, Ping):
                 return frame
@@ -186,7 +187,10 @@ class Session:
             )
         elif len(self._open) >= self._limits.open_requests_max:
             most = self._limits.open_requests_max
-            return self._refuse(frame.id, ChatError(Code.BUSY, limit=most, retry_after_s=0.1))
+            detail = f"At most {most} unanswered frames"
+            return self._refuse(
+                frame.id, ChatError(Code.BUSY, detail, field="id", limit=most, retry_after_s=0.1)
+            )
         self._open.add(frame.id)
         return frame
 
@@ -241,16 +245,3 @@ class Session:
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return None
         return found if found is not None and len(found) <= 64 else None
-
-
-def error_frame(frame_id: str | None, error: ChatError) -> Error:
-    """An error of the catalogue as the client sees it."""
-    return Error(
-        frame_id,
-        str(error.code),
-        error.detail,
-        error.retryable,
-        error.field,
-        error.limit,
-        None if error.retry_after_s is None else max(1, int(error.retry_after_s * 1000)),
-    )
