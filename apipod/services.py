@@ -43,7 +43,7 @@ class Services:
         self.responses: Counter[int] = Counter()
         self.passwords = passwords or Passwords()
         self.tokens = AccessTokens(kernel.secrets, auth.access_token_ttl_s, now)
-        self.announcer = Announcer(kernel.tell, kernel.presence, now)
+        self.announcer = Announcer(kernel.tell, kernel.presence, kernel.store, now)
         self.liveness = Liveness(kernel.store, monotonic)
         self.throttle = Throttle(kernel.limiter, "http", auth.requests_per_s, auth.requests_burst)
         limits = settings.limits

@@ -274,7 +274,8 @@ class Hub:
             if room is not None:
                 told.update(room.clients)
         told.update(dict.fromkeys(self.watchers.get(change.user_id, ())))
-        self._write_to([client for client in told if client.user_id != change.user_id], change.frame)
+        silent = {change.user_id, *change.hidden_from}
+        self._write_to([client for client in told if client.user_id not in silent], change.frame)
 
     def _revoke(self, revoked: Revoked) -> None:
         for client in self._clients_of([revoked.user_id]):
