@@ -41,6 +41,9 @@ from chatpod.pod import Pod
 from chatpod.session import Refuse, Reject, Session, State
 from chatpod.websocket import EXTENSION, PodWebSocketProtocol
 
+ROOMS_PER_FRAME = 100
+"""A `ping` costs as much as one frame more for each so many channels: its sum is over all of them."""
+
 log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
@@ -122,7 +125,9 @@ class Socket:
             self._session.become(State.CLOSED)
         for task in self._tasks or ():
             task.cancel()
-        client = self._client
+        client, meter = self._client, self._session.meter
+        if client is not None and meter is not None:
+            self._pod.meters.rest(meter)
         if client is not None and self._pod.hub.deregister(client):
             self._pod.rooms.user_gone(client.user_id)
 
@@ -174,6 +179,9 @@ class Socket:
         try:
             if pod.drainer.draining:
                 raise ChatError(Code.DRAINING)
+            if len(pod.hub.clients) >= pod.settings.capacity:
+                # Discovery counts seats that it gave, and not those that were given at the same time elsewhere.
+                raise ChatError(Code.NO_CAPACITY, limit=pod.settings.capacity, retry_after_s=1.0)
             ticket = pod.redeemer.redeem(hello.ticket, pod.lease.incarnation)
             pod.kernel.messaging.check_cursors(hello.cursors)
             now_s = asyncio.get_running_loop().time()
@@ -181,6 +189,8 @@ class Socket:
             self._client = client = Client(secrets.token_hex(8), actor, self._connection, now_s)
             if self._connection.closed:
                 return
+            self._session.meter = pod.meters.of(client.device_id)
+            pod.hub.make_room(client, pod.settings.limits.sockets_per_device_max)
             pod.hub.register(client)
             await pod.rooms.user_came(client.user_id)
             # Only now that this pod is told of revocations: one that comes before this look is seen by it.
@@ -266,9 +276,11 @@ class Socket:
         messaging.move_watermark(actor.user_id, frame, member_count, answer)
 
     def _pong(self, ping: Ping, client: Client | None) -> None:
-        """Before the `ack` of `hello` the sum is 0 of 0 channels: it says nothing yet."""
+        """Before the `ack` of `hello` the sum is 0 of 0 channels: it says nothing yet. It is of this very moment, and
+        so it is made for each ping: whoever is in many channels may not ask as often."""
         rooms = self._pod.hub.rooms
         live = client.rooms if client is not None and self._session.state is State.LIVE else ()
+        self._session.charge(len(live) / ROOMS_PER_FRAME)
         head_sum = sum(rooms[channel_id].last_seq or 0 for channel_id in live)
         self._finish(ping.id, Pong(ping.id, now_ms(), head_sum, len(live)))
 
@@ -326,6 +338,8 @@ def _close_code(error: ChatError) -> Close:
         return Close.MIGRATED
     if error.code is Code.DEVICE_REVOKED:
         return Close.DEVICE_REVOKED
+    if error.code is Code.NO_CAPACITY:
+        return Close.NO_CAPACITY
     if error.retryable:
         return Close.INTERNAL
     if error.code in (Code.INVALID_FIELD, Code.LIMIT_REACHED):

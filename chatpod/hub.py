@@ -70,6 +70,17 @@ class Hub:
         mine[client] = None
         return len(mine) == 1
 
+    def make_room(self, client: Client, most: int) -> None:
+        """A device has no more than so many sockets here: those that have been there longest go, for they are most
+        likely dead and only not known to be."""
+        theirs = [
+            other
+            for other in self.users.get(client.user_id, ())
+            if other.device_id == client.device_id and not other.connection.closed
+        ]
+        for other in theirs[: max(0, len(theirs) - most + 1)]:
+            other.connection.close(Close.REPLACED, "too many connections of this device")
+
     def deregister(self, client: Client) -> bool:
         """Take the client out of everything at once; whether it was the person's last here."""
         self.clients.pop(client.session_id, None)

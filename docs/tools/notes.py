@@ -146,6 +146,7 @@ CLOSES: dict[Close, str] = {
     Close.TOO_LARGE: "A frame above `frame_max_bytes`",
     Close.INTERNAL: "A fault or an outage of the server's own",
     Close.RESTARTING: "The server restarts",
+    Close.NO_CAPACITY: "The pod is full: take a new seat",
     Close.HELLO_TIMEOUT: "No `hello` within 10 s",
     Close.TICKET_REFUSED: "The ticket was expired, used, or for another pod: take a new seat",
     Close.DEVICE_REVOKED: "This device was logged out: log in again",
@@ -153,5 +154,6 @@ CLOSES: dict[Close, str] = {
     Close.LEASE_LOST: "The pod was frozen and taken for dead: its seats are void",
     Close.MIGRATED: "The deadline of a `migrate` passed, or the pod was already going",
     Close.HEARTBEAT_TIMEOUT: "Nothing came from you for `offline_after_s`",
-    Close.RATE_LIMITED: "Far too many frames",
+    Close.REPLACED: "`sockets_per_device_max` newer connections of this device came to this pod",
+    Close.RATE_LIMITED: "Far too many frames, control frames, or parts of frames",
 }

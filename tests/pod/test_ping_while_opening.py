@@ -9,10 +9,11 @@ from typing import Any
 from support.cluster import eventually
 from support.one_pod import Elsewhere, OnePod, Wire
 
-from chatkernel.protocol import Ack, Error, Hello, Ping, Pong, Send, ServerFrame, encode_json
+from chatkernel.protocol import Ack, Error, Hello, Limits, Ping, Pong, Send, ServerFrame, encode_json
 from chatkernel.settings import ServiceSettings
 from chatpod.connection import Flusher
 from chatpod.endpoint import Socket
+from chatpod.meter import Meters
 
 
 class Line:
@@ -58,6 +59,7 @@ def _pod_around(pod: OnePod) -> Any:
         settings=ServiceSettings("c", "p", "r", "", "", ""),
         flusher=Flusher(asyncio.get_running_loop()),
         slow=lambda _: None,
+        meters=Meters(Limits()),
         drainer=SimpleNamespace(draining=False),
         lease=SimpleNamespace(incarnation="run"),
         redeemer=SimpleNamespace(redeem=lambda *_: SimpleNamespace(user_id="u_eve", device_id="d")),
