@@ -23,6 +23,7 @@ from chatkernel.protocol import (
     ClientFrame,
     Delivered,
     Hello,
+    History,
     Ping,
     Pong,
     PresenceWatch,
@@ -85,7 +86,7 @@ async def _refuse(send: SendMessage, error: ChatError) -> None:
 class Socket:
     """One socket from accept to its end."""
 
-    __slots__ = ("_client", "_connection", "_pod", "_session", "_tasks")
+    __slots__ = ("_client", "_connection", "_pod", "_reading", "_session", "_tasks")
 
     def __init__(self, pod: Pod, protocol: PodWebSocketProtocol, binary: bool) -> None:
         self._pod = pod
@@ -95,6 +96,8 @@ class Socket:
         self._connection = Connection(protocol, pod.flusher, limit, binary, pod.slow)
         self._client: Client | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
+        self._reading: asyncio.Semaphore | None = None
+        """Made when it is first needed."""
 
     async def run(self, receive: Receive, protocol: PodWebSocketProtocol) -> None:
         timer = asyncio.get_running_loop().call_later(
@@ -285,27 +288,41 @@ class Socket:
         self._finish(ping.id, Pong(ping.id, now_ms(), head_sum, len(live)))
 
     async def _perform(self, client: Client, frame: ClientFrame) -> None:
-        messaging, actor = self._pod.kernel.messaging, client.actor
         try:
-            if isinstance(frame, Sync):
-                async for found in messaging.sync(actor, frame):
-                    # Somebody who was added again meanwhile has the channel live by that event.
-                    left = [channel_id for channel_id in found.left if channel_id not in client.rooms]
-                    page = msgspec.structs.replace(found, left=left) if found.left else found
-                    self._write(page)
-                    await self._pod.opener.pace(client)
-                self._finish(frame.id, Ack(frame.id))
-                return
-            most = self._pod.settings.limits.watches_max
-            if isinstance(frame, PresenceWatch) and frame.channel_id is None and len(frame.user_ids) <= most:
-                # Watch first, read then: a change in between is told twice rather than never.
-                await self._pod.presence.watch(client, frozenset(frame.user_ids))
-            *rest, answer = await messaging.perform(actor, frame)
-            for other in rest:
-                self._write(other)
-            self._finish(frame.id, answer)
+            if isinstance(frame, Sync | History):
+                # One client's long answers must not take the store's readers from all the others.
+                async with self._reads():
+                    await self._answer(client, frame)
+            else:
+                await self._answer(client, frame)
         except ChatError as error:
             self._finish(frame.id, error_frame(frame.id, error))
+
+    def _reads(self) -> asyncio.Semaphore:
+        if self._reading is None:
+            self._reading = asyncio.Semaphore(self._pod.settings.limits.reads_at_once_max)
+        return self._reading
+
+    async def _answer(self, client: Client, frame: ClientFrame) -> None:
+        """Raises ChatError."""
+        messaging, actor = self._pod.kernel.messaging, client.actor
+        if isinstance(frame, Sync):
+            async for found in messaging.sync(actor, frame):
+                # Somebody who was added again meanwhile has the channel live by that event.
+                left = [channel_id for channel_id in found.left if channel_id not in client.rooms]
+                page = msgspec.structs.replace(found, left=left) if found.left else found
+                self._write(page)
+                await self._pod.opener.pace(client)
+            self._finish(frame.id, Ack(frame.id))
+            return
+        most = self._pod.settings.limits.watches_max
+        if isinstance(frame, PresenceWatch) and frame.channel_id is None and len(frame.user_ids) <= most:
+            # Watch first, read then: a change in between is told twice rather than never.
+            await self._pod.presence.watch(client, frozenset(frame.user_ids))
+        *rest, answer = await messaging.perform(actor, frame)
+        for other in rest:
+            self._write(other)
+        self._finish(frame.id, answer)
 
     def _finish(self, frame_id: str, answer: ServerFrame) -> None:
         self._session.finished(frame_id)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from chatkernel.errors import ChatError, Close, Code
+from chatkernel.paging import HEADS_PER_PAGE, OUTBOX_SHARE, Stride
 from chatkernel.protocol import ChannelHead, Event, Limits, Page, Resync, encode_json
 from chatkernel.storage.model import Absence, EventRange, Grant
 from chatkernel.storage.store import Store
@@ -17,10 +18,6 @@ from chatpod.client import Client
 from chatpod.hub import Hub
 from chatpod.room import Room
 from chatpod.rooms import Rooms
-
-HEADS_PER_PAGE = 500
-PAGE_SHARE_OF_OUTBOX = 4
-"""A page takes at most this part of an outbox; the next one waits until half of the outbox is free."""
 
 PACE_MAX_S = 60.0
 PACE_S = 0.005
@@ -133,8 +130,9 @@ class Opener:
                 ready = {}
         if ready:
             client.send(Page(page_id, "sync", heads=ready, done=False))
+        stride = Stride(self._limits.page_max_items)
         while behind and not client.connection.closed:
-            left += await self._next_page(client, page_id, behind)
+            left += await self._next_page(client, page_id, behind, stride)
             if only_a_page:
                 self._leave_to_client(client, [grant for _, grant in behind.values()])
                 break
@@ -154,7 +152,7 @@ class Opener:
             client.send(Resync(asked))
 
     async def _next_page(
-        self, client: Client, page_id: str, behind: dict[str, tuple[int, Grant]]
+        self, client: Client, page_id: str, behind: dict[str, tuple[int, Grant]], stride: Stride
     ) -> list[str]:
         """Read one page's worth for the first channels that are behind; the channels found to be left."""
         left: list[str] = []
@@ -171,7 +169,7 @@ class Opener:
         # No await between here and the read: what goes out from now on is noted from exactly `upto_seq`.
         wanted: list[EventRange] = []
         notes: dict[str, list[bytes]] = {}
-        items = self._limits.page_max_items
+        items = stride.items
         for channel_id, (after, grant) in list(behind.items())[:HEADS_PER_PAGE]:
             room = self._open_room(channel_id)
             if room.members_seq > grant.members_seq:
@@ -185,7 +183,8 @@ class Opener:
         if not wanted:
             return left
         try:
-            self._finish(client, page_id, behind, wanted, await self._store.events(wanted), notes)
+            found = await self._store.events(wanted)
+            stride.read(sum(map(len, found)), self._finish(client, page_id, behind, wanted, found, notes))
         finally:
             for channel_id, noted in notes.items():
                 self._open_room(channel_id).stop_recording(noted)
@@ -199,11 +198,12 @@ class Opener:
         wanted: Sequence[EventRange],
         answers: Sequence[list[Event]],
         notes: Mapping[str, list[bytes]],
-    ) -> None:
-        """Send the page; channels complete with it go live. Waits for nothing, so nothing can come in between."""
+    ) -> int:
+        """Send the page; channels complete with it go live. Waits for nothing, so nothing can come in between. How
+        many events the page had room for."""
         events: list[Event] = []
         heads: dict[str, ChannelHead] = {}
-        left_bytes = self._limits.outbox_max_bytes // PAGE_SHARE_OF_OUTBOX
+        left_bytes = self._limits.outbox_max_bytes // OUTBOX_SHARE
         for asked, found in zip(wanted, answers, strict=True):
             start = len(events)
             for event in found:
@@ -224,6 +224,7 @@ class Opener:
             for payload in notes[channel_id]:
                 client.send_payload(payload)
             self._hub.attach(client, self._open_room(channel_id))
+        return len(events)
 
     async def _current(self, grant: Grant) -> Grant | None:
         """The grant, read again if the room has seen a later change of membership."""
