@@ -126,7 +126,12 @@ class LimitsSpec(_Spec, frozen=True):
     watches_max: Annotated[Count, Meta(description="Users whose presence a device watches")] = 200
     name_max_chars: Annotated[int, Meta(ge=1, le=1000, description="Names of users, groups, devices")] = 80
     outbox_max_bytes: Annotated[
-        int, Meta(ge=4096, le=1 << 30, description="Unsent bytes of a connection; above, it is closed")
+        int,
+        Meta(
+            ge=4096,
+            le=1 << 30,
+            description="Unsent bytes of a connection; with more it is closed",
+        ),
     ] = 1024 * 1024
     body_max_bytes: Annotated[Bytes, Meta(description="The body of an HTTP request")] = 256 * 1024
     friends_max: Annotated[Count, Meta(description="Friends of a user")] = 2_000
