@@ -31,7 +31,18 @@ ClientMsgId: TypeAlias = Annotated[
 SeqNo: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_MESSAGE_ID)]
 MsgNo: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_MESSAGE_ID)]
 Emoji: TypeAlias = Annotated[str, Meta(min_length=1, max_length=32)]
-Cursors: TypeAlias = dict[ChannelRef, SeqNo]
+
+
+class Position(Struct, frozen=True):
+    """A cursor that says whose log it is of, too."""
+
+    seq: SeqNo
+    cur_max_message_id: MsgNo = 0
+    """The `message_id` of the event at `seq`; 0 when not known."""
+
+
+Cursor: TypeAlias = SeqNo | Position
+Cursors: TypeAlias = dict[ChannelRef, Cursor]
 
 
 class EventKind(StrEnum):
@@ -363,9 +374,14 @@ class Migrate(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="mi
 
 
 class Resync(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="resync"):
-    """The server may have missed something: `sync` these channels, or all when null."""
+    """The server may have missed something: `sync` these channels, or all when null.
+
+    With `reset` your cursor of these is of another log than the server's: forget it, and what you keep of them. Their
+    `heads` follow in a page, as of channels that are new to you.
+    """
 
     channel_ids: list[str] | None = None
+    reset: bool = False
 
 
 class Pong(Struct, frozen=True, tag_field="type", tag="pong"):

@@ -24,6 +24,7 @@ from chatkernel.protocol import (
     Delivered,
     Hello,
     History,
+    Page,
     Ping,
     Pong,
     PresenceWatch,
@@ -186,7 +187,7 @@ class Socket:
                 # Discovery counts seats that it gave, and not those that were given at the same time elsewhere.
                 raise ChatError(Code.NO_CAPACITY, limit=pod.settings.capacity, retry_after_s=1.0)
             ticket = pod.redeemer.redeem(hello.ticket, pod.lease.incarnation)
-            pod.kernel.messaging.check_cursors(hello.cursors)
+            pod.kernel.messaging.reading.check_cursors(hello.cursors)
             now_s = asyncio.get_running_loop().time()
             actor = Actor(ticket.user_id, ticket.device_id)
             self._client = client = Client(secrets.token_hex(8), actor, self._connection, now_s)
@@ -307,11 +308,13 @@ class Socket:
         """Raises ChatError."""
         messaging, actor = self._pod.kernel.messaging, client.actor
         if isinstance(frame, Sync):
-            async for found in messaging.sync(actor, frame):
-                # Somebody who was added again meanwhile has the channel live by that event.
-                left = [channel_id for channel_id in found.left if channel_id not in client.rooms]
-                page = msgspec.structs.replace(found, left=left) if found.left else found
-                self._write(page)
+            async for found in messaging.reading.sync(actor.user_id, frame):
+                if isinstance(found, Page) and found.left:
+                    # Somebody who was added again meanwhile has the channel live by that event.
+                    left = [channel_id for channel_id in found.left if channel_id not in client.rooms]
+                    self._write(msgspec.structs.replace(found, left=left))
+                else:
+                    self._write(found)
                 await self._pod.opener.pace(client)
             self._finish(frame.id, Ack(frame.id))
             return

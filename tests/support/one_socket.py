@@ -55,6 +55,8 @@ def _pod_around(pod: OnePod, messaging: dict[str, Any]) -> Any:
     async def nothing(*_: object) -> bool:
         return True
 
+    reading = SimpleNamespace(check_cursors=lambda _: None)
+
     return SimpleNamespace(
         settings=ServiceSettings("c", "p", "r", "", "", ""),
         flusher=Flusher(asyncio.get_running_loop()),
@@ -63,7 +65,7 @@ def _pod_around(pod: OnePod, messaging: dict[str, Any]) -> Any:
         drainer=SimpleNamespace(draining=False),
         lease=SimpleNamespace(incarnation="run"),
         redeemer=SimpleNamespace(redeem=lambda *_: SimpleNamespace(user_id="u_eve", device_id="d")),
-        kernel=SimpleNamespace(messaging=SimpleNamespace(check_cursors=lambda _: None, **messaging)),
+        kernel=SimpleNamespace(messaging=SimpleNamespace(reading=reading, **messaging)),
         device_is_live=nothing,
         presence=SimpleNamespace(arrived=nothing),
         hub=pod.hub,
