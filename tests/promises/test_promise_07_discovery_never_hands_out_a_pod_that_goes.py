@@ -7,16 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
 from breaks import Breaks
 from support.api_calls import Person
-from support.cluster import HEARTBEAT_S, Cluster, eventually
+from support.cluster import Cluster, eventually
 from support.crew import Crew, crew
-from support.rawsocket import RawSocket
-from websockets.exceptions import ConnectionClosed
 
 DEATH_IS_KNOWN_S = 1.0
 """A killed process is noticed by its parent, which takes it out of the registry."""
@@ -127,8 +124,7 @@ def roll_out(some: Crew) -> Callable[[Watch], Awaitable[None]]:
         people = await some.people("bob", "cleo")
         # Who does not leave: while one of the old pods drains for a while, the other one is still ready.
         sockets = [await some.socket(person, pod) for person, pod in zip(people, old, strict=True)]
-        for socket in sockets:
-            some.spawn(beats(socket))
+        some.keep_alive(*sockets)
         watch.outgoing = set(old)
         some.cluster.spec["chatPods"]["env"] = [{"name": "ROLLED", "value": str(time.time())}]
         some.cluster.apply()
@@ -142,13 +138,6 @@ def roll_out(some: Crew) -> Callable[[Watch], Awaitable[None]]:
         await eventually(lambda: left(0), 40)
 
     return change
-
-
-async def beats(socket: RawSocket) -> None:
-    while socket.closed_with is None:
-        with suppress(ConnectionClosed):
-            await socket.say("ping")
-        await asyncio.sleep(HEARTBEAT_S / 2)
 
 
 def assert_only_pods_that_stay(watch: Watch) -> None:

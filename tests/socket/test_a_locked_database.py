@@ -49,13 +49,7 @@ async def test_a_long_lock_is_a_retryable_error_and_the_resend_is_stored_once(so
     pod = (await some.cluster.ready())[0]
     anns = await some.socket(ann, pod)
     await anns.send(channel, "before")
-
-    async def beat() -> None:
-        while anns.closed_with is None:
-            await anns.say("ping")
-            await asyncio.sleep(0.5)
-
-    some.spawn(beat())
+    some.keep_alive(anns)
     began = time.monotonic()
     with locked(some):
         refused = await anns.send(channel, "k", within_s=3 * DEADLINE_S)

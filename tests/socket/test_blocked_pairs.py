@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 from support.api_calls import Person
-from support.cluster import HEARTBEAT_S, eventually
+from support.cluster import eventually
 from support.crew import Crew
 from support.rawsocket import RawSocket
 
@@ -113,8 +112,8 @@ async def test_coming_and_going_is_not_pushed_to_whom_one_has_blocked(some: Crew
         await one.ok("PUT", f"/v1/friends/{other.id}")
     laptop = await pair.ann.another_device()
     eves = await some.socket(eve, pair.bobs.pod)
+    some.keep_alive(eves, pair.bobs)
     for socket in (eves, pair.bobs):
-        some.spawn(beats(socket))
         assert (await socket.ask("presence.watch", user_ids=[pair.ann.id]))["type"] == "ack"
     await pair.ann.ok("PUT", f"/v1/blocks/{pair.bob.id}")
     before = told(pair.bobs, pair.ann)
@@ -139,12 +138,6 @@ async def test_coming_and_going_is_not_pushed_to_whom_one_has_blocked(some: Crew
     await some.socket(laptop, pair.anns.pod)
     await eve_hears("offline", "online", "offline", "online")
     assert told(pair.bobs, pair.ann) == [*before, "online"]
-
-
-async def beats(socket: RawSocket) -> None:
-    while socket.closed_with is None:
-        await socket.say("ping")
-        await asyncio.sleep(HEARTBEAT_S / 2)
 
 
 def told(socket: RawSocket, person: Person) -> list[str]:
