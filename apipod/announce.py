@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from chatkernel.bus import BlocksChanged, Post, PresenceChange, Revoked, UserFrame
+from chatkernel.bus import BlocksChanged, Post, Revoked, UserFrame
 from chatkernel.errors import ChatError
 from chatkernel.ids import NowMs
-from chatkernel.presence import Audience, PresenceStore
-from chatkernel.protocol import Notice, NoticeTopic, Presence, PresenceEntry, PresenceState, encode_json
+from chatkernel.presence import PresenceStore
+from chatkernel.presence_news import audiences_now, presence_post
+from chatkernel.protocol import Notice, NoticeTopic, PresenceEntry, PresenceState, encode_json
+from chatkernel.storage.directory import People
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +20,10 @@ class Announcer:
     """Queues what others should hear. Nothing here fails a request: who misses a notice reads the state
     anyway."""
 
-    def __init__(self, tell: Callable[[Sequence[Post]], None], presence: PresenceStore, now: NowMs) -> None:
-        self._tell, self._presence, self._now = tell, presence, now
+    def __init__(
+        self, tell: Callable[[Sequence[Post]], None], presence: PresenceStore, people: People, now: NowMs
+    ) -> None:
+        self._tell, self._presence, self._people, self._now = tell, presence, people, now
 
     def notice(
         self,
@@ -56,9 +60,6 @@ class Announcer:
             log.info("presence.leave_failed", extra={"user_id": user_id, "code": error.code})
 
     async def _gone(self, user_id: str) -> None:
-        known = await self._presence.audience([user_id])
-        audience = known.get(user_id, Audience([], []))
-        channel_ids, user_ids = audience.channel_ids, audience.user_ids
-        entry = PresenceEntry(user_id, PresenceState.OFFLINE, self._now())
-        change = PresenceChange(encode_json(Presence([entry])), user_id, channel_ids, user_ids)
-        self._tell([Post(change, tuple(channel_ids), tuple(user_ids), (user_id,))])
+        kept = await self._presence.audience([user_id])
+        audience = (await audiences_now(self._people, [user_id], kept))[user_id]
+        self._tell([presence_post(PresenceEntry(user_id, PresenceState.OFFLINE, self._now()), audience)])

@@ -44,7 +44,7 @@ class Services:
         self.responses: Counter[int] = Counter()
         self.passwords = passwords or Passwords()
         self.tokens = AccessTokens(kernel.secrets, auth.access_token_ttl_s, now)
-        self.announcer = Announcer(kernel.tell, kernel.presence, now)
+        self.announcer = Announcer(kernel.tell, kernel.presence, kernel.store, now)
         self.liveness = Liveness(kernel.store, monotonic)
         limiter, limits = kernel.limiter, settings.limits
         self.throttle = Throttle(limiter, "http", "requests_per_s", auth.requests_per_s, auth.requests_burst)

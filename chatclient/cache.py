@@ -22,7 +22,8 @@ from chatkernel.protocol import ClientFrame, Delete, Edit, Event, HistoryItem, R
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS cursors (channel_id TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursors (
+  channel_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, message_id INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
   channel_id TEXT NOT NULL, seq INTEGER NOT NULL, message_id INTEGER NOT NULL, body BLOB NOT NULL,
   PRIMARY KEY (channel_id, seq)) WITHOUT ROWID;
@@ -78,6 +79,8 @@ class Cache:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
+        if "message_id" not in {row[1] for row in self._db.execute("PRAGMA table_info(cursors)")}:
+            self._db.execute("ALTER TABLE cursors ADD COLUMN message_id INTEGER NOT NULL DEFAULT 0")
         if self._meta("user_id") != user_id:
             with self._transaction():
                 for table in ("cursors", "items", "ranges", "outbox"):
@@ -99,6 +102,10 @@ class Cache:
     def cursors(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT channel_id, seq FROM cursors"))
 
+    def message_ids(self) -> dict[str, int]:
+        """Of the events where the cursors stand, where they are known."""
+        return dict(self._db.execute("SELECT channel_id, message_id FROM cursors WHERE message_id > 0"))
+
     @_writing
     def keep(self, events: Sequence[Event], cursors: dict[str, int], gone: Iterable[str] = ()) -> None:
         """Events as they were handed on, and where that leaves the cursors: in one transaction, so that
@@ -111,7 +118,11 @@ class Cache:
             for channel_id, low, high in _runs(events):
                 # A stretch that ended at the old cursor touches this one, and the two become one.
                 self._cover(channel_id, low, high)
-            self._db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursors.items())
+            ids = {(event.channel_id, event.seq): event.message_id for event in events}
+            self._db.executemany(
+                "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)",
+                [(name, seq, ids.get((name, seq), 0)) for name, seq in cursors.items()],
+            )
 
     def _keep_event(self, event: Event) -> None:
         if is_item(event):

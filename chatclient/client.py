@@ -100,10 +100,11 @@ class ChatClient(Engine):
         assert self.api.tokens is not None  # noqa: S101 - access_token gave one
         user_id = self.api.tokens.user_id
         cursors: dict[str, int] = {}
+        message_ids: dict[str, int] = {}
         if self._cache_path is not None:
             self._cache = Cache(self._cache_path, user_id)
-            cursors = self._cache.cursors()
-        self._sync = SyncState(user_id, cursors, self.listener.on_refused)
+            cursors, message_ids = self._cache.cursors(), self._cache.message_ids()
+        self._sync = SyncState(user_id, cursors, self.listener.on_refused, message_ids)
         if self._cache is not None:
             self._archive = Archive(self._cache, self._sync.cursors, self._fetch_page)
             for command in self._cache.outbox():

@@ -193,12 +193,22 @@ class Engine:
         elif isinstance(frame, Welcome):
             self.limits, self.heartbeat_interval_s = frame.limits, frame.heartbeat_interval_s
         elif isinstance(frame, Resync):
-            self._sync.resync(frame.channel_ids)
+            self._resynced(frame)
             self._ask()
         else:
             self._tell(frame)
 
     # --- inside: frames ---
+
+    def _resynced(self, frame: Resync) -> None:
+        if not frame.reset:
+            self._sync.resync(frame.channel_ids)
+            return
+        if self._archive is not None:
+            self._archive.flush()
+        self._sync.reset(frame.channel_ids or ())
+        if self._archive is not None:
+            self._archive.flush()  # what was kept of these channels goes before anything new is kept
 
     def _tell(self, frame: ServerFrame) -> None:
         if isinstance(frame, Receipt):

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind, Page, Pong
+from chatkernel.protocol import (
+    MEMBERSHIP_KINDS,
+    ChannelHead,
+    Cursor,
+    Event,
+    EventKind,
+    Page,
+    Pong,
+    Position,
+)
 
 HELD_MAX = 1_000
 """Events of one channel that are held behind a gap; more are dropped, for the sync brings them anyway."""
@@ -31,6 +40,7 @@ class SyncState:
 
     __slots__ = (
         "_asked",
+        "_at",
         "_held",
         "_left_at",
         "_wanted",
@@ -45,13 +55,17 @@ class SyncState:
         user_id: str,
         cursors: Mapping[str, int] | None = None,
         on_refused: Callable[[Event], None] = _ignore,
+        message_ids: Mapping[str, int] | None = None,
     ) -> None:
-        """`on_refused` is told of each event that is not handed on: seen before, or of a channel not ours."""
+        """`on_refused` is told of each event that is not handed on: seen before, or of a channel not ours.
+        `message_ids`: of the events where the cursors stand, where they are known."""
         self.user_id = user_id
         self.cursors: dict[str, int] = dict(cursors or {})
+        # The last event that moved each cursor, as (seq, message id): it tells a server whose log the cursor is of.
+        self._at = {name: (self.cursors[name], found) for name, found in (message_ids or {}).items()}
         self.on_refused = on_refused
         self._held: dict[str, dict[int, Event]] = {}
-        self._asked: dict[str, Mapping[str, int]] = {}
+        self._asked: dict[str, Mapping[str, Cursor]] = {}
         self._wanted: set[str] = set()
         # Where we left a channel: a head that was read before the leaving must not bring the channel back.
         self._left_at: dict[str, int] = {}
@@ -66,7 +80,7 @@ class SyncState:
         if cursor is None:
             return self._unknown(event)
         if seq == cursor + 1:
-            self.cursors[channel_id] = seq
+            self._moved(event)
             if event.kind in MEMBERSHIP_KINDS:
                 self._membership(event)
             return (event,) if not self._held else (event, *self._release(channel_id))
@@ -83,7 +97,7 @@ class SyncState:
             self._paged(event, seen)
         asked = self._asked.get(page.id, {})
         for channel_id, head in page.heads.items():
-            self._head(channel_id, head.seq, channel_id in asked, seen)
+            self._head(channel_id, head, channel_id in asked, seen)
         for channel_id in page.left:
             self.forget(channel_id)
         return seen
@@ -91,6 +105,12 @@ class SyncState:
     def resync(self, channel_ids: Iterable[str] | None) -> None:
         """The server may have missed something in these channels (None: in all)."""
         self._wanted.update(self.cursors if channel_ids is None else channel_ids)
+
+    def reset(self, channel_ids: Iterable[str]) -> None:
+        """Our cursors of these are of another log than the server's: they begin anew, at the heads that follow."""
+        for channel_id in channel_ids:
+            self.forget(channel_id)
+            self._left_at.pop(channel_id, None)
 
     def pong(self, pong: Pong) -> bool:
         """Whether we are behind what the server says it has sent; then all channels become wanted."""
@@ -104,11 +124,9 @@ class SyncState:
 
     # --- what to ask ---
 
-    def greeting(self, frame_id: str, limit: int) -> dict[str, int]:
+    def greeting(self, frame_id: str, limit: int) -> dict[str, Cursor]:
         """The cursors for a `hello`; channels over `limit` are asked for when their heads come."""
-        cursors = dict(self.cursors)
-        if len(cursors) > limit:
-            cursors = dict(list(cursors.items())[-limit:])
+        cursors = {channel_id: self._cursor(channel_id) for channel_id in list(self.cursors)[-limit:]}
         self._asked[frame_id] = cursors
         self._wanted.difference_update(cursors)
         return cursors
@@ -117,13 +135,13 @@ class SyncState:
     def wants(self) -> bool:
         return bool(self._wanted)
 
-    def ask(self, frame_id: str, limit: int) -> dict[str, int]:
+    def ask(self, frame_id: str, limit: int) -> dict[str, Cursor]:
         """The cursors for a `sync` frame with this id: wanted channels that no open request covers, or
         empty."""
         busy = {channel_id for asked in self._asked.values() for channel_id in asked}
         chosen = [channel_id for channel_id in self._wanted if channel_id not in busy][:limit]
         self._wanted.difference_update(chosen)
-        cursors = {channel_id: self.cursors.get(channel_id, 0) for channel_id in chosen}
+        cursors = {channel_id: self._cursor(channel_id) for channel_id in chosen}
         if cursors:
             self._asked[frame_id] = cursors
         return cursors
@@ -142,6 +160,7 @@ class SyncState:
     def forget(self, channel_id: str) -> None:
         """We are no longer in this channel."""
         seq = self.cursors.pop(channel_id, 0)
+        self._at.pop(channel_id, None)
         self._left_at[channel_id] = max(seq, self._left_at.get(channel_id, 0))
         for event in self._held.pop(channel_id, {}).values():
             self.on_refused(event)
@@ -153,6 +172,15 @@ class SyncState:
         return not (self._held or self._wanted or self._asked)
 
     # --- inside ---
+
+    def _cursor(self, channel_id: str) -> Cursor:
+        seq = self.cursors.get(channel_id, 0)
+        at, message_id = self._at.get(channel_id, (0, 0))
+        return Position(seq, message_id) if message_id and at == seq else seq
+
+    def _moved(self, event: Event) -> None:
+        self.cursors[event.channel_id] = event.seq
+        self._at[event.channel_id] = (event.seq, event.message_id)
 
     def _unknown(self, event: Event) -> Sequence[Event]:
         if event.kind in _STARTS and self.user_id in (event.users or ()):
@@ -166,7 +194,7 @@ class SyncState:
         return _NONE
 
     def _begin(self, event: Event) -> None:
-        self.cursors[event.channel_id] = event.seq
+        self._moved(event)
         self._left_at.pop(event.channel_id, None)
 
     def _membership(self, event: Event) -> None:
@@ -195,13 +223,13 @@ class SyncState:
         # this person may not see (left, and joined again later); the store's word stands, and we count it.
         if event.seq != cursor + 1 and not (event.kind in _STARTS and self.user_id in (event.users or ())):
             self.jumps += 1
-        self.cursors[event.channel_id] = event.seq
+        self._moved(event)
         seen.append(event)
         if event.kind in MEMBERSHIP_KINDS:
             self._membership(event)
 
-    def _head(self, channel_id: str, seq: int, asked: bool, seen: list[Event]) -> None:
-        cursor = self.cursors.get(channel_id)
+    def _head(self, channel_id: str, head: ChannelHead, asked: bool, seen: list[Event]) -> None:
+        cursor, seq = self.cursors.get(channel_id), head.seq
         if cursor is None:
             if seq <= self._left_at.get(channel_id, -1):
                 return
@@ -213,6 +241,8 @@ class SyncState:
                 return
             self.jumps += 1
             self.cursors[channel_id] = seq
+        if head.message_id and self.cursors[channel_id] == seq:
+            self._at[channel_id] = (seq, head.message_id)
         seen.extend(self._release(channel_id))
 
     def _release(self, channel_id: str) -> list[Event]:
@@ -226,8 +256,8 @@ class SyncState:
             if seq <= cursor:
                 self.on_refused(held.pop(seq))
             elif seq == cursor + 1:
-                cursor = self.cursors[channel_id] = seq
-                event = held.pop(seq)
+                event, cursor = held.pop(seq), seq
+                self._moved(event)
                 out.append(event)
                 if event.kind in MEMBERSHIP_KINDS:
                     self._membership(event)

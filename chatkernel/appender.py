@@ -13,17 +13,16 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
-
+from chatkernel.drafts import Draft, Placed
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import NowMs, next_message_id
-from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind, Role
+from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind
 from chatkernel.storage.messages import Conversations, EventLog
-from chatkernel.storage.model import Absence, ChannelInfo, Grant, Head, InsertOutcome, Run, SendKey
+from chatkernel.storage.model import Absence, Head, InsertOutcome, Run, SendKey
 
 log = logging.getLogger(__name__)
 
@@ -39,59 +38,8 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.002, 0.25
 """How long a channel waits at most before it is tried again; doubled each time."""
 WAITING_MAX = 20_000
 """Drafts that may wait for the store: beyond it senders are told to come back (`busy`)."""
-
-
-Check = Callable[[Grant], Awaitable[None] | None]
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """Where an event stands: what an `ack` says."""
-
-    seq: int
-    message_id: int
-    created_at: int
-
-
-class Draft(msgspec.Struct, eq=False):
-    """An event that has no place yet. `check` says what a changed membership means for it."""
-
-    channel_id: str
-    sender_id: str
-    client_msg_id: str
-    kind: EventKind
-    members_seq: int
-    """As of which membership change the sender was allowed."""
-    done: Callable[[Placed | None, ChatError | None, bool], None]
-    """Called once: the event's place (and whether this was a resend), or the error."""
-    text: str | None = None
-    reply_to: int | None = None
-    metadata: dict[str, Any] | None = None
-    target_id: int | None = None
-    emoji: str | None = None
-    on: bool | None = None
-    users: list[str] | None = None
-    role: Role | None = None
-    name: str | None = None
-    channel: ChannelInfo | None = None
-    check: Check | None = None
-    """Raises ChatError if the fresh grant does not allow this; None: being a member is enough. It is asked before
-    the event is built on a later change of membership, so what else it reads is as of that change or later."""
-    key: SendKey = SendKey("", "", "")
-    answered: bool = False
-    tries: int = 0
-    """Attempts that did not place it, or of which nobody knows whether they did."""
-    deadline_s: float = 0.0
-    failure: ChatError | None = None
-    """Of the last attempt that the store failed."""
-
-    def __post_init__(self) -> None:
-        self.key = SendKey(self.channel_id, self.sender_id, self.client_msg_id)
-
-    def answer(self, placed: Placed | None, error: ChatError | None = None, duplicate: bool = False) -> None:
-        """Call `done`, the first time; an attempt that fails half-way may come by again."""
-        if not self.answered:
-            self.answered = True
-            self.done(placed, error, duplicate)
+WAITING_MAX_BYTES = 64 * 1024 * 1024
+"""The same in bytes, where nothing else is said: WAITING_MAX of the longest texts would be six times this."""
 
 
 class Appender:
@@ -110,6 +58,7 @@ class Appender:
         before_insert: Callable[[list[str]], None],
         on_stored: Callable[[list[Event]], None],
         random_source: random.Random | None = None,
+        waiting_max_bytes: int = WAITING_MAX_BYTES,
     ) -> None:
         self._log, self._conversations, self._now = event_log, conversations, now
         self._before_insert, self._on_stored = before_insert, on_stored
@@ -117,6 +66,7 @@ class Appender:
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._sent: OrderedDict[SendKey, Placed] = OrderedDict()
         self._waiting: list[Draft] = []
+        self._waiting_bytes, self._waiting_max_bytes = 0, waiting_max_bytes
         self._not_before: dict[str, float] = {}
         """Channels among those waiting that are not to be tried yet."""
         self._store_error: ChatError | None = None
@@ -132,6 +82,9 @@ class Appender:
         """Take a draft; its `done` is called later, never from within this call. Raises ChatError(BUSY)."""
         if len(self._waiting) >= WAITING_MAX:
             raise ChatError(Code.BUSY, limit=WAITING_MAX, retry_after_s=1.0)
+        if self._waiting_bytes > self._waiting_max_bytes:
+            raise ChatError(Code.BUSY, limit=self._waiting_max_bytes, retry_after_s=1.0)
+        self._waiting_bytes += draft.size_bytes
         draft.deadline_s = time.monotonic() + DEADLINE_S
         self._waiting.append(draft)
         if draft.channel_id not in self._not_before:
@@ -195,6 +148,7 @@ class Appender:
                     self._forget(batch)
                     for draft in batch:
                         draft.answer(None, ChatError(Code.INTERNAL))
+                self._waiting_bytes -= sum([draft.size_bytes for draft in batch])
                 if again:
                     self._put_back(again)
                 elif len(batch) > 1:
@@ -236,6 +190,7 @@ class Appender:
                 most_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(draft.tries, 10))
                 self._not_before[draft.channel_id] = now_s + self._random.uniform(0, most_s)
         self._waiting[:0] = drafts
+        self._waiting_bytes += sum([draft.size_bytes for draft in drafts])
 
     def _forget(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
@@ -329,7 +284,7 @@ class Appender:
             if placed is None:
                 left.append(draft)
             else:
-                draft.answer(placed, duplicate=True)
+                draft.answer_stored(placed)
         return left
 
     async def _find(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
@@ -349,7 +304,7 @@ class Appender:
             if event is None:
                 left.append(draft)
             else:
-                draft.answer(self._keep(draft.key, event), duplicate=True)
+                draft.answer_stored(self._keep(draft.key, event))
         return left
 
     async def _allowed(self, drafts: list[Draft]) -> list[Draft]:
@@ -444,7 +399,9 @@ class Appender:
         self._heads.move_to_end(channel_id)
 
     def _keep(self, key: SendKey, event: Event) -> Placed:
-        placed = self._sent[key] = Placed(event.seq, event.message_id, event.created_at)
+        placed = self._sent[key] = Placed(
+            event.seq, event.message_id, event.created_at, event.kind, event.target_id
+        )
         if len(self._sent) > SENT_MAX:
             self._sent.popitem(last=False)
         return placed

@@ -84,12 +84,14 @@ class Poke(Struct, frozen=True, array_like=True, tag=5):
 
 
 class PresenceChange(Struct, frozen=True, array_like=True, tag=6):
-    """A Presence frame (JSON) about `user_id`, for the members of these channels and these people."""
+    """A Presence frame (JSON) about `user_id`, for the members of these channels, these people, and who watches; not
+    for those in `hidden_from`, by whatever way it would reach them."""
 
     frame: bytes
     user_id: str
     channel_ids: list[str]
     user_ids: list[str]
+    hidden_from: list[str] = []
 
 
 class BlocksChanged(Struct, frozen=True, array_like=True, tag=7):

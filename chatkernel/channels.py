@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chatkernel.appender import Appender, Check, Placed
+from chatkernel.appender import Appender
+from chatkernel.drafts import Check, Placed
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.ids import UserId, direct_channel_id, group_id, new_client_msg_id
 from chatkernel.protocol import EventKind, Limits, Role
@@ -52,10 +53,11 @@ class Channels:
             return state, False
         if await self._people.blocked_between(actor_id, other_id):
             raise ChatError(Code.BLOCKED)
-        await self._check_room_for([actor_id])
+        await self._check_room_for(actor_id)
         info = ChannelInfo(channel_id, ChannelKind.DIRECT, "", True)
         try:
-            created = await self._create(info, actor_id, [actor_id, other_id], "open")
+            await self._create(info, actor_id, [actor_id, other_id])
+            created = True
         except ChatError as error:
             if error.code is not Code.CONFLICT:
                 raise
@@ -75,11 +77,11 @@ class Channels:
         channel_id = group_id(self._region, actor_id, client_id or new_client_msg_id())
         if isinstance(await self._conversations.grant(channel_id, actor_id), Grant):
             return await self._state(channel_id)
+        await self._check_room_for(actor_id)
         others = await self._addable(actor_id, [m for m in members if m != actor_id], 1, "members")
-        await self._check_room_for([actor_id, *others])
         info = ChannelInfo(channel_id, ChannelKind.GROUP, name, history_from_start)
         try:
-            await self._create(info, actor_id, [actor_id, *others], "open")
+            await self._create(info, actor_id, [actor_id, *others])
         except ChatError as error:
             if error.code is not Code.CONFLICT:
                 raise
@@ -111,7 +113,6 @@ class Channels:
         wanted = [user_id for user_id in user_ids if user_id not in present]
         added = await self._addable(actor_id, wanted, grant.member_count, "user_ids")
         if added:
-            await self._check_room_for(added)
             await self._change(grant, EventKind.JOIN, users=added, check=self._still_fits(len(added)))
         return added
 
@@ -122,7 +123,7 @@ class Channels:
             _needs(Role.ADMIN)(grant)
             if grant.member_count + more > self._limits.group_members_max:
                 most = self._limits.group_members_max
-                raise ChatError(Code.LIMIT_REACHED, f"A group has at most {most} members", limit=most)
+                raise _group_full("user_ids", most)
 
         return check
 
@@ -198,38 +199,43 @@ class Channels:
         return state
 
     async def _addable(self, actor_id: str, user_ids: Sequence[str], present: int, field: str) -> list[str]:
-        """The people, once each, who exist and have not blocked the actor (they are left out in silence)."""
+        """The people, once each, who exist and can be added. Left out in silence are who has blocked the actor, and
+        who is in as many channels as one may be in: neither is for the actor to know."""
         wanted = list(dict.fromkeys(user_ids))
         most = self._limits.group_members_max
         if len(wanted) + present > most:
-            raise ChatError(
-                Code.LIMIT_REACHED, f"A group has at most {most} members", field=field, limit=most
-            )
+            raise _group_full(field, most)
         known = await self._accounts.users(wanted)
         missing = [user_id for user_id in wanted if user_id not in known]
         if missing:
             raise ChatError(Code.USER_NOT_FOUND, f"No such user: {missing[0][:64]}", field=field)
-        return [user_id for user_id in wanted if not await self._people.blocked_between(actor_id, user_id)]
+        counts = await self._conversations.channel_counts(wanted)
+        free = [u for u in wanted if counts.get(u, 0) < self._limits.channels_per_user_max]
+        return [user_id for user_id in free if not await self._people.blocked_between(actor_id, user_id)]
 
-    async def _check_room_for(self, user_ids: Sequence[str]) -> None:
+    async def _check_room_for(self, actor_id: str) -> None:
         most = self._limits.channels_per_user_max
-        for user_id, count in (await self._conversations.channel_counts(user_ids)).items():
-            if count >= most:
-                raise ChatError(Code.LIMIT_REACHED, f"{user_id} is in {most} channels", limit=most)
+        if (await self._conversations.channel_counts([actor_id])).get(actor_id, 0) >= most:
+            raise ChatError(
+                Code.LIMIT_REACHED,
+                f"You are in {most} channels, the most there may be",
+                field="kind",
+                limit=most,
+            )
 
-    async def _create(self, info: ChannelInfo, actor_id: str, users: list[str], client_msg_id: str) -> bool:
-        """Whether this call made it, and not an earlier one of the same person."""
-        _, duplicate = await self._appender.append(
+    async def _create(self, info: ChannelInfo, actor_id: str, users: list[str]) -> None:
+        """Raises ChatError(CONFLICT) when another call has made it. The key is one that no client can have sent:
+        it is the sender's own key space."""
+        await self._appender.append(
             channel_id=info.channel_id,
             sender_id=actor_id,
-            client_msg_id=client_msg_id,
+            client_msg_id=new_client_msg_id(),
             kind=EventKind.CREATED,
             members_seq=0,
             users=users,
             name=info.name or None,
             channel=info,
         )
-        return not duplicate
 
     async def _change(
         self,
@@ -253,6 +259,10 @@ class Channels:
             check=check,
         )
         return placed
+
+
+def _group_full(field: str, most: int) -> ChatError:
+    return ChatError(Code.LIMIT_REACHED, f"A group has at most {most} members", field=field, limit=most)
 
 
 def _may_leave(grant: Grant) -> None:

@@ -109,6 +109,7 @@ class Close(IntEnum):
     TOO_LARGE = 1009
     INTERNAL = 1011
     RESTARTING = 1012
+    NO_CAPACITY = 1013
     HELLO_TIMEOUT = 4000
     TICKET_REFUSED = 4001
     DEVICE_REVOKED = 4003
@@ -116,6 +117,7 @@ class Close(IntEnum):
     LEASE_LOST = 4009
     MIGRATED = 4010
     HEARTBEAT_TIMEOUT = 4011
+    REPLACED = 4012
     RATE_LIMITED = 4029
 
 
@@ -124,6 +126,7 @@ RESUMABLE = frozenset(
         Close.GOING_AWAY,
         Close.INTERNAL,
         Close.RESTARTING,
+        Close.NO_CAPACITY,
         Close.HELLO_TIMEOUT,
         Close.TICKET_REFUSED,
         Close.SLOW_CONSUMER,

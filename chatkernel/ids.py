@@ -19,6 +19,12 @@ EPOCH_MS = 1_704_067_200_000
 COUNTER_BITS = 12
 """Low bits of a message id; the rest are milliseconds since EPOCH_MS."""
 
+MAX_MESSAGE_ID = (1 << 53) - 1
+"""The largest integer that a JavaScript number holds exactly."""
+
+LATEST_MS = (MAX_MESSAGE_ID >> COUNTER_BITS) + EPOCH_MS
+"""The last millisecond that a message id can hold (in 2093)."""
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 NowMs = Callable[[], int]

@@ -6,32 +6,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from chatkernel.appender import Appender, Draft, Placed
+from chatkernel.appender import Appender
 from chatkernel.blocks import Blocks
 from chatkernel.bus import ChannelFrame, Post
+from chatkernel.drafts import Check, Draft, Placed, is_resend
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.ids import message_id_at
-from chatkernel.paging import OUTBOX_SHARE, read_behind, window
 from chatkernel.presence import PresenceStore
 from chatkernel.protocol import (
     Ack,
-    ChannelHead,
     ClientFrame,
-    Cursors,
     Delete,
     Delivered,
     Edit,
-    Event,
     EventKind,
     History,
-    HistoryItem,
     Limits,
-    Page,
     Presence,
     PresenceEntry,
     PresenceState,
@@ -46,9 +39,10 @@ from chatkernel.protocol import (
     TypingNotice,
     encode_json,
 )
+from chatkernel.reading import Reading
 from chatkernel.receipts import Receipts
 from chatkernel.storage.messages import Conversations, EventLog
-from chatkernel.storage.model import Absence, Grant, PageQuery, SendKey
+from chatkernel.storage.model import Grant, SendKey
 from chatkernel.validation import check_emoji, check_metadata, check_text
 
 Done = Callable[[Placed | None, ChatError | None, bool], None]
@@ -82,12 +76,12 @@ class Messaging:
         self._appender, self._receipts, self._blocks = appender, receipts, blocks
         self._presence, self._tell = presence, tell
         self._limits, self._small_group_max = limits, small_group_max
-        self._page_bytes = limits.outbox_max_bytes // OUTBOX_SHARE
+        self.reading = Reading(event_log, conversations, limits)
 
     async def perform(self, actor: Actor, frame: ClientFrame) -> list[ServerFrame]:
         """Do what the frame says; the answering frames, the `ack` last. Raises ChatError.
 
-        A `sync` is answered by one page, and by as many as it takes only through `sync`.
+        A `sync` is answered by one page, and by as many as it takes only through `reading`.
         """
         match frame:
             case Send() | Edit() | Delete() | React():
@@ -99,9 +93,9 @@ class Messaging:
                 self.typing(actor.user_id, frame, grant.member_count)
                 return [Ack(frame.id)]
             case History():
-                return [await self.history(actor, frame), Ack(frame.id)]
+                return [await self.reading.history(actor.user_id, frame), Ack(frame.id)]
             case Sync():
-                return [await self.sync_once(actor, frame), Ack(frame.id)]
+                return [*await self.reading.sync_once(actor.user_id, frame), Ack(frame.id)]
             case PresenceWatch():
                 return [await self.presence(actor, frame), Ack(frame.id)]
             case _:
@@ -109,10 +103,7 @@ class Messaging:
 
     async def grant(self, user_id: str, channel_id: str) -> Grant:
         """Raises ChatError(BANNED | CHANNEL_NOT_FOUND)."""
-        grant = await self._conversations.grant(channel_id, user_id)
-        if isinstance(grant, Absence):
-            raise ChatError(Code.BANNED if grant is Absence.BANNED else Code.CHANNEL_NOT_FOUND)
-        return grant
+        return await self.reading.grant(user_id, channel_id)
 
     # --- messages and their changes ---------------------------------------------------------------------
 
@@ -151,7 +142,7 @@ class Messaging:
                 raise
             key = SendKey(frame.channel_id, actor.user_id, frame.client_msg_id)
             placed = await self._appender.stored(key)
-            if placed is None:
+            if placed is None or not is_resend(placed, *_thing(frame)):
                 raise
             return ack_of(frame.id, frame.channel_id, placed, duplicate=True)
 
@@ -177,28 +168,28 @@ class Messaging:
 
     async def _change(self, actor: Actor, frame: Change) -> Ack:
         grant = await self.grant(actor.user_id, frame.channel_id)
-        kind = EventKind.DELETE
         text: str | None = None
         emoji: str | None = None
         on: bool | None = None
         if isinstance(frame, Edit):
             check_text(frame.text, self._limits)
-            kind, text = EventKind.EDIT, frame.text
+            text = frame.text
         elif isinstance(frame, React):
             check_emoji(frame.emoji)
-            kind, emoji, on = EventKind.REACTION, frame.emoji, frame.on
-        await self._check_target(actor, frame, grant)
+            emoji, on = frame.emoji, frame.on
+        check = await self._check_target(actor, frame, grant)
         await self._check_blocks(frame.channel_id)
         placed, duplicate = await self._appender.append(
             channel_id=frame.channel_id,
             sender_id=actor.user_id,
             client_msg_id=frame.client_msg_id,
-            kind=kind,
+            kind=_thing(frame)[0],
             members_seq=grant.members_seq,
             text=text,
             target_id=frame.message_id,
             emoji=emoji,
             on=on,
+            check=check,
         )
         return ack_of(frame.id, frame.channel_id, placed, duplicate)
 
@@ -207,22 +198,27 @@ class Messaging:
         if known or (known is None and await self._blocks.ask(channel_id)):
             raise ChatError(Code.BLOCKED)
 
-    async def _check_target(self, actor: Actor, frame: Change, grant: Grant) -> None:
-        """The message must be there and visible; edits are the author's, deletes the author's or an admin's."""
+    async def _check_target(self, actor: Actor, frame: Change, grant: Grant) -> Check | None:
+        """The message must be there and visible; edits are the author's, deletes the author's or an admin's. What of
+        this has to be asked again of a grant that changes before the event is built."""
         item = await self._log.message(frame.channel_id, frame.message_id)
         if item is None or item.event.seq <= grant.from_seq or item.event.kind is not EventKind.MESSAGE:
             raise ChatError(Code.MESSAGE_NOT_FOUND, field="message_id")
         mine = item.event.sender_id == actor.user_id
         if isinstance(frame, Edit) and not mine:
             raise ChatError(Code.FORBIDDEN, "Only the author may edit a message")
-        if isinstance(frame, Delete) and not mine and grant.role is Role.MEMBER:
-            raise ChatError(Code.FORBIDDEN, "Only the author or an admin may delete a message")
+        check = _may_moderate if isinstance(frame, Delete) and not mine else None
+        if check is not None:
+            check(grant)
         if item.deleted and not isinstance(frame, Delete):
             raise ChatError(Code.CONFLICT, "The message is deleted", field="message_id")
         if isinstance(frame, React) and frame.on and item.reactions is not None:
             most = self._limits.reactions_per_message_max
             if frame.emoji not in item.reactions and len(item.reactions) >= most:
-                raise ChatError(Code.LIMIT_REACHED, f"At most {most} different reactions", limit=most)
+                raise ChatError(
+                    Code.LIMIT_REACHED, f"At most {most} different reactions", field="emoji", limit=most
+                )
+        return check
 
     # --- watermarks and typing ----------------------------------------------------------------------------
 
@@ -268,84 +264,7 @@ class Messaging:
             post = Post(ChannelFrame(frame.channel_id, notice), channels=(frame.channel_id,))
             self._blocks.unless_blocked(frame.channel_id, lambda: self._tell([post]))
 
-    # --- reading ------------------------------------------------------------------------------------------
-
-    async def history(self, actor: Actor, frame: History) -> Page:
-        """A page of at most `limit` items, and fewer if they are long. Raises ChatError."""
-        given = [name for name in ("before", "after", "around", "at") if getattr(frame, name) is not None]
-        if len(given) > 1:
-            raise invalid(given[1], f"may not be given together with {given[0]}")
-        most = self._limits.page_max_items
-        if frame.limit > most:
-            raise invalid("limit", f"at most {most}", most)
-        grant = await self.grant(actor.user_id, frame.channel_id)
-        query = PageQuery(
-            frame.channel_id, grant.from_seq, frame.limit, frame.before, frame.after, frame.around, frame.at
-        )
-        page = await self._log.page(query)
-        # Read again: whoever was removed meanwhile gets nothing, and whoever was added again nothing from between.
-        from_seq = (await self.grant(actor.user_id, frame.channel_id)).from_seq
-        items = [item for item in page.items if item.event.seq > from_seq]
-        start, end = window(items, _asked_for(frame, items), self._page_bytes)
-        return Page(
-            frame.id,
-            "history",
-            channel_id=frame.channel_id,
-            items=items[start:end],
-            more_before=start > 0 or (page.more_before and len(items) == len(page.items)),
-            more_after=end < len(items) or page.more_after,
-        )
-
-    def check_cursors(self, cursors: Cursors) -> None:
-        if len(cursors) > self._limits.cursors_max:
-            raise invalid("cursors", f"at most {self._limits.cursors_max}", self._limits.cursors_max)
-
-    async def sync(self, actor: Actor, frame: Sync) -> AsyncGenerator[Page, None]:
-        """What is new after the cursors, from the store, in pages.
-
-        Heads come first and grants after them, so that a head is never from after the asker's removal; what is
-        sent later on is looked at again by the grants of then.
-        """
-        self.check_cursors(frame.cursors)
-        heads = await self._log.heads(list(frame.cursors))
-        grants = await self._grants(actor.user_id)
-        behind = {
-            channel_id: (max(cursor, grants[channel_id].from_seq), heads[channel_id].seq)
-            for channel_id, cursor in frame.cursors.items()
-            if channel_id in heads and channel_id in grants
-        }
-        fresh = True
-        async for events, complete in read_behind(
-            self._log, behind, self._limits.page_max_items, self._page_bytes
-        ):
-            if events and not fresh:
-                grants = await self._grants(actor.user_id)
-            fresh = not events
-            theirs = [e for e in events if e.channel_id in grants and e.seq > grants[e.channel_id].from_seq]
-            done = {c: ChannelHead(heads[c].seq, heads[c].message_id) for c in complete if c in grants}
-            yield Page(frame.id, "sync", events=theirs, heads=done, done=False)
-        if not fresh:
-            grants = await self._grants(actor.user_id)
-        yield Page(frame.id, "sync", left=[c for c in frame.cursors if c not in grants])
-
-    async def sync_once(self, actor: Actor, frame: Sync) -> Page:
-        """As much of the answer as one page of events holds. If it is not `done`, the asker comes again with its
-        cursors moved on: to the `heads`, and elsewhere to the last event. Raises ChatError."""
-        heads: dict[str, ChannelHead] = {}
-        async with aclosing(self.sync(actor, frame)) as pages:
-            events: list[Event] = []
-            async for page in pages:
-                heads.update(page.heads)
-                events = events or page.events
-                if page.done:
-                    return Page(frame.id, "sync", events=events, heads=heads, left=page.left)
-                if events and frame.cursors.keys() - heads.keys():
-                    break
-        return Page(frame.id, "sync", events=events, heads=heads, done=False)
-
-    async def _grants(self, user_id: str) -> dict[str, Grant]:
-        found = await self._conversations.grants_of([user_id])
-        return {grant.channel_id: grant for grant in found[user_id]}
+    # --- presence ------------------------------------------------------------------------------------------
 
     async def presence(self, actor: Actor, frame: PresenceWatch) -> Presence:
         """The present state of people (of the members of a channel of mine when it is named). Who has blocked the
@@ -376,13 +295,19 @@ def ack_of(frame_id: str, channel_id: str, placed: Placed, duplicate: bool) -> A
     return Ack(frame_id, channel_id, placed.seq, placed.message_id, placed.created_at, duplicate)
 
 
-def _asked_for(frame: History, items: Sequence[HistoryItem]) -> int:
-    """Which of the items a page that has no room for all keeps: the nearest to what was asked for."""
-    last = max(0, len(items) - 1)
-    if frame.after is not None:
-        return 0
-    if frame.around is not None:
-        return next((n for n, item in enumerate(items) if item.event.message_id == frame.around), last)
-    if frame.at is not None and items and items[0].event.message_id >= message_id_at(frame.at):
-        return 0
-    return last
+_KINDS = {
+    Send: EventKind.MESSAGE,
+    Edit: EventKind.EDIT,
+    Delete: EventKind.DELETE,
+    React: EventKind.REACTION,
+}
+
+
+def _thing(frame: Send | Change) -> tuple[EventKind, int | None]:
+    """The kind of its event, and the message that it is about."""
+    return _KINDS[type(frame)], None if isinstance(frame, Send) else frame.message_id
+
+
+def _may_moderate(grant: Grant) -> None:
+    if grant.role is Role.MEMBER:
+        raise ChatError(Code.FORBIDDEN, "Only the author or an admin may delete a message")

@@ -43,38 +43,61 @@ def window(items: Sequence[HistoryItem], anchor: int, max_bytes: int) -> tuple[i
     return start, end
 
 
+class Stride:
+    """How many events to ask the store for, where a page may hold fewer by their bytes: what is read and does not fit
+    is read again for the next page, and that should be little."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.items = most
+
+    def read(self, found: int, fit: int) -> None:
+        """So many were found, and so many of them fitted into the page."""
+        self.items = max(1, fit) if fit < found else min(self._most, self.items * 2)
+
+
 async def read_behind(
     event_log: EventLog, behind: dict[str, tuple[int, int]], page_items: int, page_bytes: int
 ) -> AsyncIterator[tuple[list[Event], list[str]]]:
     """Read channels from (after_seq, upto_seq] in pages of about `page_items` events and `page_bytes` bytes.
 
     Gives each page's events and the channels that are complete with it. Channels that are not behind are complete
-    in the first pages, HEADS_PER_PAGE at a time.
+    in the first pages, HEADS_PER_PAGE at a time. Between pages nothing is kept of what was read, for a reader that is
+    slow may take a minute for each.
     """
     current = [channel_id for channel_id, (after, upto) in behind.items() if after >= upto]
     for start in range(0, len(current), HEADS_PER_PAGE):
         yield [], current[start : start + HEADS_PER_PAGE]
     left = {channel_id: span for channel_id, span in behind.items() if span[0] < span[1]}
+    stride = Stride(page_items)
     while left:
-        wanted: list[EventRange] = []
-        room = page_items
-        for channel_id, (after, upto) in left.items():
-            wanted.append(EventRange(channel_id, after, min(room, upto - after), upto))
-            room -= min(room, upto - after)
-            if room <= 0:
-                break
-        events: list[Event] = []
-        complete: list[str] = []
-        for asked, got in zip(wanted, await event_log.events(wanted), strict=True):
-            events.extend(got)
-            upto = left[asked.channel_id][1]
-            if not got or got[-1].seq >= upto:
-                complete.append(asked.channel_id)
-                del left[asked.channel_id]
-            else:
-                left[asked.channel_id] = (got[-1].seq, upto)
-        # What was read is given out before more is read: channels are complete with the last part of it.
-        while (fits := within_bytes(events, page_bytes)) < len(events):
-            yield events[:fits], []
-            events = events[fits:]
-        yield events, complete
+        yield await _read_page(event_log, left, stride, page_bytes)
+
+
+async def _read_page(
+    event_log: EventLog, left: dict[str, tuple[int, int]], stride: Stride, page_bytes: int
+) -> tuple[list[Event], list[str]]:
+    """The next events, and the channels complete with them; `left` is moved on."""
+    wanted: list[EventRange] = []
+    room = stride.items
+    for channel_id, (after, upto) in left.items():
+        wanted.append(EventRange(channel_id, after, min(room, upto - after), upto))
+        room -= min(room, upto - after)
+        if room <= 0:
+            break
+    answers = await event_log.events(wanted)
+    found = [event for got in answers for event in got]
+    fit = within_bytes(found, page_bytes)
+    stride.read(len(found), fit)
+    complete: list[str] = []
+    over = fit
+    for asked, got in zip(wanted, answers, strict=True):
+        kept = got[:over]
+        over -= len(kept)
+        upto = left[asked.channel_id][1]
+        if len(kept) == len(got) and (not got or got[-1].seq >= upto):
+            complete.append(asked.channel_id)
+            del left[asked.channel_id]
+        elif kept:
+            left[asked.channel_id] = (kept[-1].seq, upto)
+    return found[:fit], complete

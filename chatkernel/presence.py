@@ -40,10 +40,12 @@ _SWEEP = Script("presence_sweep")
 
 
 class Audience(Struct, frozen=True, array_like=True):
-    """Whom to tell when a person comes or goes: members of these (small) channels, and these people."""
+    """Whom to tell when a person comes or goes: members of these (small) channels, and these people; but nobody
+    whom the person has blocked."""
 
     channel_ids: list[str]
     user_ids: list[str]
+    hidden_from: list[str] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -119,10 +121,9 @@ class PresenceStore:
         if commands:
             await execute(self._redis, commands)
 
-    async def set_audience(self, user_id: str, channel_ids: Sequence[str], user_ids: Sequence[str]) -> None:
+    async def set_audience(self, user_id: str, audience: Audience) -> None:
         """Remember whom to tell about this person; replaces what was there."""
-        data = _encoder.encode(Audience(list(channel_ids), list(user_ids)))
-        await self._audiences.call((user_id, data))
+        await self._audiences.call((user_id, _encoder.encode(audience)))
 
     async def audience(self, user_ids: Sequence[str]) -> dict[str, Audience]:
         """Whom to tell, for those of the people of whom it is known."""

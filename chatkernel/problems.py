@@ -68,7 +68,7 @@ def error_headers(error: ChatError, extra: Mapping[str, str] | None = None) -> H
 
 def error_frame(frame_id: str | None, error: ChatError) -> Error:
     """The same error as a frame, for what was asked as a frame."""
-    retry_after_ms = None if error.retry_after_s is None else math.ceil(error.retry_after_s * 1000)
+    retry_after_ms = None if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s * 1000))
     return Error(
         id=frame_id,
         code=error.code,

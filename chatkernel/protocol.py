@@ -12,6 +12,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from chatkernel.ids import LATEST_MS, MAX_MESSAGE_ID
+
 SUBPROTOCOL_JSON = "chat.v1.json"
 SUBPROTOCOL_MSGPACK = "chat.v1.msgpack"
 
@@ -32,10 +34,21 @@ ClientMsgId: TypeAlias = Annotated[
         description="Unique per sender and channel: a resend with it is no duplicate",
     ),
 ]
-SeqNo: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
-MsgNo: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+SeqNo: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_MESSAGE_ID)]
+MsgNo: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_MESSAGE_ID)]
 Emoji: TypeAlias = Annotated[str, Meta(min_length=1, max_length=32)]
-Cursors: TypeAlias = dict[ChannelRef, SeqNo]
+
+
+class Position(Struct, frozen=True):
+    """A cursor that says whose log it is of, too."""
+
+    seq: SeqNo
+    cur_max_message_id: MsgNo = 0
+    """The `message_id` of the event at `seq`; 0 when not known."""
+
+
+Cursor: TypeAlias = SeqNo | Position
+Cursors: TypeAlias = dict[ChannelRef, Cursor]
 
 
 class EventKind(StrEnum):
@@ -191,7 +204,7 @@ class History(Struct, frozen=True, tag_field="type", tag="history"):
     before: SeqNo | None = None
     after: SeqNo | None = None
     around: MsgNo | None = None
-    at: Annotated[int, Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    at: Annotated[int, Meta(ge=0, le=LATEST_MS)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
@@ -248,6 +261,9 @@ class Limits(Struct, frozen=True):
     avatar_url_max_chars: int = 512
     settings_max_bytes: int = 16 * 1024
     reactions_per_message_max: int = 100
+    sockets_per_device_max: int = 8
+    reads_at_once_max: int = 4
+    waiting_max_bytes: int = 64 * 1024 * 1024
 
 
 class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):
@@ -374,9 +390,14 @@ class Migrate(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="mi
 
 
 class Resync(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="resync"):
-    """The server may have missed something: `sync` these channels, or all when null."""
+    """The server may have missed something: `sync` these channels, or all when null.
+
+    With `reset` your cursor of these is of another log than the server's: forget it, and what you keep of them. Their
+    `heads` follow in a page, as of channels that are new to you.
+    """
 
     channel_ids: list[str] | None = None
+    reset: bool = False
 
 
 class Pong(Struct, frozen=True, tag_field="type", tag="pong"):

@@ -15,7 +15,8 @@ from chatkernel.protocol import Limits
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Unicode directional formatting characters (UAX #9): a name with them can look like another."""
 
-_INT64_MAX = (1 << 63) - 1
+_INT_BITS = 64
+"""Of an integer in metadata, its sign counted: more is not the same in JSON, MessagePack and everyone's language."""
 
 DETAIL_MAX_CHARS = 200
 FIELD_MAX_CHARS = 80
@@ -62,7 +63,7 @@ def check_emoji(emoji: str, field: str = "emoji") -> None:
 
 def check_metadata(metadata: dict[str, Any], limits: Limits, field: str = "metadata") -> None:
     """A small free JSON object. Raises ChatError."""
-    _check_value(metadata, limits.nesting_max_depth, field)
+    _check_value(metadata, limits.nesting_max_depth, field, limits.nesting_max_depth)
     try:
         size = len(_encoder.encode(metadata))
     except (UnicodeEncodeError, msgspec.MsgspecError, TypeError, OverflowError) as error:
@@ -71,22 +72,22 @@ def check_metadata(metadata: dict[str, Any], limits: Limits, field: str = "metad
         raise invalid(field, f"at most {limits.metadata_max_bytes} bytes as JSON", limits.metadata_max_bytes)
 
 
-def _check_value(value: object, depth: int, field: str) -> None:
+def _check_value(value: object, depth: int, field: str, most: int) -> None:
     if isinstance(value, dict | list):
         if depth == 0:
-            raise invalid(field, "is nested too deeply")
+            raise invalid(field, f"is nested more than {most} deep", most)
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(value, dict):
                 _check_string(key, field)
-            _check_value(item, depth - 1, field)
+            _check_value(item, depth - 1, field, most)
     elif isinstance(value, str):
         _check_string(value, field)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise invalid(field, "holds a number that is not finite")
     elif isinstance(value, int):
-        if not -_INT64_MAX <= value <= _INT64_MAX:
-            raise invalid(field, "holds a number outside 64 bits", _INT64_MAX)
+        if value.bit_length() >= _INT_BITS:
+            raise invalid(field, f"holds an integer of more than {_INT_BITS} bits", _INT_BITS)
     elif value is not None:
         raise invalid(field, "holds something that JSON has not")
 

@@ -52,7 +52,12 @@ class Kernel:
         self.bus = Bus(redis, self.keys, self.routes, settings.pod)
         self.publisher = Publisher(self.bus, self.intents)
         self.appender = Appender(
-            store, store, now_ms, before_insert=self.publisher.begin, on_stored=self._stored
+            store,
+            store,
+            now_ms,
+            before_insert=self.publisher.begin,
+            on_stored=self._stored,
+            waiting_max_bytes=settings.limits.waiting_max_bytes,
         )
         self.blocks = Blocks(store, time.monotonic)
         self.receipts = Receipts(

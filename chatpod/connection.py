@@ -89,11 +89,13 @@ class Connection:
         transport = self._transport
         if out is None or transport.is_closing():
             return
-        # Only what earlier turns left unsent counts: a large page to a client that reads is no sin.
-        is_slow = transport.get_write_buffer_size() > self._limit
+        # Only what earlier turns left unsent counts: a large page to a client that reads is no sin. Nothing is added
+        # to a backlog that is too large: it holds what the limit allows and one turn's writes, and no more.
+        if transport.get_write_buffer_size() > self._limit:
+            if not self.closed:
+                self._on_slow(self)
+            return
         transport.write(out if out.__class__ is bytes else b"".join(out))
-        if is_slow and not self.closed:
-            self._on_slow(self)
 
     def unsent_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
@@ -103,5 +105,7 @@ class Connection:
         if self.closed:
             return
         self.flush()
+        if self.closed:  # as a slow one, which the flush found
+            return
         self.closed = True
         self._protocol.close_with(code, reason)

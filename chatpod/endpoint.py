@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from chatkernel.appender import Placed
+from chatkernel.drafts import Placed
 from chatkernel.errors import ChatError, Close, Code
 from chatkernel.ids import now_ms
 from chatkernel.messaging import Actor, ack_of
 from chatkernel.origins import AllowedOrigins
-from chatkernel.problems import PROBLEM_TYPE, encode_problem
+from chatkernel.problems import PROBLEM_TYPE, encode_problem, error_frame
 from chatkernel.protocol import (
     SUBPROTOCOL_JSON,
     SUBPROTOCOL_MSGPACK,
@@ -23,6 +23,8 @@ from chatkernel.protocol import (
     ClientFrame,
     Delivered,
     Hello,
+    History,
+    Page,
     Ping,
     Pong,
     PresenceWatch,
@@ -38,8 +40,11 @@ from chatkernel.protocol import (
 from chatpod.client import Client
 from chatpod.connection import Connection, binary_frame, text_frame
 from chatpod.pod import Pod
-from chatpod.session import Refuse, Reject, Session, State, error_frame
+from chatpod.session import Refuse, Reject, Session, State
 from chatpod.websocket import EXTENSION, PodWebSocketProtocol
+
+ROOMS_PER_FRAME = 100
+"""A `ping` costs as much as one frame more for each so many channels: its sum is over all of them."""
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +87,7 @@ async def _refuse(send: SendMessage, error: ChatError) -> None:
 class Socket:
     """One socket from accept to its end."""
 
-    __slots__ = ("_client", "_connection", "_pod", "_session", "_tasks")
+    __slots__ = ("_client", "_connection", "_pod", "_reading", "_session", "_tasks")
 
     def __init__(self, pod: Pod, protocol: PodWebSocketProtocol, binary: bool) -> None:
         self._pod = pod
@@ -92,6 +97,8 @@ class Socket:
         self._connection = Connection(protocol, pod.flusher, limit, binary, pod.slow)
         self._client: Client | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
+        self._reading: asyncio.Semaphore | None = None
+        """Made when it is first needed."""
 
     async def run(self, receive: Receive, protocol: PodWebSocketProtocol) -> None:
         timer = asyncio.get_running_loop().call_later(
@@ -122,7 +129,9 @@ class Socket:
             self._session.become(State.CLOSED)
         for task in self._tasks or ():
             task.cancel()
-        client = self._client
+        client, meter = self._client, self._session.meter
+        if client is not None and meter is not None:
+            self._pod.meters.rest(meter)
         if client is not None and self._pod.hub.deregister(client):
             self._pod.rooms.user_gone(client.user_id)
 
@@ -174,13 +183,18 @@ class Socket:
         try:
             if pod.drainer.draining:
                 raise ChatError(Code.DRAINING)
+            if len(pod.hub.clients) >= pod.settings.capacity:
+                # Discovery counts seats that it gave, and not those that were given at the same time elsewhere.
+                raise ChatError(Code.NO_CAPACITY, limit=pod.settings.capacity, retry_after_s=1.0)
             ticket = pod.redeemer.redeem(hello.ticket, pod.lease.incarnation)
-            pod.kernel.messaging.check_cursors(hello.cursors)
+            pod.kernel.messaging.reading.check_cursors(hello.cursors)
             now_s = asyncio.get_running_loop().time()
             actor = Actor(ticket.user_id, ticket.device_id)
             self._client = client = Client(secrets.token_hex(8), actor, self._connection, now_s)
             if self._connection.closed:
                 return
+            self._session.meter = pod.meters.of(client.device_id)
+            pod.hub.make_room(client, pod.settings.limits.sockets_per_device_max)
             pod.hub.register(client)
             await pod.rooms.user_came(client.user_id)
             # Only now that this pod is told of revocations: one that comes before this look is seen by it.
@@ -266,34 +280,52 @@ class Socket:
         messaging.move_watermark(actor.user_id, frame, member_count, answer)
 
     def _pong(self, ping: Ping, client: Client | None) -> None:
-        """Before the `ack` of `hello` the sum is 0 of 0 channels: it says nothing yet."""
+        """Before the `ack` of `hello` the sum is 0 of 0 channels: it says nothing yet. It is of this very moment, and
+        so it is made for each ping: whoever is in many channels may not ask as often."""
         rooms = self._pod.hub.rooms
         live = client.rooms if client is not None and self._session.state is State.LIVE else ()
+        self._session.charge(len(live) / ROOMS_PER_FRAME)
         head_sum = sum(rooms[channel_id].last_seq or 0 for channel_id in live)
         self._finish(ping.id, Pong(ping.id, now_ms(), head_sum, len(live)))
 
     async def _perform(self, client: Client, frame: ClientFrame) -> None:
-        messaging, actor = self._pod.kernel.messaging, client.actor
         try:
-            if isinstance(frame, Sync):
-                async for found in messaging.sync(actor, frame):
-                    # Somebody who was added again meanwhile has the channel live by that event.
-                    left = [channel_id for channel_id in found.left if channel_id not in client.rooms]
-                    page = msgspec.structs.replace(found, left=left) if found.left else found
-                    self._write(page)
-                    await self._pod.opener.pace(client)
-                self._finish(frame.id, Ack(frame.id))
-                return
-            most = self._pod.settings.limits.watches_max
-            if isinstance(frame, PresenceWatch) and frame.channel_id is None and len(frame.user_ids) <= most:
-                # Watch first, read then: a change in between is told twice rather than never.
-                await self._pod.presence.watch(client, frozenset(frame.user_ids))
-            *rest, answer = await messaging.perform(actor, frame)
-            for other in rest:
-                self._write(other)
-            self._finish(frame.id, answer)
+            if isinstance(frame, Sync | History):
+                # One client's long answers must not take the store's readers from all the others.
+                async with self._reads():
+                    await self._answer(client, frame)
+            else:
+                await self._answer(client, frame)
         except ChatError as error:
             self._finish(frame.id, error_frame(frame.id, error))
+
+    def _reads(self) -> asyncio.Semaphore:
+        if self._reading is None:
+            self._reading = asyncio.Semaphore(self._pod.settings.limits.reads_at_once_max)
+        return self._reading
+
+    async def _answer(self, client: Client, frame: ClientFrame) -> None:
+        """Raises ChatError."""
+        messaging, actor = self._pod.kernel.messaging, client.actor
+        if isinstance(frame, Sync):
+            async for found in messaging.reading.sync(actor.user_id, frame):
+                if isinstance(found, Page) and found.left:
+                    # Somebody who was added again meanwhile has the channel live by that event.
+                    left = [channel_id for channel_id in found.left if channel_id not in client.rooms]
+                    self._write(msgspec.structs.replace(found, left=left))
+                else:
+                    self._write(found)
+                await self._pod.opener.pace(client)
+            self._finish(frame.id, Ack(frame.id))
+            return
+        most = self._pod.settings.limits.watches_max
+        if isinstance(frame, PresenceWatch) and frame.channel_id is None and len(frame.user_ids) <= most:
+            # Watch first, read then: a change in between is told twice rather than never.
+            await self._pod.presence.watch(client, frozenset(frame.user_ids))
+        *rest, answer = await messaging.perform(actor, frame)
+        for other in rest:
+            self._write(other)
+        self._finish(frame.id, answer)
 
     def _finish(self, frame_id: str, answer: ServerFrame) -> None:
         self._session.finished(frame_id)
@@ -326,6 +358,8 @@ def _close_code(error: ChatError) -> Close:
         return Close.MIGRATED
     if error.code is Code.DEVICE_REVOKED:
         return Close.DEVICE_REVOKED
+    if error.code is Code.NO_CAPACITY:
+        return Close.NO_CAPACITY
     if error.retryable:
         return Close.INTERNAL
     if error.code in (Code.INVALID_FIELD, Code.LIMIT_REACHED):

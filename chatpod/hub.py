@@ -70,6 +70,17 @@ class Hub:
         mine[client] = None
         return len(mine) == 1
 
+    def make_room(self, client: Client, most: int) -> None:
+        """A device has no more than so many sockets here: those that have been there longest go, for they are most
+        likely dead and only not known to be."""
+        theirs = [
+            other
+            for other in self.users.get(client.user_id, ())
+            if other.device_id == client.device_id and not other.connection.closed
+        ]
+        for other in theirs[: max(0, len(theirs) - most + 1)]:
+            other.connection.close(Close.REPLACED, "too many connections of this device")
+
     def deregister(self, client: Client) -> bool:
         """Take the client out of everything at once; whether it was the person's last here."""
         self.clients.pop(client.session_id, None)
@@ -274,7 +285,8 @@ class Hub:
             if room is not None:
                 told.update(room.clients)
         told.update(dict.fromkeys(self.watchers.get(change.user_id, ())))
-        self._write_to([client for client in told if client.user_id != change.user_id], change.frame)
+        silent = {change.user_id, *change.hidden_from}
+        self._write_to([client for client in told if client.user_id not in silent], change.frame)
 
     def _revoke(self, revoked: Revoked) -> None:
         for client in self._clients_of([revoked.user_id]):

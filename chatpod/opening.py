@@ -10,17 +10,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from chatkernel.errors import ChatError, Close, Code
-from chatkernel.protocol import ChannelHead, Event, Limits, Page, Resync, encode_json
+from chatkernel.paging import HEADS_PER_PAGE, OUTBOX_SHARE, Stride
+from chatkernel.protocol import ChannelHead, Cursors, Event, Limits, Page, Resync, encode_json
+from chatkernel.reading import place_of, seq_of, strangers
 from chatkernel.storage.model import Absence, EventRange, Grant
 from chatkernel.storage.store import Store
 from chatpod.client import Client
 from chatpod.hub import Hub
 from chatpod.room import Room
 from chatpod.rooms import Rooms
-
-HEADS_PER_PAGE = 500
-PAGE_SHARE_OF_OUTBOX = 4
-"""A page takes at most this part of an outbox; the next one waits until half of the outbox is free."""
 
 PACE_MAX_S = 60.0
 PACE_S = 0.005
@@ -33,17 +31,39 @@ class Opener:
     def __init__(self, hub: Hub, rooms: Rooms, store: Store, limits: Limits) -> None:
         self._hub, self._rooms, self._store, self._limits = hub, rooms, store, limits
 
-    async def open(self, client: Client, page_id: str, cursors: Mapping[str, int]) -> None:
+    async def open(self, client: Client, page_id: str, cursors: Cursors) -> None:
         """Send everything after the cursors and go live in all channels of the person. Raises ChatError."""
         grants = await self._rooms.grants(client.user_id)
+        await self._rooms.open(grants)
         mine = {grant.channel_id for grant in grants}
         left = [channel_id for channel_id in cursors if channel_id not in mine]
-        left += await self.catch_up(client, page_id, grants, cursors)
+        strange = await self._strange({c: cursor for c, cursor in cursors.items() if c in mine})
+        if strange:
+            client.send(Resync(strange, reset=True))
+        known = {c: seq_of(cursor) for c, cursor in cursors.items() if c not in strange}
+        left += await self.catch_up(client, page_id, grants, known)
         client.opening = False
         # However long it took: from now on it is the client's to be heard of.
         client.beat_at = asyncio.get_running_loop().time()
         # Somebody who was added again meanwhile has the channel live by that event.
         client.send(Page(page_id, "sync", left=[c for c in left if c not in client.rooms]))
+
+    async def _strange(self, cursors: Cursors) -> list[str]:
+        """Channels whose cursor is of another log. What the rooms know already decides nearly all of them, for they
+        have mostly just been opened; only the rest is looked up."""
+        unsure: Cursors = {}
+        for channel_id, cursor in cursors.items():
+            room = self._hub.rooms.get(channel_id)
+            if room is None or not room.vouches_for(*place_of(cursor)):
+                unsure[channel_id] = cursor
+        if not unsure:
+            return []
+        heads = await self._store.heads(list(unsure))
+        for channel_id, head in heads.items():
+            room = self._hub.rooms.get(channel_id)
+            if room is not None:
+                room.head = head
+        return await strangers(self._store, unsure, heads)
 
     async def reconcile(self, user_ids: Sequence[str]) -> None:
         """Put people into channels that they are in by the store and not here, and out of those they left.
@@ -127,14 +147,15 @@ class Opener:
                 behind[grant.channel_id] = (max(cursor, grant.from_seq), grant)
                 continue
             self._hub.attach(client, room)
-            ready[grant.channel_id] = ChannelHead(max(room.last_seq or 0, cursor or 0))
+            ready[grant.channel_id] = room.head_for(cursor or 0)
             if len(ready) >= HEADS_PER_PAGE:
                 client.send(Page(page_id, "sync", heads=ready, done=False))
                 ready = {}
         if ready:
             client.send(Page(page_id, "sync", heads=ready, done=False))
+        stride = Stride(self._limits.page_max_items)
         while behind and not client.connection.closed:
-            left += await self._next_page(client, page_id, behind)
+            left += await self._next_page(client, page_id, behind, stride)
             if only_a_page:
                 self._leave_to_client(client, [grant for _, grant in behind.values()])
                 break
@@ -154,7 +175,7 @@ class Opener:
             client.send(Resync(asked))
 
     async def _next_page(
-        self, client: Client, page_id: str, behind: dict[str, tuple[int, Grant]]
+        self, client: Client, page_id: str, behind: dict[str, tuple[int, Grant]], stride: Stride
     ) -> list[str]:
         """Read one page's worth for the first channels that are behind; the channels found to be left."""
         left: list[str] = []
@@ -171,7 +192,7 @@ class Opener:
         # No await between here and the read: what goes out from now on is noted from exactly `upto_seq`.
         wanted: list[EventRange] = []
         notes: dict[str, list[bytes]] = {}
-        items = self._limits.page_max_items
+        items = stride.items
         for channel_id, (after, grant) in list(behind.items())[:HEADS_PER_PAGE]:
             room = self._open_room(channel_id)
             if room.members_seq > grant.members_seq:
@@ -185,7 +206,8 @@ class Opener:
         if not wanted:
             return left
         try:
-            self._finish(client, page_id, behind, wanted, await self._store.events(wanted), notes)
+            found = await self._store.events(wanted)
+            stride.read(sum(map(len, found)), self._finish(client, page_id, behind, wanted, found, notes))
         finally:
             for channel_id, noted in notes.items():
                 self._open_room(channel_id).stop_recording(noted)
@@ -199,11 +221,12 @@ class Opener:
         wanted: Sequence[EventRange],
         answers: Sequence[list[Event]],
         notes: Mapping[str, list[bytes]],
-    ) -> None:
-        """Send the page; channels complete with it go live. Waits for nothing, so nothing can come in between."""
+    ) -> int:
+        """Send the page; channels complete with it go live. Waits for nothing, so nothing can come in between. How
+        many events the page had room for."""
         events: list[Event] = []
         heads: dict[str, ChannelHead] = {}
-        left_bytes = self._limits.outbox_max_bytes // PAGE_SHARE_OF_OUTBOX
+        left_bytes = self._limits.outbox_max_bytes // OUTBOX_SHARE
         for asked, found in zip(wanted, answers, strict=True):
             start = len(events)
             for event in found:
@@ -217,13 +240,14 @@ class Opener:
             behind[asked.channel_id] = (reached, grant)
             # After a change of membership the grant is read again first, in the next round.
             if reached >= upto and self._open_room(asked.channel_id).members_seq <= grant.members_seq:
-                heads[asked.channel_id] = ChannelHead(reached)
+                heads[asked.channel_id] = ChannelHead(reached, got[-1].message_id if got else 0)
         client.send(Page(page_id, "sync", events=events, heads=heads, done=False))
         for channel_id in heads:
             del behind[channel_id]
             for payload in notes[channel_id]:
                 client.send_payload(payload)
             self._hub.attach(client, self._open_room(channel_id))
+        return len(events)
 
     async def _current(self, grant: Grant) -> Grant | None:
         """The grant, read again if the room has seen a later change of membership."""

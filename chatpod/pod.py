@@ -23,6 +23,7 @@ from chatpod.drain import Drainer
 from chatpod.healer import Healer
 from chatpod.hub import Hub
 from chatpod.lease import Lease
+from chatpod.meter import Meters
 from chatpod.opening import Opener
 from chatpod.presence_agent import PresenceAgent
 from chatpod.rooms import Rooms
@@ -77,6 +78,7 @@ class Pod:
             self.hub, kernel.presence, kernel.routes, kernel.store, settings.presence, kernel.tell, now_ms
         )
         self.drainer = Drainer(self.hub, settings.drain, now_ms)
+        self.meters = Meters(settings.limits)
         self.redeemer = TicketRedeemer(kernel.secrets, settings.pod, now_ms)
         self.lease = Lease(
             kernel.registry,

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable, Sequence
 
 from chatkernel.batching import Coalescer
-from chatkernel.bus import Post, PresenceChange
+from chatkernel.bus import Post
 from chatkernel.errors import ChatError, Close
-from chatkernel.presence import PresenceStore
-from chatkernel.protocol import Presence, PresenceEntry, PresenceState, encode_json
+from chatkernel.presence import Audience, PresenceStore
+from chatkernel.presence_news import presence_post
+from chatkernel.protocol import PresenceEntry, PresenceState
 from chatkernel.routes import Routes
 from chatkernel.settings import PresenceSettings
 from chatkernel.storage.store import Store
@@ -114,24 +115,23 @@ class PresenceAgent:
     async def _announce(self, clients: Sequence[Client]) -> None:
         """Friends and the members of 1:1s and small groups are told; large groups ask."""
         now = self._now()
-        posts = []
-        for user_id, (channels, friends) in (await self._store_audiences(clients)).items():
-            frame = encode_json(Presence([PresenceEntry(user_id, PresenceState.ONLINE, now)]))
-            change = PresenceChange(frame, user_id, channels, friends)
-            posts.append(Post(change, tuple(channels), tuple(friends), (user_id,)))
-        self._tell(posts)
+        audiences = await self._store_audiences(clients)
+        online = PresenceState.ONLINE
+        self._tell(
+            [presence_post(PresenceEntry(u, online, now), audience) for u, audience in audiences.items()]
+        )
 
-    async def _store_audiences(self, clients: Sequence[Client]) -> dict[str, tuple[list[str], list[str]]]:
-        """Whom to tell of each person, as channels and friends; kept in Redis for whoever tells of the log-out."""
+    async def _store_audiences(self, clients: Sequence[Client]) -> dict[str, Audience]:
+        """Whom to tell of each person; kept in Redis for whoever tells of the log-out."""
         by_user = {client.user_id: client for client in clients}
-        friends = await self._store.friend_ids(list(by_user))
+        friends, hidden = await asyncio.gather(
+            self._store.friend_ids(list(by_user)), self._store.blocked_by(list(by_user))
+        )
         audiences = {
-            user_id: (self._small_rooms(client), friends.get(user_id, []))
+            user_id: Audience(self._small_rooms(client), friends[user_id], hidden[user_id])
             for user_id, client in by_user.items()
         }
-        await asyncio.gather(
-            *(self._presence.set_audience(u, *audience) for u, audience in audiences.items())
-        )
+        await asyncio.gather(*(self._presence.set_audience(u, audience) for u, audience in audiences.items()))
         return audiences
 
     def _small_rooms(self, client: Client) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chatkernel.protocol import decode_server_json, encode_msgpack
+from chatkernel.protocol import ChannelHead, decode_server_json, encode_msgpack
 from chatkernel.storage.model import Head
 from chatpod.client import Client
 from chatpod.connection import binary_frame, text_frame
@@ -24,6 +24,7 @@ class Room:
         "binary",
         "channel_id",
         "clients",
+        "head",
         "heal_wanted",
         "last_seq",
         "member_count",
@@ -38,6 +39,8 @@ class Room:
         """How many of them speak MessagePack."""
         self.last_seq: int | None = None
         """None until the head has been read: the room is opening."""
+        self.head = Head()
+        """As last read from the store: what is told live leaves it behind."""
         self.members_seq = 0
         self.member_count = 0
         self.pins = 0
@@ -95,9 +98,21 @@ class Room:
     def open_at(self, head: Head) -> None:
         """The head as read from the store: events after it are live. So are changes of membership that came while it
         was read, for they may bring in somebody who is connected here."""
+        self.head = head
         if self.last_seq is None or head.seq > self.last_seq:
             self.last_seq = min([head.seq, *(seq - 1 for seq in self._early or ())])
             self.members_seq = head.members_seq
+
+    def head_for(self, cursor: int = 0) -> ChannelHead:
+        """Where a client stands that has everything: with a cursor that may be ahead of what was told here."""
+        seq = max(self.last_seq or 0, cursor)
+        return ChannelHead(seq, self.head.message_id if seq == self.head.seq else 0)
+
+    def vouches_for(self, seq: int, message_id: int) -> bool:
+        """Whether a client's cursor is of this log, as far as that is known here."""
+        if self.last_seq is None or seq > self.last_seq:
+            return False
+        return message_id == 0 or (seq, message_id) == (self.head.seq, self.head.message_id)
 
     @property
     def behind(self) -> bool:

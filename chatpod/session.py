@@ -7,8 +7,8 @@
 | LIVE     | error | run                   | CLOSED                                 |
 | CLOSED   | –     | ignored               | –                                      |
 
-After the greeting every frame is counted. One too many is refused; who goes on sending in spite of the refusals is
-closed.
+After the greeting every frame is counted, with those of the device's other sockets. One too many is refused; who goes
+on sending in spite of the refusals is closed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from chatkernel.errors import ChatError, Close, Code
+from chatkernel.problems import error_frame
 from chatkernel.protocol import (
     ClientFrame,
     Delete,
@@ -34,10 +35,7 @@ from chatkernel.protocol import (
     decode_client_msgpack,
 )
 from chatkernel.validation import field_of
-
-OTHERS_PER_SEND = 10
-"""Frames that store no event may come this many times as often as sends; and so may frames that are refused for
-coming too often, before the socket is closed."""
+from chatpod.meter import Meter
 
 MALFORMED_MAX = 10
 """Refused frames in a row after which the client is closed: it does not speak the protocol."""
@@ -85,25 +83,6 @@ _header_json = msgspec.json.Decoder(_Header)
 _header_msgpack = msgspec.msgpack.Decoder(_Header)
 
 
-class Bucket:
-    """A token bucket."""
-
-    __slots__ = ("_at_s", "_burst", "_tokens", "rate_per_s")
-
-    def __init__(self, rate_per_s: float, burst: float, now_s: float) -> None:
-        self.rate_per_s, self._burst = rate_per_s, burst
-        self._tokens, self._at_s = burst, now_s
-
-    def take(self, now_s: float) -> float:
-        """Take one: 0.0, or how many seconds to wait."""
-        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self.rate_per_s)
-        self._at_s = now_s
-        if self._tokens < 1.0:
-            return (1.0 - self._tokens) / self.rate_per_s
-        self._tokens -= 1.0
-        return 0.0
-
-
 class Session:
     """Decodes, counts and limits the frames of one client."""
 
@@ -111,11 +90,9 @@ class Session:
         "_limits",
         "_monotonic_s",
         "_open",
-        "_others",
-        "_refusals",
         "_refused",
-        "_sends",
         "binary",
+        "meter",
         "state",
     )
 
@@ -124,10 +101,8 @@ class Session:
         self.binary, self.state = binary, State.GREETING
         self._open: set[str] | None = None
         self._refused = 0
-        # Made when they are first needed: most connections only listen.
-        self._sends: Bucket | None = None
-        self._others: Bucket | None = None
-        self._refusals: Bucket | None = None
+        self.meter: Meter | None = None
+        """The device's, once it is known which that is; until then one of its own."""
 
     def become(self, state: State) -> None:
         if state not in NEXT[self.state]:
@@ -163,13 +138,14 @@ class Session:
             refusal = ChatError(Code.UNAUTHENTICATED, "The first frame is `hello`", field="type")
             return Reject(error_frame(frame.id, refusal), Close.POLICY)
         now_s = self._monotonic_s()
-        bucket = self._bucket_of(frame, now_s)
+        meter = self._metered()
+        bucket = meter.sends(now_s) if isinstance(frame, _COUNTED) else meter.others(now_s)
         wait_s = bucket.take(now_s)
         if wait_s > 0:
-            limit = int(bucket.rate_per_s)
-            return self._too_many(
-                frame.id, ChatError(Code.RATE_LIMITED, limit=limit, retry_after_s=wait_s), now_s
-            )
+            most = int(bucket.rate_per_s)
+            detail = f"At most {most} such frames a second"
+            error = ChatError(Code.RATE_LIMITED, detail, field="type", limit=most, retry_after_s=wait_s)
+            return self._too_many(frame.id, error, now_s)
         if self.state is State.OPENING:
             if isinstance(frame, Ping):
                 return frame
@@ -186,7 +162,10 @@ class Session:
             )
         elif len(self._open) >= self._limits.open_requests_max:
             most = self._limits.open_requests_max
-            return self._refuse(frame.id, ChatError(Code.BUSY, limit=most, retry_after_s=0.1))
+            detail = f"At most {most} unanswered frames"
+            return self._refuse(
+                frame.id, ChatError(Code.BUSY, detail, field="id", limit=most, retry_after_s=0.1)
+            )
         self._open.add(frame.id)
         return frame
 
@@ -194,9 +173,15 @@ class Session:
         """The transport refused what came, and closes with this code; nothing else is taken."""
         if self.state is not State.CLOSED:
             self.become(State.CLOSED)
-        if code != Close.TOO_LARGE:
-            return error_frame(None, ChatError(Code.MALFORMED, "Not a WebSocket frame"))
-        return error_frame(None, self._too_large())
+        match code:
+            case Close.TOO_LARGE:
+                return error_frame(None, self._too_large())
+            case Close.RATE_LIMITED:
+                detail = "Too many control frames, or parts of frames"
+                return error_frame(
+                    None, ChatError(Code.RATE_LIMITED, detail, field="frame", retry_after_s=1.0)
+                )
+        return error_frame(None, ChatError(Code.MALFORMED, "Not a WebSocket frame"))
 
     def _too_large(self) -> ChatError:
         most = self._limits.frame_max_bytes
@@ -207,23 +192,19 @@ class Session:
         if self._open is not None:
             self._open.discard(frame_id)
 
-    def _bucket_of(self, frame: ClientFrame, now_s: float) -> Bucket:
-        rate_per_s, burst = self._limits.sends_per_s, self._limits.sends_burst
-        if isinstance(frame, _COUNTED):
-            if self._sends is None:
-                self._sends = Bucket(rate_per_s, burst, now_s)
-            return self._sends
-        if self._others is None:
-            self._others = Bucket(rate_per_s * OTHERS_PER_SEND, burst * OTHERS_PER_SEND, now_s)
-        return self._others
+    def charge(self, frames: float) -> None:
+        """The last frame costs as much as this many more that store no event."""
+        self._metered().others(self._monotonic_s()).charge(frames)
+
+    def _metered(self) -> Meter:
+        if self.meter is None:
+            self.meter = Meter(self._limits)
+        return self.meter
 
     def _too_many(self, frame_id: str, error: ChatError, now_s: float) -> Outcome:
         """A refusal costs work too. Not counted in a row: the buckets fill all the time, so a few frames of any
         flood are admitted in between."""
-        if self._refusals is None:
-            rate_per_s, burst = self._limits.sends_per_s, self._limits.sends_burst
-            self._refusals = Bucket(rate_per_s * OTHERS_PER_SEND, burst * OTHERS_PER_SEND, now_s)
-        if self._refusals.take(now_s) > 0:
+        if self._metered().refusals(now_s).take(now_s) > 0:
             return Reject(error_frame(frame_id, error), Close.RATE_LIMITED)
         return self._refuse(frame_id, error)
 
@@ -241,16 +222,3 @@ class Session:
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return None
         return found if found is not None and len(found) <= 64 else None
-
-
-def error_frame(frame_id: str | None, error: ChatError) -> Error:
-    """An error of the catalogue as the client sees it."""
-    return Error(
-        frame_id,
-        str(error.code),
-        error.detail,
-        error.retryable,
-        error.field,
-        error.limit,
-        None if error.retry_after_s is None else max(1, int(error.retry_after_s * 1000)),
-    )

@@ -1,5 +1,6 @@
-"""uvicorn's WebSocket protocol with four additions: the application gets the transport for its outbox, has each
-message by a call instead of a queue, may close with a code of its own at any time, and pongs are bounded.
+"""uvicorn's WebSocket protocol with five additions: the application gets the transport for its outbox, has each
+message by a call instead of a queue, may close with a code of its own at any time, pongs are bounded, and so are
+frames that are no whole message.
 
 It stays the ASGI server for the handshake and the closing handshake, and its parser takes every frame that is not an
 unfragmented message which arrived whole.
@@ -11,6 +12,7 @@ import asyncio
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.protocol import State
 
 try:
@@ -18,16 +20,31 @@ try:
 except ImportError:  # no compiled part for this platform
     from websockets.utils import apply_mask
 
+from chatkernel.errors import Close
+from chatpod.meter import Bucket
+
 EXTENSION = "chat.socket"
 """The scope extension whose `protocol` is this object."""
 
 CLOSE_GRACE_S = 3.0
 """How long a client may take to answer a close frame before the connection is cut."""
+FLOOD_GRACE_S = 0.5
+"""The same for a client of which nothing more is read: time for the close frame to arrive."""
 
 PONGS_UNSENT_MAX_BYTES = 64 * 1024
 """Pongs that may wait for a client beside its outbox; with more it is cut. Far above what an honest client asks for:
 some 500 of the longest pings, all while it reads too little."""
 
+
+PIECES_PER_S, PIECES_BURST = 500.0, 2_500
+"""Control frames, and frames that are a part of a message only: a connection may send so many. The messages
+themselves are counted by the application."""
+
+PARSED_AT_ONCE_BYTES = 16 * 1024
+"""The parser takes all that it is given before anybody can count: at most this, which is some 2,700 frames."""
+
+PARTS_KEPT = 64
+"""Parts of a message after which they are joined: what is kept of it is bounded by its bytes, not by its parts."""
 
 _TEXT, _BINARY = 0x81, 0x82
 """First bytes of unfragmented frames (RFC 6455 section 5.2)."""
@@ -91,6 +108,9 @@ class PodWebSocketProtocol(WebSocketsSansIOProtocol):
     _pongs_bytes = 0
     """Pongs written since the transport was last seen with nothing unsent."""
 
+    _pieces: Bucket | None = None
+    _flooded = False
+
     _writable = _always()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -115,7 +135,10 @@ class PodWebSocketProtocol(WebSocketsSansIOProtocol):
             data = self._take_whole_messages(data, self._listener)
             if not data:
                 return
-        super().data_received(data)
+        for start in range(0, len(data), PARSED_AT_ONCE_BYTES):
+            if self._flooded:
+                return
+            super().data_received(data[start : start + PARSED_AT_ONCE_BYTES])
 
     def _parser_is_between_messages(self) -> bool:
         return (
@@ -140,6 +163,40 @@ class PodWebSocketProtocol(WebSocketsSansIOProtocol):
             listener.take(apply_mask(data[begin:end], data[key:begin]), first == _TEXT)
             start = end
         return data[start:] if start else data
+
+    def handle_text(self, event: Frame) -> None:
+        if event.fin or self._may_send_piece():
+            super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        if event.fin or self._may_send_piece():
+            super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        if self._may_send_piece():
+            if len(self.frames) >= PARTS_KEPT:
+                self.frames = [b"".join(self.frames)]
+            super().handle_cont(event)
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._may_send_piece():
+            super().handle_pong(event)
+
+    def _may_send_piece(self) -> bool:
+        """Count one; the first that is too much ends the connection, and what else was read is not looked at."""
+        if self._flooded:
+            return False
+        now_s = self.loop.time()
+        if self._pieces is None:
+            self._pieces = Bucket(PIECES_PER_S, PIECES_BURST, now_s)
+        if self._pieces.take(now_s) == 0:
+            return True
+        self._flooded = True
+        if self._listener is not None:
+            self._listener.broken(Close.RATE_LIMITED)
+        self.close_with(Close.RATE_LIMITED, "too many control frames or parts", FLOOD_GRACE_S)
+        self.transport.pause_reading()
+        return False
 
     def send_receive_event_to_app(self) -> None:
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
@@ -170,6 +227,8 @@ class PodWebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_parser_exception()
 
     def handle_ping(self) -> None:
+        if not self._may_send_piece():
+            return
         # Those of all pings that were read at once: none is left for the next.
         pongs = b"".join(self.conn.data_to_send())
         if not pongs or self.close_sent or self.transport.is_closing():
@@ -183,8 +242,8 @@ class PodWebSocketProtocol(WebSocketsSansIOProtocol):
         self._pongs_bytes += len(pongs)
         self.transport.write(pongs)
 
-    def close_with(self, code: int, reason: str) -> None:
-        """Send a close frame now; the client's answer, or CLOSE_GRACE_S, ends the connection."""
+    def close_with(self, code: int, reason: str, grace_s: float = CLOSE_GRACE_S) -> None:
+        """Send a close frame now; the client's answer, or the end of its time for it, ends the connection."""
         if self.close_sent or self.transport.is_closing():
             return
         self.conn.send_close(code, reason)
@@ -193,4 +252,4 @@ class PodWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(CLOSE_GRACE_S, self.transport.abort)
+        self.close_timer = self.loop.call_later(grace_s, self.transport.abort)

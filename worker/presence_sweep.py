@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from chatkernel.bus import Bus, Post, PresenceChange
+from chatkernel.bus import Bus
 from chatkernel.presence import Audience, PresenceStore
-from chatkernel.protocol import Presence, PresenceEntry, PresenceState, encode_json
-from chatkernel.storage.directory import Accounts
+from chatkernel.presence_news import audiences_now, presence_post
+from chatkernel.protocol import PresenceEntry, PresenceState
+from chatkernel.storage.directory import Accounts, People
 
 SWEEP_INTERVAL_S = 1.0
 
@@ -25,8 +26,8 @@ them)."""
 class PresenceSweep:
     """Owns the note of what the store has not been told yet."""
 
-    def __init__(self, presence: PresenceStore, bus: Bus, accounts: Accounts) -> None:
-        self._presence, self._bus, self._accounts = presence, bus, accounts
+    def __init__(self, presence: PresenceStore, bus: Bus, accounts: Accounts, people: People) -> None:
+        self._presence, self._bus, self._accounts, self._people = presence, bus, accounts, people
         self._unwritten: dict[str, int] = {}
         self.swept = 0
 
@@ -45,9 +46,14 @@ class PresenceSweep:
             if last:
                 self._unwritten[user] = last
         users = [user for user, _ in gone]
-        audiences = await self._presence.audience(users)
+        audiences = await audiences_now(self._people, users, await self._presence.audience(users))
         offline = PresenceState.OFFLINE
-        await self._bus.publish([_post(user, offline, last, audiences.get(user)) for user, last in gone])
+        await self._bus.publish(
+            [
+                presence_post(PresenceEntry(user, offline, last or None), audiences[user])
+                for user, last in gone
+            ]
+        )
         await self._take_back(users, audiences)
         # Only now: were this worker to die before, another sweep would find them again.
         await self._presence.settle(users)
@@ -57,9 +63,7 @@ class PresenceSweep:
     async def _take_back(self, users: Sequence[str], audiences: Mapping[str, Audience]) -> None:
         """Who logged in between the sweep and its telling may have been told of first: the last word is the truth."""
         back = [
-            _post(
-                entry.user_id, PresenceState.ONLINE, entry.last_active_at or 0, audiences.get(entry.user_id)
-            )
+            presence_post(entry, audiences[entry.user_id])
             for entry in (await self._presence.states(users) if users else [])
             if entry.state is PresenceState.ONLINE
         ]
@@ -76,11 +80,3 @@ class PresenceSweep:
         for user, last in writing.items():
             if self._unwritten.get(user) == last:
                 del self._unwritten[user]
-
-
-def _post(user_id: str, state: PresenceState, last_active_at: int, audience: Audience | None) -> Post:
-    channels: Sequence[str] = audience.channel_ids if audience else ()
-    people: Sequence[str] = audience.user_ids if audience else ()
-    entry = PresenceEntry(user_id, state, last_active_at or None)
-    change = PresenceChange(encode_json(Presence([entry])), user_id, list(channels), list(people))
-    return Post(change, tuple(channels), tuple(people), (user_id,))

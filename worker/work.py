@@ -21,7 +21,7 @@ from chatkernel.redis_client import connect
 from chatkernel.registry import Registry
 from chatkernel.routes import Routes
 from chatkernel.settings import ServiceSettings
-from chatkernel.storage.directory import Accounts
+from chatkernel.storage.directory import Accounts, People
 from chatkernel.storage.open import open_store
 from worker.loops import Loop, Outages
 from worker.orphans import LOOK_INTERVAL_S, Orphans
@@ -49,7 +49,7 @@ class Stats(Struct, frozen=True):
 class Work:
     """Owns the loops' tasks."""
 
-    def __init__(self, settings: ServiceSettings, redis: Redis, accounts: Accounts) -> None:
+    def __init__(self, settings: ServiceSettings, redis: Redis, accounts: Accounts, people: People) -> None:
         self._settings = settings
         keys = Keys(settings.key_prefix, settings.cluster)
         registry, routes = Registry(redis, keys), Routes(redis, keys, "")
@@ -58,7 +58,7 @@ class Work:
             registry, routes, intents, bus, lease_s=settings.lease_s, monotonic=time.monotonic
         )
         self.orphans = Orphans(registry, intents, bus)
-        self.sweep = PresenceSweep(PresenceStore(redis, keys, settings.presence), bus, accounts)
+        self.sweep = PresenceSweep(PresenceStore(redis, keys, settings.presence), bus, accounts, people)
         self._outages = Outages()
         self._loops = [
             Loop("reaper", REAP_INTERVAL_S, self.reaper.step, self._outages),
@@ -117,7 +117,7 @@ async def working(settings: ServiceSettings) -> AsyncIterator[Work]:
     redis = connect(settings.redis_url)
     try:
         await store.ensure_schema()
-        work = Work(settings, redis, store)
+        work = Work(settings, redis, store, store)
         work.start()
         try:
             yield work

@@ -24,7 +24,7 @@ class OpenDirect(Struct, frozen=True, tag_field="kind", tag="direct"):
 
 
 class CreateGroup(Struct, frozen=True, tag_field="kind", tag="group"):
-    """A new group, owned by who asks. `client_id` becomes the `client_msg_id` of its first event."""
+    """A new group, owned by who asks. Asked again with the same `client_id`, it is the same group."""
 
     name: Name
     members: Annotated[list[UserRef], Meta(max_length=MEMBERS_IN_BODY_MAX)] = []

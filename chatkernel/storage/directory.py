@@ -101,6 +101,9 @@ class People(Protocol):
     async def blockers(self, user_id: str, among: Sequence[str]) -> set[str]:
         """Those of these people who have blocked the person."""
 
+    async def blocked_by(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Whom each of these people has blocked. Each id is in the answer."""
+
     async def settings(self, user_id: str) -> UserSettings: ...
 
     async def put_settings(

@@ -44,6 +44,9 @@ class EventLog(Protocol):
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
         """The true heads, from the log itself. Channels without a log are missing."""
 
+    async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+        """The message ids at one (channel, seq) for each channel; what is not in a log is missing."""
+
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
         """The stored events of these keys; missing keys were never stored."""
 

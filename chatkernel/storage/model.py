@@ -172,6 +172,7 @@ class Conversation(Struct, frozen=True, omit_defaults=True):
     members: list[str]
     prefs: ConversationPrefs
     last_message: HistoryItem | None = None
+    """The last message, whatever was done since; none if there is none yet, or none that the person may see."""
 
 
 class ConversationPage(Struct, frozen=True, omit_defaults=True):

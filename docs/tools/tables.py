@@ -23,6 +23,7 @@ PARTS: tuple[type[Struct], ...] = (
     protocol.HistoryItem,
     protocol.ChannelHead,
     protocol.PresenceEntry,
+    protocol.Position,
 )
 """Structs inside frames that have a table of their own."""
 
@@ -146,7 +147,7 @@ def type_text(hint: Any) -> str:
     if origin is Annotated:
         return type_text(args[0]) + _bounds(args[1:])
     if origin in (Union, types.UnionType):
-        return type_text(next(arg for arg in args if arg is not type(None)))
+        return " or ".join(type_text(arg) for arg in args if arg is not type(None))
     if origin is list:
         return f"array of {type_text(args[0])}"
     if origin is dict:

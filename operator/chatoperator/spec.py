@@ -137,8 +137,12 @@ class LimitsSpec(_Spec, frozen=True):
     text_max_bytes: Annotated[Bytes, Meta(description="The text of a message, in UTF-8")] = 16 * 1024
     metadata_max_bytes: Annotated[Bytes, Meta(description="A message's metadata object")] = 2 * 1024
     nesting_max_depth: Annotated[int, Meta(ge=1, le=64, description="Depth of a metadata object")] = 8
-    sends_per_s: Annotated[Rate, Meta(description="Frames that write, per second and device")] = 50.0
-    sends_burst: Annotated[Count, Meta(description="Frames that write, at once and per device")] = 200
+    sends_per_s: Annotated[Rate, Meta(description="Frames that write, per second and device, on one pod")] = (
+        50.0
+    )
+    sends_burst: Annotated[
+        Count, Meta(description="Frames that write, at once and per device, on one pod")
+    ] = 200
     open_requests_max: Annotated[Count, Meta(description="Unanswered frames of one connection")] = 256
     channels_per_user_max: Annotated[Count, Meta(description="Channels that a user may be in")] = 10_000
     group_members_max: Annotated[int, Meta(ge=2, le=100_000, description="Members of a group")] = 500
@@ -149,7 +153,12 @@ class LimitsSpec(_Spec, frozen=True):
     ] = 200
     name_max_chars: Annotated[int, Meta(ge=1, le=1000, description="Names of users, groups, devices")] = 80
     outbox_max_bytes: Annotated[
-        int, Meta(ge=4096, le=1 << 30, description="Unsent bytes of a connection; above, it is closed")
+        int,
+        Meta(
+            ge=4096,
+            le=1 << 30,
+            description="Unsent bytes of a connection; with more it is closed",
+        ),
     ] = 1024 * 1024
     head_max_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 20, description="URL and headers of an HTTP request")
@@ -179,6 +188,16 @@ class LimitsSpec(_Spec, frozen=True):
     ] = 512
     settings_max_bytes: Annotated[Bytes, Meta(description="A user's settings, as JSON")] = 16 * 1024
     reactions_per_message_max: Annotated[Count, Meta(description="Different reactions to one message")] = 100
+    sockets_per_device_max: Annotated[
+        Count, Meta(description="Connections of one device to one pod; above, its oldest is closed")
+    ] = 8
+    reads_at_once_max: Annotated[
+        Count,
+        Meta(description="`history` and `sync` of one connection that are worked on at once; more wait"),
+    ] = 4
+    waiting_max_bytes: Annotated[
+        int, Meta(ge=65_536, le=1 << 40, description="What waits in one pod to be stored; above, `busy`")
+    ] = 64 * 1024 * 1024
 
 
 class IssuerSpec(_Spec, frozen=True):

@@ -10,7 +10,7 @@ from support.valkey import redis_client
 
 from chatkernel.bus import BlocksChanged, Bus, BusGap, PresenceChange, Revoked, UserFrame
 from chatkernel.keys import Keys
-from chatkernel.presence import PresenceStore
+from chatkernel.presence import Audience, PresenceStore
 from chatkernel.routes import Routes
 
 
@@ -79,7 +79,7 @@ async def test_a_revoked_device_is_closed_everywhere_and_leaves_presence_at_once
     phone = await laptop.another_device()
     await ear.listen_for(laptop)
     await ear.presence.beat([(laptop.id, phone.device_id)])
-    await ear.presence.set_audience(laptop.id, [], [laptop.id])
+    await ear.presence.set_audience(laptop.id, Audience([], [laptop.id]))
     await laptop.ok("DELETE", f"/v1/me/devices/{phone.device_id}")
     problem(await phone.ask("GET", "/v1/me"), 401, "device_revoked")
     revoked = await ear.hears(Revoked)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from support.api_calls import Person, problem, sign_up
 
-from chatkernel.ids import now_ms
+from chatkernel.ids import LATEST_MS, now_ms
 
 MESSAGES = 9
 
@@ -101,3 +101,11 @@ async def test_a_jump_to_what_is_no_message_here_is_refused(room: Room) -> None:
     )
     both = await room.owner.ask("POST", "/v1/frames", {**frame, "before": 5, "after": 2})
     assert problem(both, 422, "invalid_field")["field"] == "after"
+
+
+async def test_a_time_that_no_message_can_have_is_refused(room: Room) -> None:
+    assert seqs(await room.page(at=LATEST_MS, limit=3)) == [8, 9, 10]
+    for at in (LATEST_MS + 1, (1 << 53) - 1):
+        frame = {"type": "history", "id": "h", "channel_id": room.channel, "at": at}
+        document = problem(await room.owner.ask("POST", "/v1/frames", frame), 422, "invalid_field")
+        assert (document["field"], document["limit"]) == ("at", LATEST_MS)

@@ -21,6 +21,7 @@ from chatkernel import protocol as wire
 from chatkernel.protocol import (
     Ack,
     ChannelHead,
+    Cursor,
     Error,
     Event,
     EventKind,
@@ -38,6 +39,7 @@ from chatkernel.protocol import (
     Sync,
     Welcome,
 )
+from chatkernel.reading import seq_of
 
 HEARTBEAT_S = 0.4
 
@@ -148,10 +150,11 @@ class FakePod:
             await self.put(socket, Ack(frame.id))
 
     async def sync(
-        self, socket: ServerConnection, name: str, cursors: dict[str, int], heads: set[str]
+        self, socket: ServerConnection, name: str, cursors: dict[str, Cursor], heads: set[str]
     ) -> None:
         live = self.sockets.setdefault(socket, {})
-        events = [event for c, seq in cursors.items() for event in self.cluster.log.channels.get(c, [])[seq:]]
+        channels = self.cluster.log.channels
+        events = [event for c, cursor in cursors.items() for event in channels.get(c, [])[seq_of(cursor) :]]
         for start in range(0, max(1, len(events)), 50):
             chunk = events[start : start + 50]
             if start + 50 >= len(events):

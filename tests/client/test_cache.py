@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from chatclient.cache import Cache
@@ -41,7 +43,22 @@ def test_live_events_lengthen_the_stretch_and_a_jump_begins_another(tmp_path: Pa
     assert known(cache, 13) == ([9, 10, 11, 12], 9)
     cache.keep([event(20)], {ROOM: 20})
     assert known(cache, 21) == ([20], 20)
-    assert cache.cursors() == {ROOM: 20}
+    assert (cache.cursors(), cache.message_ids()) == ({ROOM: 20}, {ROOM: 200})
+    cache.keep([], {ROOM: 25})  # by a head, whose message id is not known
+    assert (cache.cursors(), cache.message_ids()) == ({ROOM: 25}, {})
+    cache.close()
+
+
+def test_the_file_of_an_earlier_version_is_taken(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c.db", "u_me")
+    cache.keep([event(20)], {ROOM: 20})
+    cache.close()
+    with closing(sqlite3.connect(tmp_path / "c.db")) as older:
+        older.execute("ALTER TABLE cursors DROP COLUMN message_id")
+    cache = Cache(tmp_path / "c.db", "u_me")
+    assert (cache.cursors(), cache.message_ids()) == ({ROOM: 20}, {})
+    cache.keep([event(21)], {ROOM: 21})
+    assert cache.message_ids() == {ROOM: 210}
     cache.close()
 
 

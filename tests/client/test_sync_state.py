@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatclient.sync import HELD_MAX, SyncState
-from chatkernel.protocol import ChannelHead, Event, EventKind, Page, Pong
+from chatkernel.protocol import ChannelHead, Event, EventKind, Page, Pong, Position
+from chatkernel.reading import seq_of
 
 ROOM, OTHER, ME = "r_g1", "r_g2", "u_me"
 
@@ -143,8 +144,30 @@ def test_whatever_comes_in_whatever_order_is_handed_on_dense_and_rising(
         seen += seqs(state.event(event(seq)))
         if index in asks and (cursors := state.ask(f"s{index}", 10)):
             top = max(arrivals[: index + 1])
-            events = [event(n) for n in range(cursors[ROOM] + 1, top + 1)]
+            events = [event(n) for n in range(seq_of(cursors[ROOM]) + 1, top + 1)]
             seen += seqs(state.page(Page(f"s{index}", "sync", events, {ROOM: ChannelHead(top)})))
             state.answered(f"s{index}")
     assert seen == list(range(1, len(seen) + 1))
     assert state.cursors[ROOM] == len(seen)
+
+
+def test_a_cursor_says_which_event_it_stands_at_where_that_is_known() -> None:
+    state = SyncState(ME, {ROOM: 3, OTHER: 1}, message_ids={ROOM: 30})
+    assert state.greeting("h", 10) == {ROOM: Position(3, 30), OTHER: 1}
+    state.event(event(4))
+    state.event(event(6))  # held behind a gap: the cursor is not there yet
+    state.page(Page("h", "sync", [], {OTHER: ChannelHead(5)}))
+    assert state.greeting("i", 10) == {ROOM: Position(4, 40), OTHER: 5}
+    state.event(event(5))
+    state.page(Page("i", "sync", [], {OTHER: ChannelHead(7, 70)}))
+    assert state.greeting("j", 10) == {ROOM: Position(6, 60), OTHER: Position(7, 70)}
+
+
+def test_after_a_reset_a_channel_begins_at_the_head_that_follows() -> None:
+    state = SyncState(ME, {ROOM: 9, OTHER: 4}, message_ids={ROOM: 90})
+    state.greeting("h", 10)
+    state.reset([ROOM])
+    assert not state.page(Page("h", "sync", [], {ROOM: ChannelHead(5, 51), OTHER: ChannelHead(4)}))
+    state.answered("h")
+    assert state.cursors == {ROOM: 5, OTHER: 4} and state.settled
+    assert seqs(state.event(event(6))) == [6]

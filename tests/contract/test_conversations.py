@@ -47,6 +47,25 @@ async def test_a_line_has_what_a_list_shows(store: Store) -> None:
     assert line.prefs == ConversationPrefs()
 
 
+async def test_the_last_message_is_the_last_message_whatever_was_done_since(store: Store) -> None:
+    log = ChannelLog(store)
+    await log.create("u_ann", "u_bob", name="Team")
+    [line] = await listed(store, "u_bob")
+    assert line.last_message is None
+    said = await log.say("u_ann", "one")
+    await log.append(EventKind.JOIN, "u_ann", users=["u_cem"])
+    rename = await log.append(EventKind.RENAME, "u_ann", name="Us")
+    [line] = await listed(store, "u_bob")
+    assert (line.name, line.activity_id) == ("Us", rename.message_id)
+    assert line.last_message is not None and line.last_message.event == said
+    [line] = await listed(store, "u_cem")
+    assert line.last_message is None  # who came later does not see what was before
+    await log.append(EventKind.DELETE, "u_ann", target_id=said.message_id)
+    [line] = await listed(store, "u_bob")
+    assert line.last_message is not None
+    assert line.last_message.deleted and line.last_message.event.text is None
+
+
 async def test_newest_activity_first_in_pages(store: Store) -> None:
     """Some at the very same millisecond: no line is missed or shown twice between pages."""
     logs = [ChannelLog(store, start_ms=START_MS + number // 3) for number in range(13)]

@@ -128,6 +128,13 @@ async def test_friends_come_in_pages_newest_first(store: Store) -> None:
     assert refused.value.field == "cursor"
 
 
+async def test_whom_each_has_blocked(store: Store) -> None:
+    assert await store.blocked_by([ANN, BOB]) == {ANN: [], BOB: []}
+    await store.friend_action(BOB, ANN, BLOCK, 20)
+    assert await store.blocked_by([ANN, BOB, "u_none"]) == {ANN: [], BOB: [ANN], "u_none": []}
+    assert await store.blocked_by([]) == {}
+
+
 async def test_unknown_people(store: Store) -> None:
     assert await refusal(store, ANN, "u_none", REQUEST) is Code.USER_NOT_FOUND
     assert await refusal(store, ANN, ANN, REQUEST) is Code.INVALID_FIELD

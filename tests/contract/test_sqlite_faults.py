@@ -137,6 +137,27 @@ async def test_an_earlier_version_is_refused_until_its_schema_is_ensured(
     assert (await sql.heads([log.channel_id]))[log.channel_id].seq == 2
 
 
+async def test_a_store_of_version_2_is_brought_up_with_the_last_message_of_each_channel(
+    sql: SqlStore, tmp_path: Path
+) -> None:
+    log, silent = ChannelLog(sql), ChannelLog(sql)
+    for each in (log, silent):
+        await each.create("u_ann", "u_bob")
+    said = await log.say("u_ann", "hi")
+    await log.append(EventKind.RENAME, "u_ann", name="Us")
+    with closing(other_process(tmp_path)) as other:
+        other.execute("DROP TRIGGER events_move_head")
+        other.execute("ALTER TABLE channels RENAME COLUMN message_seq TO listed_seq")
+        other.execute("UPDATE channels SET listed_seq = head_seq")
+        other.execute("UPDATE schema_version SET version = 2")
+    await sql.ensure_schema()
+    page = await sql.conversations("u_bob", cursor=None, limit=5, archived=False)
+    last = {line.channel_id: line.last_message for line in page.conversations}
+    assert last.pop(silent.channel_id) is None
+    assert [item and item.event for item in last.values()] == [said]
+    await silent.say("u_ann", "at last")
+
+
 async def test_the_tables_themselves_refuse_what_does_not_follow_the_head(
     sql: SqlStore, tmp_path: Path
 ) -> None:

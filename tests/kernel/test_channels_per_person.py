@@ -1,4 +1,4 @@
-"""Nobody is put into more channels than one may be in, by whomever."""
+"""Nobody is in more channels than one may be in; and who is full is nobody else's to know."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from chatkernel.protocol import Limits
 from chatkernel.storage.store import Store
 
 
-async def test_a_full_person_is_not_put_into_another_group(store: Store) -> None:
+async def test_a_full_person_is_left_out_in_silence(store: Store) -> None:
     desk = Desk(store, Limits(channels_per_user_max=2))
     for _ in range(2):
         await desk.group("bob")
-    channel = await desk.group("ann", "eve")
-    with pytest.raises(ChatError) as caught:
-        await desk.group("ann", "bob")
-    assert (caught.value.code, caught.value.limit) == (Code.LIMIT_REACHED, 2)
-    with pytest.raises(ChatError) as caught:
-        await desk.channels.add_members("ann", channel, ["bob"])
-    assert caught.value.code is Code.LIMIT_REACHED
+    channel = await desk.group("ann", "eve", "bob")
+    assert await desk.channels.add_members("ann", channel, ["bob"]) == []
     assert [member.user_id for member in await desk.store.members(channel)] == ["ann", "eve"]
+
+
+async def test_a_full_person_is_told_of_it(store: Store) -> None:
+    desk = Desk(store, Limits(channels_per_user_max=2))
+    for _ in range(2):
+        await desk.group("bob")
+    for making in (desk.channels.open_direct("bob", "ann"), desk.group("bob", "ann")):
+        with pytest.raises(ChatError) as caught:
+            await making
+        error = caught.value
+        assert (error.code, error.field, error.limit) == (Code.LIMIT_REACHED, "kind", 2)

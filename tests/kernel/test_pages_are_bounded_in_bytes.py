@@ -42,7 +42,7 @@ def test_at_least_one_event_fits() -> None:
 
 async def test_sync(room: tuple[Desk, str, list[int]]) -> None:
     desk, channel, _ = room
-    pages = [page async for page in desk.messaging.sync(ANN, Sync("1", {channel: 0}))]
+    pages = [page async for page in desk.messaging.reading.sync(ANN.user_id, Sync("1", {channel: 0}))]
     assert max(len(encode_json(page)) for page in pages) <= PAGE_BYTES + 500
     assert [event.seq for page in pages for event in page.events] == list(range(1, 11))
     assert [channel in page.heads for page in pages] == [False] * (len(pages) - 2) + [True, False]
@@ -72,7 +72,7 @@ async def test_history(
     desk, channel, ids = room
     if "around" in asked:
         asked = {"around": ids[asked["around"] - 2]}
-    page: Page = await desk.messaging.history(ANN, History("1", channel, **asked))
+    page: Page = await desk.messaging.reading.history(ANN.user_id, History("1", channel, **asked))
     assert [item.event.seq for item in page.items] == seqs
     assert (page.more_before, page.more_after) == (more_before, more_after)
     assert len(encode_json(page)) <= PAGE_BYTES + 500

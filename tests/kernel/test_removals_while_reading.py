@@ -19,7 +19,7 @@ async def says(desk: Desk, channel: str, *texts: str) -> None:
 
 
 async def read(desk: Desk, channel: str, cursor: int = 0) -> tuple[list[Event], Page]:
-    pages = [page async for page in desk.messaging.sync(EVE, Sync("1", {channel: cursor}))]
+    pages = [page async for page in desk.messaging.reading.sync(EVE.user_id, Sync("1", {channel: cursor}))]
     return [event for page in pages for event in page.events], pages[-1]
 
 
@@ -61,7 +61,7 @@ async def test_a_long_sync_stops_with_the_removal_and_says_so(store: Store) -> N
     await says(desk, channel, *"abcdef")
     got: list[Event] = []
     left: list[str] = []
-    async for page in desk.messaging.sync(EVE, Sync("1", {channel: 0})):
+    async for page in desk.messaging.reading.sync(EVE.user_id, Sync("1", {channel: 0})):
         if not got:
             await desk.channels.remove_member("ann", channel, "eve", ban=False)
         got.extend(page.events)
@@ -76,7 +76,7 @@ async def test_who_is_added_again_during_a_long_sync_has_not_left(store: Store) 
         await desk.does("bob", Send("1", kept, f"k{n}", "hello"))
     await desk.channels.remove_member("ann", gone, "eve", ban=False)
     left: list[str] = []
-    async for page in desk.messaging.sync(EVE, Sync("1", {gone: 1, kept: 0})):
+    async for page in desk.messaging.reading.sync(EVE.user_id, Sync("1", {gone: 1, kept: 0})):
         if page.events and page.events[0].seq == 1:
             await desk.channels.add_members("ann", gone, ["eve"])
         left.extend(page.left)
@@ -92,7 +92,7 @@ async def test_history_is_refused_after_a_removal_in_the_middle(desk: Desk) -> N
 
     desk.store.after = {"grant": [removed]}
     with pytest.raises(ChatError) as caught:
-        await desk.messaging.history(EVE, History("1", channel))
+        await desk.messaging.reading.history(EVE.user_id, History("1", channel))
     assert caught.value.code is Code.CHANNEL_NOT_FOUND
 
 
@@ -107,6 +107,6 @@ async def test_history_gives_nothing_from_between_a_removal_and_being_added_agai
         await desk.channels.add_members("ann", channel, ["eve"])
 
     desk.store.after = {"grant": [out_and_in]}
-    page = await desk.messaging.history(EVE, History("1", channel))
+    page = await desk.messaging.reading.history(EVE.user_id, History("1", channel))
     assert [item.event.kind for item in page.items] == ["join"]
     assert not page.more_before

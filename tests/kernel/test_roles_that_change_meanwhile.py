@@ -9,7 +9,7 @@ import pytest
 from support.desk import Desk
 
 from chatkernel.errors import ChatError, Code
-from chatkernel.protocol import Role
+from chatkernel.protocol import Delete, Role, Send
 
 
 async def roles(desk: Desk, channel: str) -> dict[str, str]:
@@ -55,3 +55,18 @@ async def test_an_admin_does_not_remove_who_has_just_become_one(desk: Desk, othe
     after_the_last_look(desk, 2, lambda: other.channels.set_role("ann", channel, "eve", Role.ADMIN))
     assert await refused(desk.channels.remove_member("bob", channel, "eve", ban)) is Code.FORBIDDEN
     assert await roles(desk, channel) == {"ann": "owner", "bob": "admin", "eve": "admin"}
+
+
+async def test_who_is_no_admin_any_more_deletes_no_message_of_others(desk: Desk, other: Desk) -> None:
+    channel = await desk.group("ann", "bob", "eve")
+    await desk.channels.set_role("ann", channel, "bob", Role.ADMIN)
+    sent = await desk.does("eve", Send("1", channel, "k1", "hello"))
+    own = await desk.does("bob", Send("2", channel, "k2", "mine"))
+    assert sent.message_id is not None and own.message_id is not None
+    after_the_last_look(desk, 1, lambda: other.channels.set_role("ann", channel, "bob", Role.MEMBER))
+    assert await refused(desk.does("bob", Delete("3", channel, "k3", sent.message_id))) is Code.FORBIDDEN
+    item = await desk.store.message(channel, sent.message_id)
+    assert item is not None and not item.deleted
+    await desk.channels.set_role("ann", channel, "bob", Role.ADMIN)
+    after_the_last_look(desk, 1, lambda: other.channels.set_role("ann", channel, "bob", Role.MEMBER))
+    assert (await desk.does("bob", Delete("4", channel, "k4", own.message_id))).seq is not None

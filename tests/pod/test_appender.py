@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import chatkernel.appender as module
-from chatkernel.appender import Appender, Placed
+from chatkernel.appender import Appender
+from chatkernel.drafts import Placed
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import new_client_msg_id
 from chatkernel.protocol import Event, EventKind
@@ -65,7 +66,7 @@ async def fails() -> None:
 class Writer:
     """One pod's appender, with what it told."""
 
-    def __init__(self, faults: Faults, now: Callable[[], int] = lambda: START_MS) -> None:
+    def __init__(self, faults: Faults, now: Callable[[], int] = lambda: START_MS, **more: Any) -> None:
         self.faults, self.told = faults, []  # type: ignore[var-annotated]
         self.appender = Appender(
             faults,  # type: ignore[arg-type]
@@ -74,10 +75,11 @@ class Writer:
             before_insert=lambda _: None,
             on_stored=self.told.extend,
             random_source=Random(1),
+            **more,
         )
 
     async def say(
-        self, channel: str, sender: str, key: str = "", members_seq: int = 1
+        self, channel: str, sender: str, key: str = "", members_seq: int = 1, text: str = "hello"
     ) -> tuple[Placed, bool]:
         return await self.appender.append(
             channel_id=channel,
@@ -85,7 +87,7 @@ class Writer:
             client_msg_id=key or new_client_msg_id(),
             kind=EventKind.MESSAGE,
             members_seq=members_seq,
-            text="hello",
+            text=text,
         )
 
     async def create(self, channel: str, *users: str) -> None:
@@ -360,3 +362,30 @@ async def test_an_outage_is_over_for_all_senders_at_the_deadline(
     )
     assert all(isinstance(answer, ChatError) and answer.retryable for answer in answers)
     assert loop.time() - started_s < 0.6
+
+
+async def test_what_waits_is_bounded_in_bytes_and_free_again_afterwards(faults: Faults) -> None:
+    writer = Writer(faults, waiting_max_bytes=100_000)
+    await writer.create("c", "u_ann")
+    for _ in range(2):  # the second time shows that what was stored does not count any more
+        held = asyncio.Event()
+        faults.before_insert.append(_wait_for(held))
+        calls: list[asyncio.Task[tuple[Placed, bool]]] = []
+        with pytest.raises(ChatError) as caught:
+            while len(calls) < 20:
+                calls.append(asyncio.create_task(writer.say("c", "u_ann", text="x" * 16_000)))
+                await asyncio.sleep(0)
+                if calls[-1].done():
+                    await calls.pop()
+        assert (caught.value.code, caught.value.limit) == (Code.BUSY, 100_000)
+        assert 4 <= len(calls) <= 7
+        held.set()
+        places = [placed.seq for placed, _ in await asyncio.gather(*calls)]
+        assert places == list(range(places[0], places[0] + len(places)))
+
+
+def _wait_for(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    async def wait() -> None:
+        await event.wait()
+
+    return wait

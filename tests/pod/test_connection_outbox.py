@@ -78,9 +78,12 @@ async def test_a_large_page_alone_is_no_slowness_and_a_backlog_is(wire: Wire) ->
     assert await wire.read(len(page)) == page
     connection.write(page)
     await asyncio.sleep(0)
-    connection.write(text_frame(b"one more"))
-    await asyncio.sleep(0.01)
-    assert wire.slow == [connection]
+    backlog = connection.unsent_bytes()
+    for _ in range(3):
+        connection.write(text_frame(b"x" * LIMIT))
+        await asyncio.sleep(0.01)
+    assert wire.slow[0] is connection
+    assert connection.unsent_bytes() == backlog  # nothing was added to it
 
 
 async def test_nothing_is_written_after_the_close_and_everything_before_it(wire: Wire) -> None:

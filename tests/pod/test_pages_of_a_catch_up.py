@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from support.one_pod import Elsewhere, OnePod
 
-import chatpod.opening as module
-from chatkernel.protocol import Limits
+from chatkernel.paging import OUTBOX_SHARE
+from chatkernel.protocol import Event, Limits
+from chatkernel.storage.model import EventRange
 from chatkernel.storage.open import Store
 
 ENVELOPE_BYTES = 1_000
@@ -28,10 +31,31 @@ async def test_long_texts_come_in_many_pages_that_are_dense(store: Store, channe
     for name in names:
         assert [event.seq for event in wire.events(name)] == list(range(2, 14))
     assert eve.rooms == set(names)
-    most = limits.outbox_max_bytes // module.PAGE_SHARE_OF_OUTBOX
+    most = limits.outbox_max_bytes // OUTBOX_SHARE
     for page, size in zip(wire.pages, wire.sizes_bytes, strict=True):
         assert size <= most + ENVELOPE_BYTES or len(page.events) == 1
     assert all(not page.done for page in wire.pages[:-1]) and wire.pages[-1].done
+
+
+async def test_what_does_not_fit_is_not_read_over_and_over(store: Store) -> None:
+    limits = Limits(outbox_max_bytes=40_000)
+    pod = OnePod(store, limits)
+    elsewhere = Elsewhere(store, pod)
+    await elsewhere.group("local_g1", "u_own", "u_eve")
+    for _ in range(120):
+        await elsewhere.say("local_g1", "x" * 3_000)
+    read: list[int] = []
+    real = store.events
+
+    async def counted(ranges: Sequence[EventRange]) -> list[list[Event]]:
+        found = await real(ranges)
+        read.append(sum(map(len, found)))
+        return found
+
+    store.events = counted  # type: ignore[method-assign]
+    _, wire = await pod.came("u_eve", {"local_g1": 1})
+    assert [event.seq for event in wire.events("local_g1")] == list(range(2, 122))
+    assert read[0] == 120 and sum(read[1:]) <= 2 * 120 and max(read[1:]) <= 6
 
 
 async def test_what_is_said_during_the_pages_comes_once_and_in_order(store: Store) -> None:

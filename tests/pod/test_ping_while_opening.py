@@ -3,71 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 from support.cluster import eventually
-from support.one_pod import Elsewhere, OnePod, Wire
+from support.one_pod import Elsewhere, OnePod
+from support.one_socket import Line
 
-from chatkernel.protocol import Ack, Error, Hello, Ping, Pong, Send, ServerFrame, encode_json
-from chatkernel.settings import ServiceSettings
-from chatpod.connection import Flusher
-from chatpod.endpoint import Socket
-
-
-class Line:
-    """A socket's two ends: what the client says, and what was written to it."""
-
-    def __init__(self, pod: OnePod) -> None:
-        self.said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.wire = Wire()
-        transport = SimpleNamespace(
-            is_closing=lambda: False, get_write_buffer_size=lambda: 0, write=self.wire.write
-        )
-        protocol: Any = SimpleNamespace(
-            transport=transport,
-            close_with=self.wire.close,
-            attach=lambda _: None,
-            deliver_directly=lambda: None,
-        )
-        self.socket = Socket(_pod_around(pod), protocol, binary=False)
-        self.task = asyncio.create_task(self.socket.run(self.said.get, protocol))
-
-    def say(self, frame: Any) -> None:
-        self.said.put_nowait({"type": "websocket.receive", "bytes": encode_json(frame), "text": None})
-
-    async def hear(self, kind: type[ServerFrame]) -> ServerFrame:
-        async def look() -> Any:
-            return next((frame for frame in self.wire.frames if isinstance(frame, kind)), None)
-
-        found: ServerFrame = await eventually(look, step_s=0.005)
-        return found
-
-    async def hang_up(self) -> None:
-        self.said.put_nowait({"type": "websocket.disconnect"})
-        await asyncio.wait_for(self.task, 2)
-
-
-def _pod_around(pod: OnePod) -> Any:
-    """What a socket needs of the pod besides the parts under test."""
-
-    async def nothing(*_: object) -> bool:
-        return True
-
-    return SimpleNamespace(
-        settings=ServiceSettings("c", "p", "r", "", "", ""),
-        flusher=Flusher(asyncio.get_running_loop()),
-        slow=lambda _: None,
-        drainer=SimpleNamespace(draining=False),
-        lease=SimpleNamespace(incarnation="run"),
-        redeemer=SimpleNamespace(redeem=lambda *_: SimpleNamespace(user_id="u_eve", device_id="d")),
-        kernel=SimpleNamespace(messaging=SimpleNamespace(check_cursors=lambda _: None)),
-        device_is_live=nothing,
-        presence=SimpleNamespace(arrived=nothing),
-        hub=pod.hub,
-        rooms=pod.rooms,
-        opener=pod.opener,
-    )
+from chatkernel.protocol import Ack, Error, Hello, Ping, Pong, Send
 
 
 async def test_a_ping_before_the_ack_of_hello_is_answered_and_counts_as_life(

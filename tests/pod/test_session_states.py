@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,7 +12,8 @@ from hypothesis import strategies as st
 
 from chatkernel.errors import Close, Code
 from chatkernel.protocol import Hello, Limits, Ping, Send, encode_json, encode_msgpack
-from chatpod.session import MALFORMED_MAX, NEXT, OTHERS_PER_SEND, Refuse, Reject, Session, State
+from chatpod.meter import OTHERS_PER_SEND, Meters
+from chatpod.session import MALFORMED_MAX, NEXT, Refuse, Reject, Session, State
 
 HELLO, PING = Hello("h", "ticket"), Ping("p")
 SEND = Send("s", "g_1", "k", "hello")
@@ -166,3 +170,46 @@ def test_refused_frames_in_a_row_end_it_and_a_good_one_starts_the_count_anew() -
         session.receive(b'{"type":"sing"}', True)
     last = session.receive(b'{"type":"sing"}', True)
     assert isinstance(last, Reject) and last.close is Close.POLICY
+
+
+def test_a_ping_that_costs_more_leaves_a_debt() -> None:
+    clock = Clock()
+    session = Session(Limits(sends_per_s=2.0, sends_burst=3), False, clock)
+    session.become(State.OPENING)
+    session.become(State.LIVE)
+
+    def ping() -> object:
+        found = session.receive(encode_json(PING), True)
+        session.finished(PING.id)
+        return found
+
+    assert isinstance(ping(), Ping)
+    session.charge(3 * OTHERS_PER_SEND + 39)
+    refused = ping()
+    assert isinstance(refused, Refuse) and refused.error.retry_after_ms == 2050
+    clock.now_s += 2.125
+    assert [type(ping()) for _ in range(3)] == [Ping, Ping, Refuse]
+
+
+async def test_sessions_of_one_device_share_what_they_may_send() -> None:
+    limits = Limits(sends_per_s=100.0, sends_burst=3)
+    meters, clock = Meters(limits), Clock()
+
+    def sends(device: str, number: int) -> list[type]:
+        session = Session(limits, False, clock)
+        session.become(State.OPENING)
+        session.become(State.LIVE)
+        session.meter = meters.of(device)
+        found = [
+            type(session.receive(encode_json(Send(f"s{n}", "g", "k", "x")), True)) for n in range(number)
+        ]
+        meters.rest(session.meter)
+        return found
+
+    assert sends("phone", 2) == [Send, Send]
+    # The first session is gone, and nothing is gained by that.
+    assert sends("phone", 2) == [Send, Refuse]
+    assert sends("laptop", 4) == [Send, Send, Send, Refuse]
+    await asyncio.sleep(0.04)
+    gc.collect()
+    assert len(meters._of) == 0

@@ -17,6 +17,9 @@ from support.crew import Crew, crew
 
 DEATH_IS_KNOWN_S = 1.0
 """A killed process is noticed by its parent, which takes it out of the registry."""
+OUTGOING_IS_KNOWN_S = 1.5
+"""From the first ready pod of a new revision on nobody is sent to the others: the operator looks twice a second, and
+so do the API pods."""
 
 
 @dataclass
@@ -24,6 +27,10 @@ class Watch:
     """When each pod began to go (or was dead), and every seat that was asked for: when, and on which pods."""
 
     gone_at: dict[str, float] = field(default_factory=dict)
+    outgoing: set[str] = field(default_factory=set)
+    """Pods of the old revision, while a new one is rolled out."""
+    ready_at: dict[str, float] = field(default_factory=dict)
+    """When each pod was last seen to be ready."""
     seats: list[tuple[float, list[str]]] = field(default_factory=list)
 
     async def ask(self, person: Person) -> None:
@@ -35,10 +42,17 @@ class Watch:
             self.seats.append((asked_at, [seat["pod"] for seat in offered]))
 
     async def look(self, some: Crew) -> None:
-        """Whoever says of itself that it drains is going from now on."""
-        for name, pod in (await some.cluster.pods()).items():
-            if name not in self.gone_at and pod["phase"] in ("draining", "stopping"):
-                self.gone_at[name] = time.monotonic()
+        """Whoever says of itself that it drains is going from now on, and all of the old revision once there is a
+        ready pod of the new one."""
+        pods, now = await some.cluster.pods(), time.monotonic()
+        ready = {name for name, pod in pods.items() if pod["phase"] == "ready"}
+        self.ready_at.update(dict.fromkeys(ready, now))
+        for name, pod in pods.items():
+            if pod["phase"] in ("draining", "stopping"):
+                self.gone_at[name] = min(now, self.gone_at.get(name, now))
+        if self.outgoing and ready - self.outgoing:
+            for name in self.outgoing:
+                self.gone_at.setdefault(name, now + OUTGOING_IS_KNOWN_S)
 
     def wrong(self) -> list[tuple[str, float]]:
         """Seats on pods that were going when they were asked for, and for how long they had been."""
@@ -107,13 +121,21 @@ def roll_out(some: Crew) -> Callable[[Watch], Awaitable[None]]:
 
     async def change(watch: Watch) -> None:
         old = await some.cluster.ready()
+        people = await some.people("bob", "cleo")
+        # Who does not leave: while one of the old pods drains for a while, the other one is still ready.
+        sockets = [await some.socket(person, pod) for person, pod in zip(people, old, strict=True)]
+        some.keep_alive(*sockets)
+        watch.outgoing = set(old)
         some.cluster.spec["chatPods"]["env"] = [{"name": "ROLLED", "value": str(time.time())}]
         some.cluster.apply()
 
-        async def replaced() -> bool:
-            return set(old) <= set(watch.gone_at)
+        async def left(most: int) -> bool:
+            return len(set(old) & set(await some.cluster.pods())) <= most
 
-        await eventually(replaced, 40)
+        await eventually(lambda: left(1), 40)
+        for socket in sockets:
+            await socket.close()
+        await eventually(lambda: left(0), 40)
 
     return change
 
@@ -131,9 +153,32 @@ async def test_seats_are_only_on_pods_that_stay(
         assert_only_pods_that_stay(await ask_for_seats_while(some, change(some)))
 
 
+def ready_while_outgoing(watch: Watch) -> set[str]:
+    """Pods that could have been handed out after they must not be."""
+    return {pod for pod in watch.outgoing if watch.ready_at[pod] > watch.gone_at[pod] + 0.5}
+
+
 async def test_seats_are_only_on_pods_that_stay_through_a_rollout(cluster: Cluster) -> None:
     async with crew(cluster) as some:
-        assert_only_pods_that_stay(await ask_for_seats_while(some, roll_out(some)))
+        watch = await ask_for_seats_while(some, roll_out(some))
+    assert ready_while_outgoing(watch), "the rollout was too quick to show anything"
+    assert_only_pods_that_stay(watch)
+
+
+@pytest.mark.slow
+async def test_discovery_that_hands_out_the_old_revision_is_caught(
+    breakable: Cluster, breaks: Breaks
+) -> None:
+    async with crew(breakable) as some:
+        with breaks.on("hands_out_any_pod"):
+            watch = await ask_for_seats_while(some, roll_out(some))
+    # Those of a pod that was still ready, and only outgoing.
+    wrong = [
+        (pod, late_s) for pod, late_s in watch.wrong() if watch.gone_at[pod] + late_s <= watch.ready_at[pod]
+    ]
+    assert wrong
+    with pytest.raises(AssertionError):
+        assert_only_pods_that_stay(watch)
 
 
 async def test_discovery_that_does_not_ask_for_the_state_is_caught(

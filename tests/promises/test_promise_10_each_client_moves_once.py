@@ -17,6 +17,8 @@ from support.crew import Crew, crew
 from chatclient.drill.checker import Verdict
 
 PHONES = 12
+CROWD = 200
+"""Clients of one pod, for which the pace takes two seconds."""
 Change = Callable[[Crew], Awaitable[int]]
 
 
@@ -139,6 +141,24 @@ async def test_moves_are_paced_and_made_before_the_old_socket_closes(cluster: Cl
         assert (await socket.send(channel, "and here"))["type"] == "ack"
         await new.event(channel, "and here")
         await socket.close()
+        await gone(cluster, pod)
+
+
+async def test_many_clients_are_told_to_move_at_the_rate_that_is_set(cluster: Cluster) -> None:
+    async with crew(cluster) as some:
+        pod = (await cluster.ready())[0]
+        rate_per_s = float(cluster.spec["drain"]["ratePerSecond"])
+        sockets = await some.crowd(CROWD, pod)
+        await cluster.order("drain", pod=pod)
+        told = await asyncio.gather(
+            *(s.until(lambda f: f["type"] == "migrate", CROWD / rate_per_s + 10) for s in sockets)
+        )
+        span_s = max(f["_at"] for f in told) - min(f["_at"] for f in told)
+        # It may take longer on a busy machine, but never much less.
+        assert span_s >= 0.75 * CROWD / rate_per_s
+        assert {len(s.of("migrate")) for s in sockets} == {1}
+        assert all(s.closed_with is None for s in sockets), "closed before its deadline"
+        await asyncio.gather(*(s.close() for s in sockets))
         await gone(cluster, pod)
 
 

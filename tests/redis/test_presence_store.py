@@ -138,12 +138,13 @@ async def test_audiences_are_kept_from_the_first_beat_through_going_offline(redi
     presence = store(redis, keys, SHORT_S)
     await presence.beat([("u", "d")])
     await asyncio.gather(
-        presence.set_audience("u", ["c1"], ["f1", "f2"]), presence.set_audience("v", [], ["f3"])
+        presence.set_audience("u", Audience(["c1"], ["f1", "f2"], ["b1"])),
+        presence.set_audience("v", Audience([], ["f3"])),
     )
     await asyncio.sleep(SHORT_S + 0.01)
     await presence.sweep(1_600)
     assert await presence.audience(["u", "v", "w"]) == {
-        "u": Audience(["c1"], ["f1", "f2"]),
+        "u": Audience(["c1"], ["f1", "f2"], ["b1"]),
         "v": Audience([], ["f3"]),
     }
     assert await presence.audience([]) == {}

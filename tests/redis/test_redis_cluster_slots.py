@@ -15,7 +15,7 @@ from chatkernel.bus import Bus, Poke, Post
 from chatkernel.errors import ChatError
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
-from chatkernel.presence import PresenceStore
+from chatkernel.presence import Audience, PresenceStore
 from chatkernel.ratelimit import RateLimiter
 from chatkernel.redis_client import execute
 from chatkernel.registry import PodEntry, PodState, Policy, Registry
@@ -73,7 +73,7 @@ async def test_everything_we_send_keeps_to_one_slot_at_a_time(cluster_url: str, 
         presence = PresenceStore(redis, keys, PresenceSettings(offline_after_s=0.05))
         users = [f"u{n}" for n in range(50)]
         assert len(await presence.beat([(user, "d") for user in users])) == 50
-        await presence.set_audience("u1", ["c"], ["f"])
+        await presence.set_audience("u1", Audience(["c"], ["f"]))
         assert len(await presence.states(users)) == 50
         await presence.leave("u1", "d", 1)
         await asyncio.sleep(0.06)

@@ -12,6 +12,7 @@ from support.crew import Crew
 from support.rawsocket import RawSocket, seat
 
 from chatkernel.errors import CATALOGUE, Close, Code
+from chatkernel.ids import LATEST_MS
 from chatkernel.protocol import Limits
 
 LIMITS = Limits()
@@ -101,6 +102,8 @@ REFUSED: list[tuple[dict[str, Any], Code, str | None]] = [
     ({"type": "read", "seq": "1"}, Code.INVALID_FIELD, "seq"),
     ({"type": "history", "limit": 0}, Code.INVALID_FIELD, "limit"),
     ({"type": "history", "limit": LIMITS.page_max_items + 1}, Code.INVALID_FIELD, "limit"),
+    ({"type": "history", "at": LATEST_MS + 1}, Code.INVALID_FIELD, "at"),
+    ({"type": "history", "at": (1 << 53) - 1}, Code.INVALID_FIELD, "at"),
     ({"type": "history", "before": 3, "after": 1}, Code.INVALID_FIELD, "after"),
     ({"type": "history", "around": 12345}, Code.MESSAGE_NOT_FOUND, None),
     ({"type": "sync", "cursors": {"c": -1}}, Code.INVALID_FIELD, None),
@@ -135,6 +138,14 @@ async def test_each_refusal_names_the_code_and_the_field(some: Crew) -> None:
             assert len(answer["detail"]) < 400 and "Traceback" not in answer["detail"]
         assert (await socket.ask("ping"))["type"] == "pong"
     assert wrong == []
+
+
+async def test_the_extremes_of_history_are_answered(some: Crew) -> None:
+    socket, channel = await logged_in(some)
+    most = (1 << 53) - 1
+    for fields in ({"at": LATEST_MS}, {"at": 0}, {"before": most}, {"after": most}):
+        answer = await socket.ask("history", channel_id=channel, **fields)
+        assert answer["type"] == "ack", (fields, answer)
 
 
 async def test_metadata_that_only_msgpack_can_say_is_refused(some: Crew) -> None:

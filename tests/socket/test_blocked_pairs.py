@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from support.api_calls import Person
+from support.cluster import eventually
 from support.crew import Crew
 from support.rawsocket import RawSocket
+
+from chatkernel.errors import Close
 
 
 class Pair:
@@ -99,6 +102,46 @@ async def test_who_has_blocked_me_reads_as_offline_and_the_others_do_not(some: C
     assert {e["state"] for e in await seen_by(pair.ann, everyone)} == {"online"}
     await pair.ann.ok("DELETE", f"/v1/blocks/{pair.bob.id}")
     assert {e["state"] for e in await seen_by(pair.bob, everyone)} == {"online"}
+
+
+async def test_coming_and_going_is_not_pushed_to_whom_one_has_blocked(some: Crew, pair: Pair) -> None:
+    """Not by the 1:1, a common group, a watch, or what was a friendship: whichever service tells of it."""
+    (eve,) = await some.people("eve")
+    await some.group(pair.ann, pair.bob, eve)
+    for one, other in ((pair.ann, pair.bob), (pair.bob, pair.ann)):
+        await one.ok("PUT", f"/v1/friends/{other.id}")
+    laptop = await pair.ann.another_device()
+    eves = await some.socket(eve, pair.bobs.pod)
+    some.keep_alive(eves, pair.bobs)
+    for socket in (eves, pair.bobs):
+        assert (await socket.ask("presence.watch", user_ids=[pair.ann.id]))["type"] == "ack"
+    await pair.ann.ok("PUT", f"/v1/blocks/{pair.bob.id}")
+    before = told(pair.bobs, pair.ann)
+
+    async def eve_hears(*states: str) -> None:
+        """Eve is on Bob's pod: what she has been told he has been told, too, or never will be."""
+
+        async def look() -> bool:
+            return told(eves, pair.ann)[-len(states) :] == list(states)
+
+        await eventually(look, 10)
+        assert (await pair.bobs.ask("ping"))["type"] == "pong"
+
+    await pair.ann.ok("DELETE", "/v1/sessions/current")  # told by the API pod
+    await eve_hears("offline")
+    silent = await some.socket(laptop, pair.anns.pod)  # told by the chat pod
+    await eve_hears("offline", "online")
+    await eve_hears("offline", "online", "offline")  # told by the worker, when the lease has run out
+    assert await silent.closed() == Close.HEARTBEAT_TIMEOUT
+    assert told(pair.bobs, pair.ann) == before
+    await laptop.ok("DELETE", f"/v1/blocks/{pair.bob.id}")
+    await some.socket(laptop, pair.anns.pod)
+    await eve_hears("offline", "online", "offline", "online")
+    assert told(pair.bobs, pair.ann) == [*before, "online"]
+
+
+def told(socket: RawSocket, person: Person) -> list[str]:
+    return [e["state"] for f in socket.of("presence") for e in f["entries"] if e["user_id"] == person.id]
 
 
 async def until_blocked(pair: Pair) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 from support.api_calls import PASSWORD, Person, sign_up
-from support.cluster import Cluster, eventually
+from support.cluster import HEARTBEAT_S, Cluster, eventually
 from support.rawsocket import RawSocket
+from websockets.exceptions import ConnectionClosed
 
 from chatclient.client import ChatClient
 from chatclient.drill.checker import Verdict, check
@@ -19,7 +22,9 @@ from chatclient.drill.histories import DeviceHistory, DeviceRecorder, Intrusion,
 from chatclient.http import Credentials
 from chatkernel.ids import new_client_msg_id, new_user_id, now_ms
 from chatkernel.protocol import Event, Seats
-from chatkernel.storage.model import EventRange, User
+from chatkernel.settings import SecretFile
+from chatkernel.storage.model import Device, EventRange, User
+from chatkernel.tickets import TicketIssuer
 
 
 class _PlacedClient(ChatClient):
@@ -62,6 +67,11 @@ class Crew:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def keep_alive(self, *sockets: RawSocket) -> None:
+        """They beat until they are closed."""
+        for socket in sockets:
+            self.spawn(_beat(socket))
+
     async def extras(self, number: int) -> list[str]:
         """User ids of so many people who never log in: put into the store without a password's work."""
         ids: list[str] = []
@@ -71,6 +81,26 @@ class Crew:
                 await store.create_user(User(user_id, user_id, "Extra", now_ms()), "")
                 ids.append(user_id)
         return ids
+
+    async def crowd(self, number: int, pod: str) -> list[RawSocket]:
+        """So many connections to one pod, each of a person of its own, by tickets of our own making."""
+        settings = self.cluster.settings_of_any_pod()
+        secrets = msgspec.json.decode(Path(settings["secret_file"]).read_bytes(), type=SecretFile)
+        issuer = TicketIssuer(secrets, 30, now_ms)
+        incarnation = (await self.cluster.statz(pod))["incarnation"]
+        url = f"ws://127.0.0.1:{(await self.cluster.pods())[pod]['port']}/v1/socket"
+        users = await self.extras(number)
+        async with self.cluster.store() as store:
+            for user_id in users:
+                await store.add_device(Device(f"d{user_id}", user_id, "crowd", now_ms(), now_ms()))
+        sockets = []
+        for user_id in users:
+            socket = await self.raw(url)
+            ticket, _ = issuer.issue(user_id, f"d{user_id}", pod, incarnation)
+            assert (await socket.ask("hello", ticket=ticket))["type"] == "ack"
+            self.keep_alive(socket)
+            sockets.append(socket)
+        return sockets
 
     async def people(self, *names: str) -> list[Person]:
         return list(await asyncio.gather(*(sign_up(self.http, name) for name in names)))
@@ -155,6 +185,13 @@ class Crew:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(socket.close() for socket in self._sockets), return_exceptions=True)
         await asyncio.gather(*(phone.client.close() for phone in self.phones), return_exceptions=True)
+
+
+async def _beat(socket: RawSocket) -> None:
+    with suppress(ConnectionClosed):
+        while socket.closed_with is None:
+            await socket.say("ping")
+            await asyncio.sleep(HEARTBEAT_S / 2)
 
 
 async def read_log(cluster: Cluster, channel_id: str) -> list[Event]:

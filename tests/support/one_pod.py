@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from chatkernel.appender import Appender
@@ -16,7 +16,16 @@ from chatkernel.bus import Envelope
 from chatkernel.errors import Close
 from chatkernel.ids import new_client_msg_id, now_ms
 from chatkernel.messaging import Actor
-from chatkernel.protocol import Event, EventKind, Limits, Page, ServerFrame, decode_server_json, encode_json
+from chatkernel.protocol import (
+    Cursor,
+    Event,
+    EventKind,
+    Limits,
+    Page,
+    ServerFrame,
+    decode_server_json,
+    encode_json,
+)
 from chatkernel.storage.model import ChannelInfo, ChannelKind
 from chatkernel.storage.store import Store
 from chatkernel.wiring import post_of
@@ -155,10 +164,10 @@ class OnePod:
         self.hub.register(client)
         return client, wire
 
-    async def came(self, user_id: str, cursors: dict[str, int] | None = None) -> tuple[Client, Wire]:
+    async def came(self, user_id: str, cursors: Mapping[str, Cursor] | None = None) -> tuple[Client, Wire]:
         """Somebody for whom everything is open."""
         client, wire = self.client(user_id)
-        await self.opener.open(client, "h", cursors or {})
+        await self.opener.open(client, "h", dict(cursors or {}))
         return client, wire
 
 

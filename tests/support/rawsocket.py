@@ -59,7 +59,7 @@ class RawSocket:
         person: Person,
         pod: str | None = None,
         *,
-        cursors: dict[str, int] | None = None,
+        cursors: dict[str, Any] | None = None,
         msgpack: bool = False,
         **more: Any,
     ) -> RawSocket:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,11 +16,11 @@ from chatkernel.bus import Bus, PresenceChange
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
-from chatkernel.presence import PresenceStore
+from chatkernel.presence import Audience, PresenceStore
 from chatkernel.protocol import Presence, PresenceState, decode_server_json
 from chatkernel.routes import Routes
 from chatkernel.settings import PresenceSettings
-from chatkernel.storage.model import User
+from chatkernel.storage.model import FriendAction, User
 from chatkernel.storage.open import Store
 from worker.presence_sweep import PresenceSweep
 
@@ -37,21 +38,26 @@ class FullDisk:
             raise ChatError(Code.STORAGE_FULL)
         await self._store.touch_active(dict(last_active_at))
 
+    async def blocked_by(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+        if self.full:
+            raise ChatError(Code.STORAGE_FULL)
+        return await self._store.blocked_by(user_ids)
+
 
 def presence_of(redis: Redis, keys: Keys) -> PresenceStore:
     return PresenceStore(redis, keys, PresenceSettings(offline_after_s=LEASE_S))
 
 
-def sweep_of(redis: Redis, keys: Keys, accounts: object) -> PresenceSweep:
+def sweep_of(redis: Redis, keys: Keys, accounts: Any) -> PresenceSweep:
     bus = Bus(redis, keys, Routes(redis, keys, ""), "")
-    return PresenceSweep(presence_of(redis, keys), bus, accounts)  # type: ignore[arg-type]
+    return PresenceSweep(presence_of(redis, keys), bus, accounts, accounts)
 
 
 async def online_and_gone(redis: Redis, keys: Keys, *users: str) -> None:
     presence = presence_of(redis, keys)
     await presence.beat([(user, "d") for user in users])
     for user in users:
-        await presence.set_audience(user, ["c"], ["friend"])
+        await presence.set_audience(user, Audience(["c"], ["friend"], ["kept"]))
     await asyncio.sleep(LEASE_S + 0.01)
 
 
@@ -83,6 +89,21 @@ async def test_watchers_members_and_friends_are_told_and_the_store_keeps_when(
     assert sweep.swept == 1
 
 
+async def test_who_was_blocked_since_the_audience_was_kept_is_not_told(
+    redis: Redis, keys: Keys, store: Store
+) -> None:
+    for name in ("u", "friend"):
+        await store.create_user(User(name, name, name, now_ms()), "hash")
+    pod = BusPod(redis, keys, "a")
+    await pod.start("c")
+    await online_and_gone(redis, keys, "u")
+    await store.friend_action("u", "friend", FriendAction.BLOCK, now_ms())
+    await sweep_of(redis, keys, store).step()
+    (change,) = await pod.received()
+    assert isinstance(change, PresenceChange)
+    assert change.hidden_from == ["friend"]
+
+
 async def test_several_workers_tell_each_change_once(redis: Redis, keys: Keys, store: Store) -> None:
     pod = BusPod(redis, keys, "a")
     await pod.start("c")
@@ -106,7 +127,9 @@ async def test_a_full_store_delays_what_is_kept_and_not_what_is_told(
         with pytest.raises(ChatError) as caught:
             await sweep.step()
         assert caught.value.code is Code.STORAGE_FULL
-    assert len(await pod.received()) == 1
+    (change,) = await pod.received()
+    assert isinstance(change, PresenceChange)
+    assert change.hidden_from == ["kept"]  # what is known while the store does not answer
     accounts.full = False
     await sweep.step()
     assert (await store.users(["u"]))["u"].last_active_at is not None

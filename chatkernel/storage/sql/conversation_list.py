@@ -20,13 +20,13 @@ OTHERS_SHOWN = 4
 _ITEM_COLUMNS = f"{EVENT_COLUMNS}, {STATE_COLUMNS}"
 _LINE_COLUMNS = (
     "channel_id, kind, name, activity_id, seq, unread, read_seq, role, member_count, muted_until, pinned,"
-    " archived, listed_seq, from_seq"
+    " archived, message_seq, from_seq"
 )
 _lines = Query(
     _LINE_COLUMNS,
     "SELECT c.channel_id, c.kind, c.name, c.head_message_id AS activity_id, c.head_seq AS seq,"
     " c.head_messages - m.read_messages AS unread, m.read_seq, m.role, c.member_count, m.muted_until, m.pinned,"
-    " m.archived, c.listed_seq, m.from_seq"
+    " m.archived, c.message_seq, m.from_seq"
     # The inner part touches only an index of memberships and the heads; the rest is read for one page.
     " FROM (SELECT i.channel_id FROM memberships i CROSS JOIN channels h"
     " WHERE i.user_id = :user_id AND i.archived = :archived AND h.channel_id = i.channel_id"

@@ -23,6 +23,9 @@ class SqlEventLog:
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
         return await self._db.read(lambda conn: history.heads(conn, channel_ids)) if channel_ids else {}
 
+    async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+        return await self._db.read(lambda conn: history.message_ids(conn, places)) if places else {}
+
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
         return await self._db.read(lambda conn: history.find_sent(conn, keys)) if keys else {}
 

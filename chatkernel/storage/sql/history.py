@@ -26,6 +26,12 @@ _heads = Query(
     " FROM {values} k CROSS JOIN channels c WHERE c.channel_id = k.channel_id AND c.head_seq > 0",
     values="channel_id",
 )
+_ids_at = Query(
+    "channel_id, message_id",
+    "SELECT k.channel_id, e.message_id FROM {values} k CROSS JOIN events e"
+    " WHERE e.channel_id = k.channel_id AND e.seq = k.seq",
+    values="channel_id, seq",
+)
 _sent = Query(
     f"n, {EVENT_COLUMNS}",
     f"SELECT k.n, {qualified(EVENT_COLUMNS, 'e')} FROM {{values}} k CROSS JOIN events e"
@@ -79,6 +85,10 @@ _reactions = Query(
 def heads(conn: Connection, channel_ids: Sequence[str]) -> dict[str, Head]:
     rows = _heads.rows_for(conn, [(channel_id,) for channel_id in channel_ids])
     return {row[0]: Head(row[1], row[2], row[3], row[4]) for row in rows}
+
+
+def message_ids(conn: Connection, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+    return dict(_ids_at.rows_for(conn, places))
 
 
 def find_sent(conn: Connection, keys: Sequence[SendKey]) -> dict[SendKey, Event]:

@@ -39,6 +39,11 @@ _blockers = Query(
     "SELECT b.user_id FROM {values} k CROSS JOIN blocks b WHERE b.user_id = k.id AND b.other_id = :user_id",
     values="id",
 )
+_blocked_by = Query(
+    "user_id, other_id",
+    "SELECT b.user_id, b.other_id FROM {values} k CROSS JOIN blocks b WHERE b.user_id = k.id",
+    values="id",
+)
 _values = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -174,9 +179,9 @@ def _parse(cursor: str | None) -> tuple[int, str]:
     return int(number), user_id
 
 
-def friend_ids(conn: Connection, user_ids: Sequence[str]) -> dict[str, list[str]]:
+def others_of(conn: Connection, query: Query, user_ids: Sequence[str]) -> dict[str, list[str]]:
     answer: dict[str, list[str]] = {user_id: [] for user_id in user_ids}
-    for user_id, other_id in _friend_ids.rows_for(conn, [(user_id,) for user_id in answer]):
+    for user_id, other_id in query.rows_for(conn, [(user_id,) for user_id in answer]):
         answer[user_id].append(other_id)
     return answer
 
@@ -218,7 +223,7 @@ class SqlPeople:
         return await self._db.read(lambda conn: list_friends(conn, user_id, cursor, limit))
 
     async def friend_ids(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
-        return await self._db.read(lambda conn: friend_ids(conn, user_ids)) if user_ids else {}
+        return await self._db.read(lambda conn: others_of(conn, _friend_ids, user_ids)) if user_ids else {}
 
     async def blocked_between(self, a: str, b: str) -> bool:
         return await self._db.read(lambda conn: _has_blocked(conn, a, b) or _has_blocked(conn, b, a))
@@ -231,6 +236,9 @@ class SqlPeople:
         keys = [(other_id,) for other_id in among]
         params = {"user_id": user_id}
         return {row[0] for row in await self._db.read(lambda conn: _blockers.rows_for(conn, keys, params))}
+
+    async def blocked_by(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+        return await self._db.read(lambda conn: others_of(conn, _blocked_by, user_ids)) if user_ids else {}
 
     async def settings(self, user_id: str) -> UserSettings:
         return await self._db.read(lambda conn: read_settings(conn, user_id))

@@ -15,10 +15,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    inspect,
     text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change of the tables; an adapter refuses a store of a later version."""
 
 metadata = MetaData()
@@ -58,7 +59,8 @@ channels = Table(
     _number("head_message_id", 0),
     _number("head_messages", 0),
     _number("members_seq", 0),
-    _number("listed_seq", 0),
+    # Of the last message, for lists of conversations; 0 while there is none.
+    _number("message_seq", 0),
     _number("member_count", 0),
     CheckConstraint("head_seq >= 0 AND member_count >= 0"),
     sqlite_with_rowid=False,
@@ -111,7 +113,7 @@ _TRIGGERS = (
     """CREATE TRIGGER IF NOT EXISTS events_move_head AFTER INSERT ON events BEGIN
     UPDATE channels SET head_seq = NEW.seq, head_message_id = NEW.message_id,
         head_messages = NEW.messages_before + (NEW.kind = 'message'), members_seq = NEW.members_seq,
-        listed_seq = CASE WHEN NEW.listed THEN NEW.seq ELSE listed_seq END
+        message_seq = CASE WHEN NEW.kind = 'message' THEN NEW.seq ELSE message_seq END
         WHERE channel_id = NEW.channel_id AND head_seq = NEW.seq - 1 AND head_message_id < NEW.message_id;
     SELECT RAISE(ABORT, 'does not follow the head of its channel') WHERE changes() = 0;
     END""",
@@ -127,6 +129,23 @@ def make_triggers(conn: Connection) -> None:
     """What is missing of them."""
     for statement in _TRIGGERS:
         conn.exec_driver_sql(statement)
+
+
+_TO_VERSION_3 = (
+    "DROP TRIGGER IF EXISTS events_move_head",
+    "ALTER TABLE channels RENAME COLUMN listed_seq TO message_seq",
+    """UPDATE channels SET message_seq = COALESCE((SELECT e.seq FROM events e
+    WHERE e.channel_id = channels.channel_id AND e.listed AND e.kind = 'message'
+    ORDER BY e.message_id DESC LIMIT 1), 0)""",
+)
+
+
+def migrate(conn: Connection) -> None:
+    """Bring the tables of an earlier version to this one's. Version 2 kept the last listed event of a channel, which
+    may be a join, and not its last message."""
+    if "listed_seq" in {column["name"] for column in inspect(conn).get_columns("channels")}:
+        for statement in _TO_VERSION_3:
+            conn.exec_driver_sql(statement)
 
 
 # Which events hold texts of a message, for when it is deleted. Not a partial index of `events`: SQLite without

@@ -14,7 +14,7 @@ from chatkernel.storage.sql.engine import check_version, parse_sqlite_url, prepa
 from chatkernel.storage.sql.event_log import SqlEventLog
 from chatkernel.storage.sql.people import SqlPeople
 from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
-from chatkernel.storage.sql.schema import SCHEMA_VERSION, make_triggers, metadata, schema_version
+from chatkernel.storage.sql.schema import SCHEMA_VERSION, make_triggers, metadata, migrate, schema_version
 from chatkernel.storage.sql.turnstile import Turnstile
 
 
@@ -69,6 +69,7 @@ def _ensure(conn: Connection) -> None:
         conn.execute(insert(schema_version).values(one=1, version=SCHEMA_VERSION))
     else:
         _refuse_later(version)
+        migrate(conn)
         make_triggers(conn)
         conn.execute(update(schema_version).values(version=SCHEMA_VERSION))
 

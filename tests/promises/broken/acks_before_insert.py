@@ -6,7 +6,8 @@ import asyncio
 
 from switch import is_on
 
-from chatkernel.appender import Appender, Draft, Placed
+from chatkernel.appender import Appender
+from chatkernel.drafts import Draft, Placed
 from chatkernel.ids import now_ms
 
 LATER_S = 0.1
@@ -17,7 +18,7 @@ def install() -> None:
 
     def submit(self: Appender, draft: Draft) -> None:
         if is_on(__name__):
-            draft.answer(Placed(1, 1, now_ms()))
+            draft.answer(Placed(1, 1, now_ms(), draft.kind, draft.target_id))
             asyncio.get_running_loop().call_later(LATER_S, real, self, draft)
         else:
             real(self, draft)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from switch import is_on
 
-from chatkernel.appender import Appender, Draft
+from chatkernel.appender import Appender
+from chatkernel.drafts import Draft
 from chatkernel.ids import new_client_msg_id
 from chatkernel.storage.model import SendKey
 

@@ -8,8 +8,8 @@ from typing import Any
 from switch import is_on
 
 from chatkernel.ids import now_ms
-from chatkernel.messaging import Messaging
 from chatkernel.protocol import Event
+from chatkernel.reading import Reading
 from chatkernel.storage.model import EventRange
 
 BEHIND_MS = 100
@@ -31,10 +31,10 @@ class _Lagging:
 
 
 def install() -> None:
-    real = Messaging.__init__
+    real = Reading.__init__
 
-    def init(self: Messaging, **kwargs: Any) -> None:
-        real(self, **kwargs)
+    def init(self: Reading, *args: Any) -> None:
+        real(self, *args)
         self._log = _Lagging(self._log)  # type: ignore[assignment]
 
-    Messaging.__init__ = init  # type: ignore[method-assign]
+    Reading.__init__ = init  # type: ignore[method-assign]

@@ -1,0 +1,60 @@
+"""One connection has a few long reads under way at most, however many it has asked for; all are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from support.cluster import eventually
+from support.one_pod import Elsewhere, OnePod
+from support.one_socket import Line
+
+from chatkernel.protocol import Ack, Hello, History, Limits, Page, PresenceWatch
+
+ASKED = 30
+
+
+class Slow:
+    """Messaging whose reads wait until they are let go; other frames are answered at once."""
+
+    def __init__(self) -> None:
+        self.reading = self.most = 0
+        self.go = asyncio.Event()
+
+    async def perform(self, _actor: object, frame: Any) -> list[Any]:
+        if isinstance(frame, History):
+            self.reading += 1
+            self.most = max(self.most, self.reading)
+            await self.go.wait()
+            self.reading -= 1
+            return [Page(frame.id, "history"), Ack(frame.id)]
+        return [Ack(frame.id)]
+
+
+async def test_others_wait_their_turn_and_what_is_quick_does_not(pod: OnePod, elsewhere: Elsewhere) -> None:
+    await elsewhere.group("local_g1", "u_own", "u_eve")
+    slow = Slow()
+    line = Line(pod, perform=slow.perform)
+    line.say(Hello("h", "ticket"))
+    await line.hear(Ack)
+    for n in range(ASKED):
+        line.say(History(f"r{n}", "local_g1"))
+    line.say(PresenceWatch("quick", channel_id="local_g1"))
+
+    def acked() -> list[str]:
+        return [frame.id for frame in line.wire.frames if isinstance(frame, Ack)]
+
+    async def quick() -> bool:
+        return "quick" in acked()
+
+    await eventually(quick, step_s=0.005)
+    most = Limits().reads_at_once_max
+    assert slow.most == most and acked() == ["h", "quick"]
+    slow.go.set()
+
+    async def all_done() -> bool:
+        return len(acked()) == ASKED + 2
+
+    await eventually(all_done, step_s=0.005)
+    assert slow.most == most
+    await line.hang_up()
