@@ -17,9 +17,9 @@ from chatkernel.ids import (
     new_client_msg_id,
     new_device_id,
     new_user_id,
-    next_message_id,
     now_ms,
 )
+from chatkernel.message_ids import next_message_id
 from chatkernel.protocol import Event, EventKind
 from chatkernel.storage.model import ChannelInfo, ChannelKind, Device, InsertOutcome, Run, User
 from chatkernel.storage.open import open_store

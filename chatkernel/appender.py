@@ -19,7 +19,8 @@ from typing import Any
 
 from chatkernel.drafts import Draft, Placed
 from chatkernel.errors import ChatError, Code
-from chatkernel.ids import NowMs, next_message_id
+from chatkernel.ids import NowMs
+from chatkernel.message_ids import next_message_id
 from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind
 from chatkernel.storage.messages import Conversations, EventLog
 from chatkernel.storage.model import Absence, Head, InsertOutcome, Run, SendKey

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from chatkernel.ids import LATEST_MS, MAX_MESSAGE_ID
+from chatkernel.message_ids import LATEST_MS, MAX_MESSAGE_ID
 
 SUBPROTOCOL_JSON = "chat.v1.json"
 SUBPROTOCOL_MSGPACK = "chat.v1.msgpack"

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.ids import message_id_at
+from chatkernel.message_ids import message_id_at
 from chatkernel.paging import OUTBOX_SHARE, read_behind, window
 from chatkernel.protocol import (
     ChannelHead,

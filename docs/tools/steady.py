@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chatkernel.ids import COUNTER_BITS
+from chatkernel.message_ids import COUNTER_BITS
 
 START_MS = 1_798_794_000_000
 """2027-01-01 09:00:00 UTC."""

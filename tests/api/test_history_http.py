@@ -8,7 +8,8 @@ import httpx
 import pytest
 from support.api_calls import Person, problem, sign_up
 
-from chatkernel.ids import LATEST_MS, now_ms
+from chatkernel.ids import now_ms
+from chatkernel.message_ids import LATEST_MS
 
 MESSAGES = 9
 

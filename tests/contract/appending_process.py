@@ -9,7 +9,8 @@ import asyncio
 import sys
 import time
 
-from chatkernel.ids import next_message_id, now_ms
+from chatkernel.ids import now_ms
+from chatkernel.message_ids import next_message_id
 from chatkernel.protocol import Event, EventKind
 from chatkernel.storage.model import InsertOutcome, Run
 from chatkernel.storage.open import Store, open_store

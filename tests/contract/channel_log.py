@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from chatkernel.ids import message_id_at
+from chatkernel.message_ids import message_id_at
 from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind
 from chatkernel.storage.model import ChannelInfo, ChannelKind, InsertOutcome, Run
 from chatkernel.storage.open import Store

@@ -6,7 +6,7 @@ import pytest
 from channel_log import START_MS, STEP_MS, ChannelLog
 
 from chatkernel.errors import ChatError, Code
-from chatkernel.ids import message_id_at
+from chatkernel.message_ids import message_id_at
 from chatkernel.protocol import EventKind
 from chatkernel.storage.model import HistoryPage, PageQuery
 from chatkernel.storage.open import Store

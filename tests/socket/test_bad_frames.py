@@ -12,7 +12,7 @@ from support.crew import Crew
 from support.rawsocket import RawSocket, seat
 
 from chatkernel.errors import CATALOGUE, Close, Code
-from chatkernel.ids import LATEST_MS
+from chatkernel.message_ids import LATEST_MS
 from chatkernel.protocol import Limits
 
 LIMITS = Limits()

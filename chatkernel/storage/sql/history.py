@@ -10,7 +10,7 @@ from operator import itemgetter
 from sqlalchemy import Connection
 
 from chatkernel.errors import ChatError, Code
-from chatkernel.ids import message_id_at
+from chatkernel.message_ids import message_id_at
 from chatkernel.protocol import Event, HistoryItem
 from chatkernel.storage.model import EventRange, Head, HistoryPage, PageQuery, SendKey
 from chatkernel.storage.sql.rows import EVENT_COLUMNS, STATE_COLUMNS, event_of, item_of, qualified
