@@ -5,14 +5,16 @@ from __future__ import annotations
 from switch import is_on
 
 from chatpod.connection import Connection
-from chatpod.pod import Pod
+
+NO_LIMIT_BYTES = 1 << 60
 
 
 def install() -> None:
-    real = Pod.slow
+    real = Connection.flush
 
-    def slow(self: Pod, connection: Connection) -> None:
-        if not is_on(__name__):
-            real(self, connection)
+    def flush(self: Connection) -> None:
+        if is_on(__name__):
+            self._limit = NO_LIMIT_BYTES
+        real(self)
 
-    Pod.slow = slow  # type: ignore[method-assign]
+    Connection.flush = flush  # type: ignore[method-assign]
