@@ -32,7 +32,7 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code, generated do
 	$(BIN)/python -m docs.tools --check
 
 test: $(DEV)  ## The tests, in under five minutes
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(DEV)  ## The tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -41,7 +41,6 @@ async def some_do_not_read(some: Crew) -> Outcome:
         for key in keys:
             sent_at[key] = time.monotonic()
         await asyncio.gather(*(speaker.send(channel, key, TEXT) for key in keys))
-        await asyncio.gather(*(each.say("ping") for each in (*sleepers, reader) if each.closed_with is None))
     await reader.event(channel, f"m{MESSAGES - 1}", within_s=10)
     took = [
         event["_at"] - sent_at[event["client_msg_id"]]
@@ -84,7 +83,6 @@ async def test_a_slow_client_is_told_so_and_can_resume(cluster: Cluster) -> None
         sent = 0
         while (await cluster.statz(pod))["slow_closed"] == before:
             assert sent < 2000
-            await sleeper.say("ping")  # it is slow, and not gone
             await asyncio.gather(*(speaker.send(channel, f"m{sent + n}", TEXT) for n in range(20)))
             sent += 20
         sleeper.connection.transport.resume_reading()

@@ -129,7 +129,7 @@ async def test_coming_and_going_is_not_pushed_to_whom_one_has_blocked(some: Crew
 
     await pair.ann.ok("DELETE", "/v1/sessions/current")  # told by the API pod
     await eve_hears("offline")
-    silent = await some.socket(laptop, pair.anns.pod)  # told by the chat pod
+    silent = await some.socket(laptop, pair.anns.pod, beats=False)  # told by the chat pod
     await eve_hears("offline", "online")
     await eve_hears("offline", "online", "offline")  # told by the worker, when the lease has run out
     assert await silent.closed() == Close.HEARTBEAT_TIMEOUT

@@ -68,7 +68,7 @@ async def test_friends_are_told_when_somebody_comes_and_goes_silent(
 ) -> None:
     ann, bob, watcher = friends
     pods = await some.cluster.ready()
-    silent = await some.socket(bob, pods[1])
+    silent = await some.socket(bob, pods[1], beats=False)
     await until_told(watcher, bob, "online", 2)
     assert (await state_of(ann, bob))["state"] == "online"
     silent_since = time.monotonic()

@@ -7,6 +7,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -26,11 +27,21 @@ async def seat(person: Person, pod: str | None = None, exclude: list[str] | None
     return found
 
 
-class RawSocket:
-    """One connection. `frames` has all frames that came, as dicts, each with `_at` (monotonic seconds)."""
+BEAT = "beat"
+"""The id of the pings that are sent by themselves."""
+BEATS_PER_INTERVAL = 3
 
-    def __init__(self, connection: ClientConnection, pod: str) -> None:
-        self.connection, self.pod = connection, pod
+
+class RawSocket:
+    """One connection. `frames` has all frames that came, as dicts, each with `_at` (monotonic seconds).
+
+    Once welcome it beats by itself, as every client does, so that a test may take its time; what answers its beats is
+    not among the frames. `beats=False` for one that goes silent.
+    """
+
+    def __init__(self, connection: ClientConnection, pod: str, beats: bool = True) -> None:
+        self.connection, self.pod, self._beats = connection, pod, beats
+        self._beating: asyncio.Task[None] | None = None
         self.frames: list[Frame] = []
         self.closed_with: int | None = None
         self._ids = itertools.count(1)
@@ -38,7 +49,9 @@ class RawSocket:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, url: str, pod: str = "", *, msgpack: bool = False, **more: Any) -> RawSocket:
+    async def open(
+        cls, url: str, pod: str = "", *, msgpack: bool = False, beats: bool = True, **more: Any
+    ) -> RawSocket:
         """Connected, nothing said."""
         protocol = "chat.v1.msgpack" if msgpack else "chat.v1.json"
         more.setdefault("max_size", 64 << 20)
@@ -51,7 +64,7 @@ class RawSocket:
             close_timeout=1,
             **more,
         )
-        return cls(connection, pod)
+        return cls(connection, pod, beats)
 
     @classmethod
     async def log_in(
@@ -150,9 +163,22 @@ class RawSocket:
             while True:
                 data = await self.connection.recv()
                 frame: Frame = json.loads(data) if isinstance(data, str) else msgspec.msgpack.decode(data)
+                if frame.get("id") == BEAT:
+                    continue
                 frame["_at"] = time.monotonic()
                 self.frames.append(frame)
                 self._news.set()
+                if frame["type"] == "welcome" and self._beats:
+                    self._beating = asyncio.create_task(self._beat(frame["heartbeat_interval_s"]))
         except ConnectionClosed as closed:
             self.closed_with = closed.rcvd.code if closed.rcvd is not None else 1006
             self._news.set()
+        finally:
+            if self._beating is not None:
+                self._beating.cancel()
+
+    async def _beat(self, interval_s: float) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await asyncio.sleep(interval_s / BEATS_PER_INTERVAL)
+                await self.say("ping", id=BEAT)
