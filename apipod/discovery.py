@@ -14,13 +14,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
-from redis.asyncio import Redis
-
 from apipod.tokens import Caller
 from chatkernel.discovery import rank
 from chatkernel.errors import ChatError, Code
 from chatkernel.protocol import Seat, Seats
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.registry import PodEntry, Registry, Snapshot
 from chatkernel.tickets import TicketIssuer
 

@@ -16,12 +16,11 @@ from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from chatkernel.batching import Coalescer
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import SOCKET_TIMEOUT_S, execute
+from chatkernel.redis_client import SOCKET_TIMEOUT_S, Redis, execute
 from chatkernel.redis_link import Command
 from chatkernel.routes import Routes
 

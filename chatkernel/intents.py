@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from redis.asyncio import Redis
-
 from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 
 REFRESH_S = 0.25
 """A busy channel's intent is written again this often and not for each append: should Redis be emptied, that is for

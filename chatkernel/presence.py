@@ -12,12 +12,11 @@ from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from chatkernel.batching import Coalescer
 from chatkernel.keys import PRESENCE_SHARDS, Keys
 from chatkernel.protocol import PresenceEntry, PresenceState
-from chatkernel.redis_client import Script, ScriptCall, execute, run_scripts
+from chatkernel.redis_client import Redis, Script, ScriptCall, execute, run_scripts
 from chatkernel.redis_link import Command
 from chatkernel.settings import PresenceSettings
 

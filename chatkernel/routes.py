@@ -11,11 +11,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from redis.asyncio import Redis
-
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.redis_link import Command
 
 log = logging.getLogger(__name__)

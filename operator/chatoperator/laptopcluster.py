@@ -12,11 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from redis.asyncio import Redis
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import PRESENCE_SHARDS, Keys
-from chatkernel.redis_client import connect, execute
+from chatkernel.redis_client import Redis, connect, execute
 from chatkernel.registry import Registry
 from chatoperator.accounts import Account, AccountsError, ensure_accounts, read_accounts
 from chatoperator.control import ControlError, ControlServer, Request

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, eventually, redis_client
 
 from chatkernel import bus as bus_module
@@ -29,7 +28,7 @@ from chatkernel.bus import (
 )
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.routes import Routes
 
 

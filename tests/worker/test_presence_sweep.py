@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 from support.bus_pod import BusPod
 
 from chatkernel import presence as presence_module
@@ -17,6 +16,7 @@ from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
 from chatkernel.presence import PresenceStore
 from chatkernel.protocol import Presence, PresenceState, decode_server_json
+from chatkernel.redis_client import Redis
 from chatkernel.routes import Routes
 from chatkernel.settings import PresenceSettings
 from chatkernel.storage.model import User
