@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from zlib import crc32
 
-PRESENCE_SHARDS = 16
-"""Slots that people's presence is spread over. Changing it empties presence once: pods beat it full again."""
+PRESENCE_SHARDS = 64
+"""Slots that people's presence is spread over: so many that each of a few nodes gets about as much as the others.
+Changing it empties presence once: pods beat it full again."""
 
 
 class Keys:

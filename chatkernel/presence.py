@@ -93,8 +93,9 @@ class PresenceStore:
         return [found[user] for user in user_ids]
 
     async def sweep(self, limit: int) -> list[tuple[str, int]]:
-        """At most `limit` people whose last lease ran out, with last active at (Unix ms; 0 if unknown). Each
-        is given to one caller; if that one dies before `settle`, to another after SETTLE_MS."""
+        """At most `limit` people (or one per shard, if that is more) whose last lease ran out, with last active
+        at (Unix ms; 0 if unknown). Each is given to one caller; if that one dies before `settle`, to another after
+        SETTLE_MS."""
         share = max(1, limit // PRESENCE_SHARDS)
         replies = await run_scripts(
             self._redis,

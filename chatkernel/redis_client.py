@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from importlib import resources
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -20,6 +20,10 @@ from chatkernel.redis_url import RedisUrl, Topology, parse_redis_url
 
 SOCKET_TIMEOUT_S = 2.0
 """A batch that is not answered within this has failed; its outcome is unknown."""
+
+
+SCAN_COUNT = 1_000
+"""Members per step of a scan."""
 
 
 class _Servers(Protocol):
@@ -119,6 +123,17 @@ async def execute(
         # An impatient caller gives up alone: the others' calls on the link are none of its business.
         async with asyncio.timeout(timeout_s):
             return _checked(await redis.call(commands, SOCKET_TIMEOUT_S, waiting=waiting))
+
+
+async def scan(redis: Redis, command: Literal["SSCAN", "ZSCAN"], key: str) -> AsyncIterator[list[bytes]]:
+    """What is in a set (members) or sorted set (members and scores), in steps that hold nobody up. What is there
+    from beginning to end is found, perhaps twice. Raises ChatError(REDIS_UNAVAILABLE)."""
+    cursor = b"0"
+    while True:
+        ((cursor, found),) = await execute(redis, [(command, key, cursor, "COUNT", SCAN_COUNT)])
+        yield found
+        if cursor == b"0":
+            return
 
 
 def _checked(replies: list[Any]) -> list[Any]:
