@@ -80,7 +80,7 @@ class Shards:
         ends = asyncio.get_running_loop().time() + timeout_s
         replies: list[Any] = [None] * len(commands)
         sends = self._first_sends(commands)
-        for _ in range(ROUNDS_MAX):
+        for rounds_left in reversed(range(ROUNDS_MAX)):
             left_s = max(CALL_LEFT_MIN_S, ends - asyncio.get_running_loop().time())
             await self._send(commands, sends, replies, left_s, waiting=waiting)
             again = {
@@ -89,7 +89,7 @@ class Shards:
                 for send in some
                 if _did_not_run(replies[send.position])
             }
-            if not again:
+            if not again or not rounds_left:
                 break
             sends = await self._again(commands, sorted(again), replies)
         if any(isinstance(reply, ClusterDownError) for reply in replies):
@@ -109,7 +109,7 @@ class Shards:
         sends: dict[Address, list[_Send]] = defaultdict(list)
         for index, command in enumerate(commands):
             key = _key_of(command)
-            owners: Iterable[Address] = self._primaries if key is None else (self._owners[_slot(key)],)
+            owners: Iterable[Address] = self._primaries if key is None else (self._owners[slot_of(key)],)
             for owner in owners:
                 sends[owner].append(_Send(index, False))
         return sends
@@ -147,7 +147,7 @@ class Shards:
             reply, replies[index] = replies[index], None
             key = _key_of(commands[index])
             if isinstance(reply, TryAgainError) or key is None:
-                owner = self._primaries[0] if key is None else self._owners[_slot(key)]
+                owner = self._primaries[0] if key is None else self._owners[slot_of(key)]
                 sends[owner].append(_Send(index, False))
                 continue
             slot, address = self._redirected(reply)
@@ -303,7 +303,7 @@ def _did_not_run(reply: Any) -> bool:
     return isinstance(reply, MovedError | AskError | TryAgainError)
 
 
-def _slot(key: Argument) -> int:
+def slot_of(key: Argument) -> int:
     return key_slot(key if isinstance(key, bytes) else str(key).encode())
 
 

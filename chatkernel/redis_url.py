@@ -105,8 +105,8 @@ def parse_redis_url(url: str) -> RedisUrl:
     try:
         parts = urlsplit(url)
         options = parse_qsl(parts.query, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        raise RedisUrlError("is not a URL") from error
+    except ValueError:
+        raise RedisUrlError("is not a URL") from None  # its message quotes the URL
     userinfo, _, hosts = parts.netloc.rpartition("@")
     if parts.scheme == "unix":
         _check_options(options, OPTIONS)

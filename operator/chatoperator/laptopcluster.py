@@ -9,13 +9,13 @@ import signal
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import PRESENCE_SHARDS, Keys
 from chatkernel.redis_client import Redis, connect, execute
+from chatkernel.redis_url import parse_redis_url
 from chatkernel.registry import Registry
 from chatoperator.accounts import Account, AccountsError, ensure_accounts, read_accounts
 from chatoperator.control import ControlError, ControlServer, Request
@@ -28,10 +28,11 @@ from chatoperator.localpod import LocalPod
 from chatoperator.logfiles import bound_log
 from chatoperator.minihttp import PodHttp
 from chatoperator.model import PodKind
-from chatoperator.podsettings import PREFIX, Surroundings
+from chatoperator.podsettings import Surroundings
 from chatoperator.reconcile import Reconciler
 from chatoperator.registry_port import RedisRegistry
 from chatoperator.schemajob import REFUSED, STORE_ENV
+from chatoperator.spec import Spec
 from chatoperator.status import cluster_phase, is_ready, pod_phase
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ class LaptopCluster:
                 await self.embedded.start()
             else:
                 await self._check_redis(self.redis)
-            self.keys = Keys(PREFIX, self.source.current.metadata.name)
+            resource = self.source.current
+            self.keys = Keys(resource.spec.redis.key_prefix, resource.metadata.name)
             self.reconciler = Reconciler(
                 self.place, RedisRegistry(Registry(self.redis, self.keys)), lambda: self.source.current
             )
@@ -138,14 +140,11 @@ class LaptopCluster:
 
     async def _check_redis(self, redis: Redis) -> None:
         """Raises UpError when the given Redis cannot be used."""
-        shown = urlsplit(str(self.source.fixed.redis_url))
-        where = f"{shown.hostname or shown.path}:{shown.port or 6379}"
+        where = parse_redis_url(str(self.source.fixed.redis_url)).shown
         try:
             (info,) = await execute(redis, [("INFO", "server")])
         except ChatError as error:
             raise UpError(f"Redis at {where} cannot be used: {error.__cause__ or error}") from error
-        except ValueError as error:
-            raise UpError(f"Redis at {where} cannot be used: {error}") from error
         fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
         version = fields.get("redis_version", "0.0")
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
@@ -295,7 +294,7 @@ class LaptopCluster:
                 "restarts": self.embedded.restarts if self.embedded else 0,
             },
             "presence": {"online": self.online},
-            "spec": msgspec.to_builtins(self.source.current.spec),
+            "spec": _shown(self.source.current.spec),
         }
 
     async def handle(self, request: Request) -> dict[str, Any]:
@@ -345,6 +344,14 @@ class LaptopCluster:
             self.embedded.signal(numbers[action])
         log.info("by hand", extra={"of": "redis", "reason": action})
         return {"action": action}
+
+
+def _shown(spec: Spec) -> Any:
+    """The spec without the password of Redis."""
+    if spec.redis.url is not None:
+        redis = msgspec.structs.replace(spec.redis, url=parse_redis_url(spec.redis.url).shown)
+        spec = msgspec.structs.replace(spec, redis=redis)
+    return msgspec.to_builtins(spec)
 
 
 def _order(pod: LocalPod) -> tuple[int, float]:

@@ -83,6 +83,12 @@ class Server:
     def do(self, *command: str | int | float) -> Any:
         return self.client.execute_command(*command)
 
+    def raw(self, *command: str | int) -> Any:
+        """The reply without what the library makes of it."""
+        with redis.Redis(port=self.port, socket_timeout=5.0) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -191,8 +197,13 @@ def sentinels(binary: Path = VALKEY) -> Iterator[Sentinels]:
 class ClusterServers:
     """Three primaries, each with a third of the slots, and a replica of each."""
 
-    def __init__(self, binary: Path, place: Path, primaries: int, replicas: int) -> None:
-        self._bus_ports = [free_port() for _ in range(primaries * (1 + replicas))]
+    def __init__(
+        self, binary: Path, place: Path, primaries: int, replicas: int, tls: Mapping[str, object]
+    ) -> None:
+        count = primaries * (1 + replicas)
+        self._bus_ports = [free_port() for _ in range(count)]
+        self._tls_ports = [free_port() for _ in range(count)] if tls else []
+        by_tls = {**tls, "tls-cluster": "yes", "tls-replication": "yes", "tls-auth-clients": "no"}
         self.nodes = [
             Server(
                 binary,
@@ -203,6 +214,7 @@ class ClusterServers:
                     "cluster-port": bus_port,
                     "cluster-node-timeout": 1_000,
                     "cluster-replica-validity-factor": 0,
+                    **({**by_tls, "tls-port": self._tls_ports[number]} if tls else {}),
                 },
             )
             for number, bus_port in enumerate(self._bus_ports)
@@ -211,7 +223,9 @@ class ClusterServers:
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.primaries)
+        ports = self._tls_ports or [node.port for node in self.nodes]
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports[: len(self.primaries)])
+        return f"redis{'s' if self._tls_ports else ''}+cluster://{hosts}"
 
     def settle(self) -> None:
         until(lambda: all(node.answers() for node in self.nodes))
@@ -219,8 +233,9 @@ class ClusterServers:
         for number, node in enumerate(self.primaries):
             node.do("CLUSTER", "ADDSLOTSRANGE", 16_384 * number // count, 16_384 * (number + 1) // count - 1)
             node.do("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node, bus_port in zip(self.nodes[1:], self._bus_ports[1:], strict=True):
-            self.nodes[0].do("CLUSTER", "MEET", "127.0.0.1", node.port, bus_port)
+        ports = self._tls_ports or [node.port for node in self.nodes]
+        for port, bus_port in zip(ports[1:], self._bus_ports[1:], strict=True):
+            self.nodes[0].do("CLUSTER", "MEET", "127.0.0.1", port, bus_port)
         until(lambda: all(len(_nodes(node)) == len(self.nodes) for node in self.nodes))
         for replica, primary in zip(self.replicas, self.primaries, strict=False):
             identity = _text(primary.do("CLUSTER", "MYID"))
@@ -234,7 +249,7 @@ class ClusterServers:
         """The primary of a slot, as the nodes that live see it."""
         for node in self.nodes:
             with suppress(RedisError, OSError):
-                for first, last, (_, port, *_rest), *_replicas_of in _raw(node, "CLUSTER", "SLOTS"):
+                for first, last, (_, port, *_rest), *_replicas_of in node.raw("CLUSTER", "SLOTS"):
                     if first <= slot <= last:
                         return next(server for server in self.nodes if server.port == port)
         raise AssertionError(f"nobody has slot {slot}")
@@ -242,30 +257,23 @@ class ClusterServers:
 
 @contextmanager
 def cluster_servers(
-    binary: Path = VALKEY, *, primaries: int = 3, replicas: int = 1
+    binary: Path = VALKEY, *, primaries: int = 3, replicas: int = 1, tls: Mapping[str, object] | None = None
 ) -> Iterator[ClusterServers]:
     with folder() as place:
-        made = ClusterServers(binary, place, primaries, replicas)
+        made = ClusterServers(binary, place, primaries, replicas, tls or {})
         with started(made.nodes):
             made.settle()
             yield made
 
 
-def _raw(node: Server, *command: str) -> Any:
-    """Without what the library makes of the reply."""
-    with redis.Redis(port=node.port, socket_timeout=5.0) as client:
-        client.response_callbacks.clear()
-        return client.execute_command(*command)
-
-
 def _info(server: Server) -> bytes:
-    found = _raw(server, "INFO", "replication")
+    found = server.raw("INFO", "replication")
     assert isinstance(found, bytes)
     return found
 
 
 def _nodes(node: Server) -> list[bytes]:
-    return [line for line in _raw(node, "CLUSTER", "NODES").splitlines() if b"handshake" not in line]
+    return [line for line in node.raw("CLUSTER", "NODES").splitlines() if b"handshake" not in line]
 
 
 def _replicas(node: Server) -> list[bytes]:
@@ -273,7 +281,7 @@ def _replicas(node: Server) -> list[bytes]:
 
 
 def _is_ok(node: Server) -> bool:
-    return b"cluster_state:ok" in _raw(node, "CLUSTER", "INFO")
+    return b"cluster_state:ok" in node.raw("CLUSTER", "INFO")
 
 
 def _text(value: Any) -> str:
