@@ -30,6 +30,9 @@ FRESH_WAIT_S = 0.25
 RECENT_S = 4.0
 """An assignment counts until its connection shows in the pod's own count, at most this long."""
 ALTERNATIVES_MAX = 3
+RENEWAL_GRACE_S = 2.0
+"""After Redis is back, for pods to renew: they do it every second."""
+
 EMPTIED_GRACE_S = 2.5
 """When Redis was emptied, the last look stands this long: pods notice at their next renewal of the lease."""
 FULL_RETRY_AFTER_S = (1.0, 4.0)
@@ -85,7 +88,7 @@ class Discovery:
     ) -> None:
         self._registry, self._tickets, self._region = registry, tickets, region
         self._redis, self._mark = redis, mark
-        self._emptied_until = 0.0
+        self._emptied_until = self._renewed_by = 0.0
         self._rng, self._monotonic = rng, monotonic
         self._recent = Recent(monotonic)
         self._snapshot: Snapshot | None = None
@@ -153,15 +156,29 @@ class Discovery:
         except ChatError as error:
             self._mark_degraded(error.code)
             return
+        if self.degraded:
+            self.degraded = False
+            self._renewed_by = self._monotonic() + RENEWAL_GRACE_S
+            log.info("discovery.redis_back")
+        if self._nobody_yet(snapshot):
+            return
         if self._empties(snapshot) and await self._was_emptied():
             return
         if snapshot.entries:
             self._emptied_until = 0.0
         self._snapshot = snapshot
         self._recent.catch_up(snapshot.entries)
-        if self.degraded:
-            self.degraded = False
-            log.info("discovery.redis_back")
+
+    def _nobody_yet(self, snapshot: Snapshot) -> bool:
+        """Whether Redis is just back, and the leases that nobody could renew have not been renewed: the last look
+        stands."""
+        last = self._snapshot
+        return (
+            not snapshot.entries
+            and last is not None
+            and bool(last.entries)
+            and self._monotonic() < self._renewed_by
+        )
 
     def _empties(self, snapshot: Snapshot) -> bool:
         """Whether every pod vanished between two looks, without a lease that ran out."""

@@ -29,6 +29,8 @@ class Keys:
         """Sorted set: runs that may never renew again, by when they ended (Unix ms)."""
         self.policy = f"{base}{{registry}}:policy"
         """String: the operator's policy (JSON)."""
+        self.probe = f"{base}probe"
+        """String: what API pods write to see whether Redis takes writes."""
         self.intent_owners = f"{base}intents"
         """Set: names of pods that have ever noted an intent."""
 

@@ -30,7 +30,7 @@ SETTLE_MS = 10_000
 """A person whom a sweep took and whose watchers were not told by then is taken by a sweep again."""
 
 SCRIPT_DEVICES_MAX = 256
-"""Devices per script, so that none holds Redis up for more than about a millisecond."""
+"""Devices (or people) per script, so that none holds Redis up for more than about a millisecond."""
 
 _BEAT = Script("presence_beat")
 _LEAVE = Script("presence_leave")
@@ -75,7 +75,11 @@ class PresenceStore:
     async def states(self, user_ids: Sequence[str]) -> list[PresenceEntry]:
         """ONLINE or OFFLINE now, in the order asked. `last_active_at` is None where Redis does not know
         it."""
-        by_shard = self._by_shard(user_ids)
+        by_shard = [
+            (shard, users[start : start + SCRIPT_DEVICES_MAX])
+            for shard, users in self._by_shard(user_ids)
+            for start in range(0, len(users), SCRIPT_DEVICES_MAX)
+        ]
         replies = await run_scripts(
             self._redis,
             [

@@ -144,7 +144,11 @@ def _checked(replies: list[Any]) -> list[Any]:
 
 
 class Script:
-    """A file of `lua/`, run by its digest; Redis is sent the text only when it does not have it."""
+    """A file of `lua/`, run by its digest; Redis is sent the text only when it does not have it.
+
+    Each begins with `#!lua` and no flags: a Redis that takes no writes (full, a replica, its disk in trouble) refuses
+    it, be it only to read. Leases that nobody can renew would be read as people and pods that are gone.
+    """
 
     def __init__(self, name: str) -> None:
         self.source = resources.files("chatkernel").joinpath("lua", f"{name}.lua").read_bytes()
