@@ -167,11 +167,11 @@ async def test_with_no_room_in_redis_everything_goes_on_from_the_last_look(tmp_p
     with one_server() as own:
         url = f"redis://127.0.0.1:{own.port}"
         async with world_of(url, tmp_path) as world:
-            assert (await world.registry.renew(entry("chat-0"), 0.5)).ok
             anna, ben = await sign_up(world.http), await sign_up(world.http)
+            assert (await world.registry.renew(entry("chat-0"), 1.0)).ok
             assert (await world.seats(anna))["best"]["pod"] == "chat-0"
             own.do("CONFIG", "SET", "maxmemory", 1)
-            await asyncio.sleep(1.0)  # nobody can renew, and the lease runs out
+            await asyncio.sleep(1.2)  # nobody can renew, and the lease runs out
             assert (await world.seats(anna))["best"]["pod"] == "chat-0"
             ready = await world.http.get("/readyz")
             assert ready.status_code == 200 and ready.json()["degraded"] == ["redis"]
