@@ -32,10 +32,10 @@ from chatkernel.redis_url import Address
 
 SLOTS = 16_384
 
-ROUNDS_MAX = 8
-"""How often a command is sent that did not run because its slot moves or its keys do."""
-
-TRY_AGAIN_S = 0.025
+AGAIN_MAX_S = 1.0
+"""For so long a command is sent again that did not run because its slot moves, or its keys do."""
+AGAIN_PAUSE_S = 0.025
+"""Before each time, except the first after it was told where to go."""
 
 LOOK_WAIT_S = 0.5
 """How long all nodes are waited for that were asked where the slots are."""
@@ -77,11 +77,12 @@ class Shards:
         refuses."""
         if not self._owners:
             await self._look()
-        ends = asyncio.get_running_loop().time() + timeout_s
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
         replies: list[Any] = [None] * len(commands)
-        sends = self._first_sends(commands)
-        for rounds_left in reversed(range(ROUNDS_MAX)):
-            left_s = max(CALL_LEFT_MIN_S, ends - asyncio.get_running_loop().time())
+        sends, first = self._first_sends(commands), True
+        while True:
+            left_s = max(CALL_LEFT_MIN_S, began_s + timeout_s - clock())
             await self._send(commands, sends, replies, left_s, waiting=waiting)
             again = {
                 send.position
@@ -89,9 +90,11 @@ class Shards:
                 for send in some
                 if _did_not_run(replies[send.position])
             }
-            if not again or not rounds_left:
+            if not again or clock() - began_s > AGAIN_MAX_S:
                 break
-            sends = await self._again(commands, sorted(again), replies)
+            if not first or any(isinstance(replies[position], TryAgainError) for position in again):
+                await asyncio.sleep(AGAIN_PAUSE_S)
+            sends, first = self._again(commands, sorted(again), replies), False
         if any(isinstance(reply, ClusterDownError) for reply in replies):
             self._look_soon()
         return replies
@@ -136,13 +139,11 @@ class Shards:
                 raise result
             _put(replies, some, result)
 
-    async def _again(
+    def _again(
         self, commands: Sequence[Command], indexes: Sequence[int], replies: list[Any]
     ) -> dict[Address, list[_Send]]:
         """Where to send what did not run."""
         sends: dict[Address, list[_Send]] = defaultdict(list)
-        if any(isinstance(replies[index], TryAgainError) for index in indexes):
-            await asyncio.sleep(TRY_AGAIN_S)
         for index in indexes:
             reply, replies[index] = replies[index], None
             key = _key_of(commands[index])

@@ -104,6 +104,7 @@ async def test_a_killed_primary_that_comes_back_misleads_nobody(watched: Sentine
             assert await execute(redis, [("GET", key)]) == [b"later"]
 
 
+@pytest.mark.slow
 async def test_a_primary_that_stands_still_is_left_for_the_new_one(watched: Sentinels, keys: Keys) -> None:
     key = keys.limit("k")
     async with redis_client(watched.url) as redis:
@@ -187,6 +188,7 @@ async def test_a_node_of_a_cluster_is_killed_and_the_others_go_on(nodes: Cluster
         assert (await execute(redis, [("PING",)])) == [b"PONG"]
 
 
+@pytest.mark.slow
 async def test_a_node_that_stands_still_is_left_for_its_replica(nodes: ClusterServers, keys: Keys) -> None:
     key = keys.limit("k")
     async with redis_client(nodes.url) as redis:

@@ -29,6 +29,11 @@ async def redis(nodes: ClusterServers) -> AsyncIterator[Redis]:
         yield client
 
 
+def of_one_slot(keys: Keys, name: object) -> str:
+    """A key of a slot that no other test has keys in."""
+    return keys.limit(f"{{{keys.base}}}{name}")
+
+
 class Move:
     """One slot on its way from its owner to the other node."""
 
@@ -53,7 +58,7 @@ class Move:
 
 
 async def test_a_slot_that_has_moved_is_found(redis: Redis, nodes: ClusterServers, keys: Keys) -> None:
-    names = [keys.limit(f"{{same}}{n}") for n in range(20)]
+    names = [of_one_slot(keys, n) for n in range(20)]
     await execute(redis, [("SET", name, 1) for name in names])
     move = Move(nodes, slot_of(names[0]))
     move.begin()
@@ -65,14 +70,14 @@ async def test_a_slot_that_has_moved_is_found(redis: Redis, nodes: ClusterServer
 async def test_keys_on_their_way_are_found_where_they_are(
     redis: Redis, nodes: ClusterServers, keys: Keys
 ) -> None:
-    names = [keys.limit(f"{{same}}{n}") for n in range(20)]
+    names = [of_one_slot(keys, n) for n in range(20)]
     await execute(redis, [("SET", name, 1) for name in names])
     move = Move(nodes, slot_of(names[0]))
     move.begin()
     move.keys_over(*names[::2])
     assert await execute(redis, [("INCR", name) for name in names]) == [2] * 20
     assert await execute(
-        redis, [("SET", keys.limit("{same}new"), "x"), ("GET", keys.limit("{same}new"))]
+        redis, [("SET", of_one_slot(keys, "new"), "x"), ("GET", of_one_slot(keys, "new"))]
     ) == [
         b"OK",
         b"x",
@@ -85,7 +90,7 @@ async def test_keys_on_their_way_are_found_where_they_are(
 async def test_a_command_on_keys_of_which_some_are_on_their_way_waits_for_the_others(
     redis: Redis, nodes: ClusterServers, keys: Keys
 ) -> None:
-    names = [keys.limit(f"{{same}}{n}") for n in range(2)]
+    names = [of_one_slot(keys, n) for n in range(2)]
     await execute(redis, [("SET", name, 1) for name in names])
     move = Move(nodes, slot_of(names[0]))
     move.begin()
@@ -101,7 +106,7 @@ async def test_a_command_on_keys_of_which_some_are_on_their_way_waits_for_the_ot
 async def test_one_whose_keys_stay_apart_fails_as_redis_does(
     redis: Redis, nodes: ClusterServers, keys: Keys
 ) -> None:
-    names = [keys.limit(f"{{same}}{n}") for n in range(2)]
+    names = [of_one_slot(keys, n) for n in range(2)]
     await execute(redis, [("SET", name, 1) for name in names])
     move = Move(nodes, slot_of(names[0]))
     move.begin()
