@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -44,8 +44,10 @@ class _OneServer:
         self._url = url
         self._link, self._waiting_link = Link(self._open), Link(self._open)
 
-    async def call(self, commands: Sequence[Command], timeout_s: float, *, waiting: bool) -> list[Any]:
-        return await (self._waiting_link if waiting else self._link).call(commands, timeout_s)
+    def call(
+        self, commands: Sequence[Command], timeout_s: float, *, waiting: bool
+    ) -> Coroutine[Any, Any, list[Any]]:
+        return (self._waiting_link if waiting else self._link).call(commands, timeout_s)
 
     async def aclose(self) -> None:
         await self._link.aclose()
