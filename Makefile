@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FILE ?= examples/laptop.yaml
 ARGS ?=
+REDIS ?=
 
 # What needs only the product, and what needs the developers' tools too.
 RUN := $(VENV)/.installed-run
@@ -16,7 +17,8 @@ DEV := $(VENV)/.installed-dev
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, ARGS="--port 9000")
+run: export CHATCTL_REDIS = $(REDIS)
+run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, REDIS=URL, ARGS="--port 9000")
 	@exec $(BIN)/chatctl up $(FILE) $(ARGS)
 
 install: $(RUN)  ## Make .venv and install what the product needs

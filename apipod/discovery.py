@@ -14,13 +14,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
-from redis.asyncio import Redis
-
 from apipod.tokens import Caller
 from chatkernel.discovery import rank
 from chatkernel.errors import ChatError, Code
 from chatkernel.protocol import Seat, Seats
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.registry import PodEntry, Registry, Snapshot
 from chatkernel.tickets import TicketIssuer
 
@@ -35,6 +33,9 @@ ALTERNATIVES_MAX = 3
 MARK_KEPT_S = 3600
 MARK_RENEW_S = 600.0
 """The mark by which a process knows that Redis was emptied outlives the process by at most this, and is renewed."""
+RENEWAL_GRACE_S = 2.0
+"""After Redis is back, for pods to renew: they do it every second."""
+
 EMPTIED_GRACE_S = 2.5
 """When Redis was emptied, the last look stands this long: pods notice at their next renewal of the lease."""
 FULL_RETRY_AFTER_S = (1.0, 4.0)
@@ -93,7 +94,7 @@ class Discovery:
         self._redis, self._mark = redis, mark
         self._mark_renewed_at = monotonic()
         self._one_look = asyncio.Lock()
-        self._emptied_until = 0.0
+        self._emptied_until = self._renewed_by = 0.0
         self._rng, self._monotonic = rng, monotonic
         self._recent = Recent(monotonic)
         self._snapshot: Snapshot | None = None
@@ -167,15 +168,29 @@ class Discovery:
         except ChatError as error:
             self._mark_degraded(error.code)
             return
+        if self.degraded:
+            self.degraded = False
+            self._renewed_by = self._monotonic() + RENEWAL_GRACE_S
+            log.info("discovery.redis_back")
+        if self._nobody_yet(snapshot):
+            return
         if self._empties(snapshot) and await self._was_emptied():
             return
         if snapshot.entries:
             self._emptied_until = 0.0
         self._snapshot = snapshot
         self._recent.catch_up(snapshot.entries)
-        if self.degraded:
-            self.degraded = False
-            log.info("discovery.redis_back")
+
+    def _nobody_yet(self, snapshot: Snapshot) -> bool:
+        """Whether Redis is just back, and the leases that nobody could renew have not been renewed: the last look
+        stands."""
+        last = self._snapshot
+        return (
+            not snapshot.entries
+            and last is not None
+            and bool(last.entries)
+            and self._monotonic() < self._renewed_by
+        )
 
     def _empties(self, snapshot: Snapshot) -> bool:
         """Whether every pod vanished between two looks, without a lease that ran out."""

@@ -14,6 +14,7 @@ from chatkernel.redis_client import execute
 from chatkernel.wiring import Kernel
 
 PROBE_TIMEOUT_S = 1.0
+PROBE_KEPT_S = 60
 
 
 class Live(Struct, frozen=True):
@@ -64,7 +65,9 @@ class Health:
 
     async def _redis_answers(self) -> bool:
         try:
-            await execute(self._kernel.redis, [("PING",)], PROBE_TIMEOUT_S)
+            # PING asks every node of a cluster; SET, whether there is room for more.
+            probe = ("SET", self._kernel.keys.probe, 1, "EX", PROBE_KEPT_S)
+            await execute(self._kernel.redis, [("PING",), probe], PROBE_TIMEOUT_S)
         except ChatError:
             return False
         return True

@@ -1,7 +1,8 @@
 """The bus between pods: one stream per pod, written only by pods that have something for it.
 
-An entry of a stream is a batch of envelopes. Memory: a stream holds at most about STREAM_ENTRIES_MAX entries
-of at most ENTRY_MAX_BYTES (or one larger envelope) each, and goes with its pod's lease.
+An entry of a stream is a batch of envelopes. Memory: a stream holds what its reader has not passed and a little
+more, at most about STREAM_ENTRIES_MAX entries of at most ENTRY_MAX_BYTES (or one larger envelope) each, and goes with
+its pod's lease.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from chatkernel.batching import Coalescer
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import SOCKET_TIMEOUT_S, execute
+from chatkernel.redis_client import SOCKET_TIMEOUT_S, Redis, execute
 from chatkernel.redis_link import Command
 from chatkernel.routes import Routes
 
@@ -36,6 +36,9 @@ PIPELINE_MAX_BYTES = 4 * 1024 * 1024
 """Bytes written to Redis in one round trip."""
 
 READ_ENTRIES_MAX = 128
+TRIM_ENTRIES = 256
+TRIM_BYTES = 1024 * 1024
+"""When a reader has passed so much, or nothing comes, what it has passed is taken off the stream."""
 BLOCK_MS = 500
 """How long a read waits for an entry; it looks at `stop`, and whether the stream is still there, this
 often."""
@@ -151,6 +154,9 @@ class Bus:
         # outage costs each caller one time-out and not a queue of them.
         self._publishing: Coalescer[Sequence[Post], int] = Coalescer(self._flush, max_items=1 << 30)
         self._position: bytes | None = None
+        self._passed_entries = self._passed_bytes = 0
+        """Read and not taken off the stream yet."""
+        self._trims = False
 
     async def publish(self, posts: Sequence[Post]) -> int:
         """Write the posts to the streams of the pods they are for, this pod excepted; how many entries that
@@ -200,6 +206,7 @@ class Bus:
         assert before is not None  # noqa: S101 - `read` has opened the stream
         entries = await self._xread(before)
         if not entries:
+            self._trims = self._passed_entries > 0
             gap = None if await self._there() else await self._resume()
             return [gap] if gap else []
         out: list[list[Envelope] | BusGap] = []
@@ -211,6 +218,7 @@ class Bus:
         envelopes: list[Envelope] = []
         try:
             for _, fields in entries:
+                self._passed_bytes += len(fields[1])
                 if fields[1]:
                     envelopes += _decoder.decode(fields[1])
         except msgspec.DecodeError:
@@ -219,17 +227,22 @@ class Bus:
         if envelopes:
             out.append(envelopes)
         self._position = entries[-1][0]
+        self._passed_entries += len(entries)
+        self._trims = self._passed_entries >= TRIM_ENTRIES or self._passed_bytes >= TRIM_BYTES
         return out
 
     async def _xread(self, after: bytes) -> list[tuple[bytes, list[bytes]]]:
         stream = self._keys.stream(self._pod)
-        (reply,) = await execute(
-            self._redis,
-            [("XREAD", "COUNT", READ_ENTRIES_MAX, "BLOCK", BLOCK_MS, "STREAMS", stream, after)],
-            BLOCK_MS / 1000 + SOCKET_TIMEOUT_S,
-            waiting=True,
-        )
-        return [] if reply is None else reply[0][1]
+        commands: list[Command] = [
+            ("XREAD", "COUNT", READ_ENTRIES_MAX, "BLOCK", BLOCK_MS, "STREAMS", stream, after)
+        ]
+        if self._trims:
+            # `after` itself stays: that it is there tells that nothing after it was trimmed by the writers' cap.
+            commands.insert(0, ("XTRIM", stream, "MINID", "~", after))
+            self._passed_entries = self._passed_bytes = 0
+            self._trims = False
+        replies = await execute(self._redis, commands, BLOCK_MS / 1000 + SOCKET_TIMEOUT_S, waiting=True)
+        return [] if replies[-1] is None else replies[-1][0][1]
 
     async def _has(self, entry_id: bytes) -> bool:
         (found,) = await execute(
@@ -241,13 +254,24 @@ class Bus:
         (there,) = await execute(self._redis, [("EXISTS", self._keys.stream(self._pod))])
         return bool(there)
 
+    async def _last(self) -> bytes | None:
+        """The id of the newest entry."""
+        (found,) = await execute(
+            self._redis, [("XREVRANGE", self._keys.stream(self._pod), "+", "-", "COUNT", 1)]
+        )
+        return found[0][0] if found else None
+
     async def _resume(self) -> BusGap | None:
         """Before anybody is told of a gap, what follows it must come: the stream is there, and the routes."""
-        vanished = self._position is None or not await self._there()
-        if vanished:
+        last = None if self._position is None else await self._last()
+        if last is None:
             await self.open()
+        elif self._position is not None and _order(last) < _order(self._position):
+            # A replica was promoted that had not got everything, or Redis came back with old data. Ids are by the
+            # clock of whoever has the stream now: those to come may well be before what we had read.
+            self._position = last
         await self._routes.reassert()
-        return BusGap(GapReason.VANISHED) if vanished else None
+        return BusGap(GapReason.VANISHED) if last is None else None
 
     async def _flush(self, calls: Sequence[Sequence[Post]]) -> list[int]:
         posts = [post for call in calls for post in call]
@@ -325,6 +349,11 @@ class _Payloads:
             part_bytes += size
         payloads.append(_encoder.encode(part))
         return payloads
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    ms, _, number = entry_id.partition(b"-")
+    return int(ms), int(number)
 
 
 async def _pause(stop: asyncio.Event, delay_s: float) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from redis.asyncio import Redis
-
 from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute, scan
 
 REFRESH_S = 0.25
 """A busy channel's intent is written again this often and not for each append: should Redis be emptied, that is for
@@ -80,7 +78,8 @@ class Ledger:
 
 
 class Intents:
-    """Each method is one round trip and raises ChatError(REDIS_UNAVAILABLE) when Redis does not answer."""
+    """Each method is one round trip (or one per thousand intents) and raises ChatError(REDIS_UNAVAILABLE) when Redis
+    does not answer."""
 
     def __init__(self, redis: Redis, keys: Keys, pod: str) -> None:
         self._redis, self._keys, self._pod = redis, keys, pod
@@ -108,8 +107,11 @@ class Intents:
 
     async def noted(self, pod: str) -> dict[str, int]:
         """The same with when (Unix ms, by that pod's clock) each was noted last."""
-        (found,) = await execute(self._redis, [("ZRANGE", self._keys.intents(pod), 0, -1, "WITHSCORES")])
-        return {channel.decode(): int(at_ms) for channel, at_ms in zip(found[::2], found[1::2], strict=True)}
+        return {
+            channel.decode(): int(at_ms)
+            async for found in scan(self._redis, "ZSCAN", self._keys.intents(pod))
+            for channel, at_ms in zip(found[::2], found[1::2], strict=True)
+        }
 
     async def clear(self, pod: str, channel_ids: Sequence[str]) -> None:
         """Those channels of that pod have been looked at."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from zlib import crc32
 
-PRESENCE_SHARDS = 16
-"""Slots that people's presence is spread over. Changing it empties presence once: pods beat it full again."""
+PRESENCE_SHARDS = 64
+"""Slots that people's presence is spread over: so many that each of a few nodes gets about as much as the others.
+Changing it empties presence once: pods beat it full again."""
 
 
 class Keys:
@@ -28,6 +29,8 @@ class Keys:
         """Sorted set: runs that may never renew again, by when they ended (Unix ms)."""
         self.policy = f"{base}{{registry}}:policy"
         """String: the operator's policy (JSON)."""
+        self.probe = f"{base}probe"
+        """String: what API pods write to see whether Redis takes writes."""
         self.intent_owners = f"{base}intents"
         """Set: names of pods that have ever noted an intent."""
         self.owner = f"{base}owner"

@@ -12,12 +12,11 @@ from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from chatkernel.batching import Coalescer
 from chatkernel.keys import PRESENCE_SHARDS, Keys
 from chatkernel.protocol import PresenceEntry, PresenceState
-from chatkernel.redis_client import Script, ScriptCall, execute, run_scripts
+from chatkernel.redis_client import Redis, Script, ScriptCall, execute, run_scripts
 from chatkernel.redis_link import Command
 from chatkernel.settings import PresenceSettings
 
@@ -31,7 +30,7 @@ SETTLE_MS = 10_000
 """A person whom a sweep took and whose watchers were not told by then is taken by a sweep again."""
 
 SCRIPT_DEVICES_MAX = 256
-"""Devices per script, so that none holds Redis up for more than about a millisecond."""
+"""Devices (or people) per script, so that none holds Redis up for more than about a millisecond."""
 
 _BEAT = Script("presence_beat")
 _LEAVE = Script("presence_leave")
@@ -78,7 +77,11 @@ class PresenceStore:
     async def states(self, user_ids: Sequence[str]) -> list[PresenceEntry]:
         """ONLINE or OFFLINE now, in the order asked. `last_active_at` is None where Redis does not know
         it."""
-        by_shard = self._by_shard(user_ids)
+        by_shard = [
+            (shard, users[start : start + SCRIPT_DEVICES_MAX])
+            for shard, users in self._by_shard(user_ids)
+            for start in range(0, len(users), SCRIPT_DEVICES_MAX)
+        ]
         replies = await run_scripts(
             self._redis,
             [
@@ -96,8 +99,9 @@ class PresenceStore:
         return [found[user] for user in user_ids]
 
     async def sweep(self, limit: int) -> list[tuple[str, int]]:
-        """At most `limit` people whose last lease ran out, with last active at (Unix ms; 0 if unknown). Each
-        is given to one caller; if that one dies before `settle`, to another after SETTLE_MS."""
+        """At most `limit` people (or one per shard, if that is more) whose last lease ran out, with last active
+        at (Unix ms; 0 if unknown). Each is given to one caller; if that one dies before `settle`, to another after
+        SETTLE_MS."""
         share = max(1, limit // PRESENCE_SHARDS)
         replies = await run_scripts(
             self._redis,

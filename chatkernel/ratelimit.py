@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from redis.asyncio import Redis
-
 from chatkernel.batching import Coalescer
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import Script, run_scripts
+from chatkernel.redis_client import Redis, Script, run_scripts
 
 RETRY_AFTER_FAILURE_S = 1.0
 """After a failure Redis is left alone for this long: nobody's request waits for a time-out meanwhile."""

@@ -5,56 +5,86 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from chatkernel.errors import ChatError, Code
+from chatkernel.redis_cluster import Shards
+from chatkernel.redis_connect import open_primary, open_server
 from chatkernel.redis_link import Argument, Command, Link
+from chatkernel.redis_url import RedisUrl, Topology, parse_redis_url
 
-CONNECT_TIMEOUT_S = 1.0
 SOCKET_TIMEOUT_S = 2.0
 """A batch that is not answered within this has failed; its outcome is unknown."""
 
-POOL_CONNECTIONS_MAX = 16
-"""For calls by the library's own methods; `execute` needs one connection, and one more to wait on."""
+
+SCAN_COUNT = 1_000
+"""Members per step of a scan."""
 
 
-class Client(Redis):
-    """The library's client, with a shared link for `execute` and one more for calls that wait in Redis."""
+class _Servers(Protocol):
+    """However many there are."""
 
-    def __init__(self, pool: BlockingConnectionPool) -> None:
-        super().__init__(connection_pool=pool)
-        self.link = Link(pool.make_connection)
-        self.waiting_link = Link(pool.make_connection)
+    async def call(self, commands: Sequence[Command], timeout_s: float, *, waiting: bool) -> list[Any]:
+        """Raises redis.exceptions.RedisError or OSError; a command that Redis refused is a ResponseError
+        among the replies."""
+        ...
 
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        await self.link.aclose()
-        await self.waiting_link.aclose()
-        await super().aclose(True if close_connection_pool is None else close_connection_pool)
+    async def aclose(self) -> None: ...
+
+
+class _OneServer:
+    """One at a time: the only one, or whichever is the primary."""
+
+    def __init__(self, url: RedisUrl) -> None:
+        self._url = url
+        self._link, self._waiting_link = Link(self._open), Link(self._open)
+
+    def call(
+        self, commands: Sequence[Command], timeout_s: float, *, waiting: bool
+    ) -> Coroutine[Any, Any, list[Any]]:
+        return (self._waiting_link if waiting else self._link).call(commands, timeout_s)
+
+    async def aclose(self) -> None:
+        await self._link.aclose()
+        await self._waiting_link.aclose()
+
+    async def _open(self) -> AbstractConnection:
+        if self._url.topology is Topology.SENTINEL:
+            return await open_primary(self._url)
+        return await open_server(self._url, next(iter(self._url.hosts), None))
+
+
+class Redis:
+    """What callers hold, and give to `execute` and `run_scripts`. Connects at first use, and by itself after an
+    outage, to whoever has the data by then; a failed call is not repeated, because its caller knows better what is
+    still worth sending."""
+
+    def __init__(self, url: RedisUrl) -> None:
+        self._servers: _Servers = (
+            Shards(url.hosts, lambda address: open_server(url, address))
+            if url.topology is Topology.CLUSTER
+            else _OneServer(url)
+        )
+        self.call = self._servers.call
+
+    async def aclose(self) -> None:
+        await self._servers.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 def connect(url: str) -> Redis:
-    """A client of redis://, rediss:// or unix://. Connects at first use, and by itself after an outage; a
-    failed call is not repeated, because its caller knows better what is still worth sending."""
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=POOL_CONNECTIONS_MAX,
-        timeout=SOCKET_TIMEOUT_S,
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=False,
-        protocol=2,
-        **keepalive,
-    )
-    return Client(pool)
+    """A client of what `redis_url` describes; it connects at first use. Raises RedisUrlError."""
+    return Redis(parse_redis_url(url))
 
 
 class _Guard:
@@ -82,25 +112,30 @@ async def execute(
     *,
     waiting: bool = False,
 ) -> list[Any]:
-    """Send the commands together and read their replies (bytes, int, list or None), one per command.
+    """Send the commands together and read their replies (bytes, int, list or None), one per command. Those on one
+    key take effect in order; in a cluster those on different keys may not.
 
     `waiting`: a command waits in Redis by itself (BLOCK); such calls have a connection of their own and go
     one after the other. Raises ChatError(REDIS_UNAVAILABLE) when Redis does not answer in time or refuses any
     of them: which took effect is unknown.
     """
-    link = _link(redis, waiting)
     with guard():
         if timeout_s >= SOCKET_TIMEOUT_S:
-            return _checked(await link.call(commands, timeout_s))
+            return _checked(await redis.call(commands, timeout_s, waiting=waiting))
         # An impatient caller gives up alone: the others' calls on the link are none of its business.
         async with asyncio.timeout(timeout_s):
-            return _checked(await link.call(commands, SOCKET_TIMEOUT_S))
+            return _checked(await redis.call(commands, SOCKET_TIMEOUT_S, waiting=waiting))
 
 
-def _link(redis: Redis, waiting: bool = False) -> Link:
-    if not isinstance(redis, Client):
-        raise TypeError("a client made by chatkernel.redis_client.connect is needed")
-    return redis.waiting_link if waiting else redis.link
+async def scan(redis: Redis, command: Literal["SSCAN", "ZSCAN"], key: str) -> AsyncIterator[list[bytes]]:
+    """What is in a set (members) or sorted set (members and scores), in steps that hold nobody up. What is there
+    from beginning to end is found, perhaps twice. Raises ChatError(REDIS_UNAVAILABLE)."""
+    cursor = b"0"
+    while True:
+        ((cursor, found),) = await execute(redis, [(command, key, cursor, "COUNT", SCAN_COUNT)])
+        yield found
+        if cursor == b"0":
+            return
 
 
 def _checked(replies: list[Any]) -> list[Any]:
@@ -111,7 +146,11 @@ def _checked(replies: list[Any]) -> list[Any]:
 
 
 class Script:
-    """A file of `lua/`, run by its digest; Redis is sent the text only when it does not have it."""
+    """A file of `lua/`, run by its digest; Redis is sent the text only when it does not have it.
+
+    Each begins with `#!lua` and no flags: a Redis that takes no writes (full, a replica, its disk in trouble) refuses
+    it, be it only to read. Leases that nobody can renew would be read as people and pods that are gone.
+    """
 
     def __init__(self, name: str) -> None:
         self.source = resources.files("chatkernel").joinpath("lua", f"{name}.lua").read_bytes()
@@ -131,13 +170,13 @@ class ScriptCall(NamedTuple):
 async def run_scripts(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run the scripts in one batch; one reply each. Raises ChatError(REDIS_UNAVAILABLE) as `execute`."""
     with guard():
-        link = _link(redis)
         by_digest: list[Command] = [("EVALSHA", call.script.digest, *call.arguments) for call in calls]
-        replies = await link.call(by_digest, SOCKET_TIMEOUT_S)
+        replies = await redis.call(by_digest, SOCKET_TIMEOUT_S, waiting=False)
         # A script that is not there has not run: those, and only those, are sent again with their text.
         missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missing:
             by_text: list[Command] = [("EVAL", calls[i].script.source, *calls[i].arguments) for i in missing]
-            for index, reply in zip(missing, await link.call(by_text, SOCKET_TIMEOUT_S), strict=True):
+            texts = await redis.call(by_text, SOCKET_TIMEOUT_S, waiting=False)
+            for index, reply in zip(missing, texts, strict=True):
                 replies[index] = reply
         return _checked(replies)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import hiredis
@@ -34,6 +34,34 @@ UNSENT_MAX_BYTES = 32 * 1024 * 1024
 """Bytes that the socket has not taken; beyond it calls fail at once."""
 
 
+class MovedError(ResponseError):
+    """The key's slot is at another node of the cluster; the command has not run."""
+
+
+class AskError(ResponseError):
+    """The key is on its way to another node, and there already; the command has not run."""
+
+
+class TryAgainError(ResponseError):
+    """Some of the keys are on their way; the command has not run."""
+
+
+class ClusterDownError(ResponseError):
+    """The cluster has nobody for the slot, or the node is cut off from most others; the command has not run."""
+
+
+_ERRORS: dict[str, type[ResponseError]] = {
+    "NOSCRIPT": NoScriptError,
+    "MOVED": MovedError,
+    "ASK": AskError,
+    "TRYAGAIN": TryAgainError,
+    "CLUSTERDOWN": ClusterDownError,
+}
+
+_DEMOTED = frozenset({"READONLY", "UNBLOCKED"})
+"""What a server says that was the primary when this connection was made and follows another now."""
+
+
 class _Call:
     """Replies that one caller waits for."""
 
@@ -50,7 +78,7 @@ class _Wire(asyncio.Protocol):
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(replyError=_error_of)
+        self._reader = hiredis.Reader(replyError=self._error_of)
         self._calls: deque[_Call] = deque()
         self._out: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -111,6 +139,17 @@ class _Wire(asyncio.Protocol):
         if self.lost is None:
             self._transport.write(b"".join(out))
 
+    def _error_of(self, text: str) -> ResponseError:
+        kind = text.partition(" ")[0]
+        if kind in _DEMOTED:
+            # Not at once: this is called in the middle of reading what it has answered.
+            self._loop.call_soon(self.close, RedisConnectionError("Redis is no primary any more"))
+        return _ERRORS.get(kind, ResponseError)(text)
+
+    @property
+    def idle(self) -> bool:
+        return not self._calls
+
     def _look(self) -> None:
         """One timer for all: only the first call in flight can be the one that holds up the others."""
         self._timer = None
@@ -134,8 +173,8 @@ class Link:
     time-out one task tries to reach it, and until it has, calls fail at once.
     """
 
-    def __init__(self, make_connection: Callable[[], AbstractConnection]) -> None:
-        self._make_connection = make_connection
+    def __init__(self, open_connection: Callable[[], Awaitable[AbstractConnection]]) -> None:
+        self._open_connection = open_connection
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[_Wire] | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -158,6 +197,12 @@ class Link:
             if wire is self._wire:
                 self._hangs()
             raise
+
+    @property
+    def idle(self) -> bool:
+        """Nobody waits for a reply, or for a connection (a server that hangs is tried without anybody waiting)."""
+        connecting = self._connecting is not None and self._probe is None
+        return not connecting and (self._wire is None or self._wire.idle)
 
     async def aclose(self) -> None:
         if self._probe is not None:
@@ -182,10 +227,8 @@ class Link:
         return connecting.result()
 
     async def _open(self) -> _Wire:
-        connection = self._make_connection()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await cast(Any, connection).connect()
-        return _Wire(connection)
+            return _Wire(await self._open_connection())
 
     def _connected(self, task: asyncio.Task[_Wire]) -> None:
         self._connecting = None
@@ -217,7 +260,3 @@ class Link:
         finally:
             if self._probe is asyncio.current_task():
                 self._probe = None
-
-
-def _error_of(text: str) -> ResponseError:
-    return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from chatkernel.keys import Keys
-from chatkernel.redis_client import Script, execute, run_scripts
+from chatkernel.redis_client import Redis, Script, execute, run_scripts
 
 ENDED_KEPT_S = 3600.0
 """How long a run that was removed or replaced is refused; later its entry is simply missing."""

@@ -11,11 +11,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from redis.asyncio import Redis
-
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute, scan
 from chatkernel.redis_link import Command
 
 log = logging.getLogger(__name__)
@@ -88,10 +86,10 @@ class Routes:
     async def reassert(self) -> None:
         """Make Redis agree with what is wanted, whatever is there: after Redis was emptied, after an outage,
         and at the start of a run (it clears what an earlier run of the same name left). Raises ChatError."""
-        (present,) = await execute(self._redis, [("SMEMBERS", self._keys.pod_routes(self._pod))])
+        present = await self._routes_of(self._pod)
         self._generation += 1
         self._written.clear()
-        self._dirty |= self._wanted | {route.decode() for route in present}
+        self._dirty |= self._wanted | present
         if self._dirty:
             await self._flushed()
 
@@ -112,19 +110,21 @@ class Routes:
         its stream goes after them, and a pod that loses its stream notices (`Bus.read`) and writes its routes
         anew.
         """
-        own = self._keys.pod_routes(pod)
-        (present,) = await execute(self._redis, [("SMEMBERS", own)])
-        routes = sorted(route.decode() for route in present)
+        routes = sorted(await self._routes_of(pod))
         for start in range(0, len(routes), COMMANDS_MAX):
             part = routes[start : start + COMMANDS_MAX]
             await execute(self._redis, [("SREM", self._keys.route(route), pod) for route in part])
-        await execute(self._redis, [("UNLINK", own, self._keys.stream(pod))])
+        await execute(self._redis, [("UNLINK", self._keys.pod_routes(pod), self._keys.stream(pod))])
 
     async def aclose(self) -> None:
         """Stop trying: what is not written is left to the reaper."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+    async def _routes_of(self, pod: str) -> set[str]:
+        steps = scan(self._redis, "SSCAN", self._keys.pod_routes(pod))
+        return {route.decode() async for found in steps for route in found}
 
     async def _flushed(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -167,13 +167,15 @@ class Routes:
         generation = self._generation
         own = self._keys.pod_routes(self._pod)
         # The pod's own set is written before the routes and cleared after them: it always covers what is
-        # there, so that a pod that dies in the middle leaves nothing a reaper cannot find.
-        commands: list[Command] = [("SADD", own, *part) for part in _parts(adds)]
-        commands += [("SADD", self._keys.route(route), self._pod) for route in adds]
-        commands += [("SREM", self._keys.route(route), self._pod) for route in removes]
-        commands += [("SREM", own, *part) for part in _parts(removes)]
-        for start in range(0, len(commands), COMMANDS_MAX):
-            await execute(self._redis, commands[start : start + COMMANDS_MAX])
+        # there, so that a pod that dies in the middle leaves nothing a reaper cannot find. They are waited for one
+        # after the other, for in a cluster they are on different nodes.
+        first: list[Command] = [("SADD", own, *part) for part in _parts(adds)]
+        then: list[Command] = [("SADD", self._keys.route(route), self._pod) for route in adds]
+        then += [("SREM", self._keys.route(route), self._pod) for route in removes]
+        last: list[Command] = [("SREM", own, *part) for part in _parts(removes)]
+        for commands in (first, then, last):
+            for start in range(0, len(commands), COMMANDS_MAX):
+                await execute(self._redis, commands[start : start + COMMANDS_MAX])
         if generation == self._generation:
             self._written.update(adds)
 

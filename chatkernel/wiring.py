@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from redis.asyncio import Redis
-
 from chatkernel.appender import Appender
 from chatkernel.blocks import Blocks
 from chatkernel.bus import Bus, EventEnvelope, Post
@@ -21,7 +19,7 @@ from chatkernel.protocol import MEMBERSHIP_KINDS, Event, encode_json
 from chatkernel.publisher import Publisher
 from chatkernel.ratelimit import RateLimiter
 from chatkernel.receipts import Receipts
-from chatkernel.redis_client import connect
+from chatkernel.redis_client import Redis, connect
 from chatkernel.registry import Registry
 from chatkernel.routes import Routes
 from chatkernel.settings import SecretFile, ServiceSettings

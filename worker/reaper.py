@@ -63,7 +63,8 @@ class Reaper:
         try:
             snapshot = await self._registry.snapshot()
         except ChatError:
-            # While Redis did not answer nobody could renew: what has been seen until now says nothing.
+            # While Redis did not answer, or had no room, nobody could renew: what has been seen until now says
+            # nothing.
             self._unchanged_since.clear()
             raise
         for entry in self._believed_dead(snapshot):

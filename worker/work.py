@@ -11,13 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from chatkernel.bus import Bus
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
 from chatkernel.presence import PresenceStore
-from chatkernel.redis_client import connect
+from chatkernel.redis_client import Redis, connect
 from chatkernel.registry import Registry
 from chatkernel.routes import Routes
 from chatkernel.settings import ServiceSettings

@@ -14,6 +14,8 @@ import typer
 
 DEFAULT_DATA = Path(".chatcluster")
 DATA_ENV = "CHATCTL_DATA"
+REDIS_ENV = "CHATCTL_REDIS"
+"""For URLs with a password, which others could read off the command line."""
 
 Data = Annotated[
     Path, typer.Option("--data", envvar=DATA_ENV, help="The cluster's data directory", show_default=True)
@@ -38,7 +40,14 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Over the file's apiPods.port; 0: any free one")
     ] = None,
-    redis: Annotated[str | None, typer.Option(help="URL of a Redis 7 or newer, over the file's")] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            envvar=REDIS_ENV,
+            help="URL of a Redis 7 or Valkey 7.2 or newer (redis://, redis+sentinel://, redis+cluster://, rediss…), "
+            "over the file's",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a cluster here until Ctrl-C: Redis, API pods, chat pods and a worker, on SQLite."""

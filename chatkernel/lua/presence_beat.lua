@@ -1,3 +1,4 @@
+#!lua
 -- Renew devices' leases. KEYS: expiry, unsettled, then the user's key of each device.
 -- ARGV: lease (ms), how long to keep what is known of a user (ms), then user, device of each.
 -- Returns the positions (from 0) of those whose user came online by it.

@@ -1,3 +1,4 @@
+#!lua
 -- A device logs out. KEYS: expiry, unsettled, user's key.
 -- ARGV: user, device, last active at (ms), how long to keep what is known of a user (ms).
 -- Returns 1 if the user went offline by it.

@@ -1,3 +1,4 @@
+#!lua
 -- KEYS: expiry, then users' keys. ARGV: users.
 -- Returns {online (1 or 0), last active at (ms) or false} for each, flat.
 local time = redis.call('TIME')

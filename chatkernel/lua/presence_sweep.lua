@@ -1,3 +1,4 @@
+#!lua
 -- Take those whose last lease is over. KEYS: expiry, unsettled.
 -- ARGV: most to take, what users' keys begin with (same slot), after what time to report again what was not settled
 -- (ms). Returns {user, last active at (ms) or false} for each, flat.

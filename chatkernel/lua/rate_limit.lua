@@ -1,3 +1,4 @@
+#!lua
 -- Generic cell rate. KEYS: the limit. ARGV: rate (per second), burst, cost. A negative cost gives back.
 -- Returns microseconds to wait (0: taken).
 local time = redis.call('TIME')

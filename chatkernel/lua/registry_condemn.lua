@@ -1,3 +1,4 @@
+#!lua
 -- Take a run whose lease is over for dead: what it left may be cleared away. Marked by a negative end of its lease.
 -- KEYS: pods, leases, departed. ARGV: name, incarnation.
 -- Returns 1 if the run is over and not yet cleared away.

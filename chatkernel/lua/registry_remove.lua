@@ -1,3 +1,4 @@
+#!lua
 -- Remove a pod's entry; its run is over and left to be cleared away.
 -- KEYS: pods, leases, departed, ended. ARGV: name, incarnation ('' is any), how long to remember
 -- ended runs (ms), 1 to spare it while its lease runs. Returns 1 if there was one.

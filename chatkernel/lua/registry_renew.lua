@@ -1,3 +1,4 @@
+#!lua
 -- Renew the lease of one run of a pod.
 -- KEYS: pods, leases, departed, ended. ARGV: name, incarnation, started_at (ms), lease (ms), entry (JSON).
 -- Returns {ok, missing}.

@@ -1,3 +1,4 @@
+#!lua
 -- Everything discovery needs, as of one moment.
 -- KEYS: pods, leases, policy. Returns {now (ms), {name, entry, ...}, {name, lease_until, ...}, policy or false}.
 local time = redis.call('TIME')

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import connect, execute
+from chatkernel.redis_client import Redis, connect, execute
+from chatkernel.redis_url import parse_redis_url
 from chatoperator.datadir import UpError
 from chatoperator.embedded import OLDEST_REDIS
 
@@ -34,9 +33,8 @@ _decoder = msgspec.json.Decoder(Owner)
 
 
 def shown(url: str) -> str:
-    """Where it is, without its password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or parts.path}:{parts.port or 6379}"
+    """Where it is, without its password. Raises ValueError."""
+    return parse_redis_url(url).shown
 
 
 def open_redis(url: str) -> Redis:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from chatkernel.redis_url import RedisUrlError
 from chatoperator.datadir import MARKER_ENV, DataDir, UpError, starting
 from chatoperator.laptopterminal import Terminal
 from chatoperator.launcher import Launcher
@@ -62,6 +63,8 @@ async def up(options: Options) -> None:
         source = SpecSource(options.file, port=options.port, redis_url=options.redis_url)
     except SpecError as error:
         raise UpError(str(error)) from error
+    except RedisUrlError as error:
+        raise UpError(f"the URL of --redis {error}") from error
     data.create()
     data.lock()
     try:

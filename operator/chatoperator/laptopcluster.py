@@ -16,6 +16,7 @@ import msgspec
 from chatkernel.errors import ChatError
 from chatkernel.keys import PRESENCE_SHARDS, Keys
 from chatkernel.redis_client import execute
+from chatkernel.redis_url import parse_redis_url
 from chatkernel.registry import Registry
 from chatoperator.accounts import Account, AccountsError, ensure_accounts, read_accounts
 from chatoperator.again import Again
@@ -30,10 +31,11 @@ from chatoperator.localpod import LocalPod
 from chatoperator.logfiles import bound_log
 from chatoperator.minihttp import PodHttp
 from chatoperator.model import PodKind
-from chatoperator.podsettings import PREFIX, Surroundings
+from chatoperator.podsettings import Surroundings
 from chatoperator.reconcile import Reconciler
 from chatoperator.registry_port import RedisRegistry
 from chatoperator.schemajob import REFUSED, STORE_ENV
+from chatoperator.spec import Spec
 from chatoperator.status import cluster_phase, is_ready, pod_phase
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ class LaptopCluster:
         stack.enter_context(self.display())
         if self.leftovers:
             log.warning("ended processes that a killed run had left", extra={"pods": self.leftovers})
-        self.keys = Keys(PREFIX, self.source.current.metadata.name)
+        resource = self.source.current
+        self.keys = Keys(resource.spec.redis.key_prefix, resource.metadata.name)
         self.embedded = self._embedded_redis()
         redis_url = self.embedded.url if self.embedded else str(self.source.fixed.redis_url)
         self.redis = open_redis(redis_url)
@@ -306,7 +309,7 @@ class LaptopCluster:
                 "restarts": self.embedded.restarts if self.embedded else 0,
             },
             "presence": {"online": self.online},
-            "spec": msgspec.to_builtins(self.source.current.spec),
+            "spec": _shown(self.source.current.spec),
         }
 
     async def handle(self, request: Request) -> dict[str, Any]:
@@ -356,6 +359,14 @@ class LaptopCluster:
             self.embedded.signal(numbers[action])
         log.info("by hand", extra={"of": "redis", "reason": action})
         return {"action": action}
+
+
+def _shown(spec: Spec) -> Any:
+    """The spec without the password of Redis."""
+    if spec.redis.url is not None:
+        redis = msgspec.structs.replace(spec.redis, url=parse_redis_url(spec.redis.url).shown)
+        spec = msgspec.structs.replace(spec, redis=redis)
+    return msgspec.to_builtins(spec)
 
 
 def _order(pod: LocalPod) -> tuple[int, float]:

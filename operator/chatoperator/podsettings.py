@@ -12,8 +12,6 @@ from chatoperator.place import PodSpec
 from chatoperator.spec import Auth
 
 SOCKET_PATH = "/v1/socket"
-PREFIX = "chat"
-"""What every key in Redis begins with."""
 RENEWALS_PER_LEASE = 5
 """Some may fail or come late before a pod is taken for dead."""
 
@@ -42,7 +40,7 @@ def service_settings(pod: PodSpec, name: str, port: int, around: Surroundings) -
         host=around.host,
         port=port,
         public_url=f"ws://{around.host}:{port}{SOCKET_PATH}" if is_chat else around.api_url,
-        key_prefix=PREFIX,
+        key_prefix=spec.redis.key_prefix,
         capacity=spec.chat_pods.connections_per_pod,
         limits=msgspec.convert(spec.limits, Limits, from_attributes=True),
         presence=PresenceSettings(

@@ -16,6 +16,7 @@ from chatkernel.protocol import (
     USERNAME_MAX_CHARS,
     WATCHES_MAX,
 )
+from chatkernel.redis_url import RedisUrlError, parse_redis_url
 
 API_VERSION: Literal["chatcluster.dev/v1alpha1"] = "chatcluster.dev/v1alpha1"
 KIND: Literal["ChatCluster"] = "ChatCluster"
@@ -245,8 +246,19 @@ class Redis(_Spec, frozen=True):
 
     url: Annotated[
         str | None,
-        Meta(description="redis:// or rediss:// URL; absent: an embedded server (laptop only)"),
+        Meta(
+            description="One server (redis://), a primary under Sentinels (redis+sentinel://) or a cluster "
+            "(redis+cluster://), by TLS with rediss; absent: an embedded server (laptop only)"
+        ),
     ] = None
+    key_prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_.-]+$",
+            max_length=64,
+            description="What all keys begin with, before the cluster's name: for clusters of one name in one Redis",
+        ),
+    ] = "chat"
 
 
 class Storage(_Spec, frozen=True):
@@ -316,8 +328,11 @@ def broken_rules(cluster: ChatCluster) -> list[tuple[str, str]]:
         found.append(
             ("spec.limits.textMaxBytes", f"must fit in frameMaxBytes ({spec.limits.frame_max_bytes})")
         )
-    if spec.redis.url is not None and not spec.redis.url.startswith(("redis://", "rediss://", "unix://")):
-        found.append(("spec.redis.url", "must start with redis://, rediss:// or unix://"))
+    if spec.redis.url is not None:
+        try:
+            parse_redis_url(spec.redis.url)
+        except RedisUrlError as error:
+            found.append(("spec.redis.url", str(error)))
     names = [variable.name for variable in spec.chat_pods.env]
     for name in sorted({name for name in names if names.count(name) > 1}):
         found.append(("spec.chatPods.env", f"names {name} twice"))

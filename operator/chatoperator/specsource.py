@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from chatkernel.redis_url import parse_redis_url
 from chatoperator.spec import API_VERSION, KIND, ChatCluster, Metadata
 from chatoperator.specfile import SpecError, load_cluster
 
@@ -31,7 +32,9 @@ class SpecSource:
     """`current` is the last good resource, with what was ordered by hand."""
 
     def __init__(self, path: Path | None, *, port: int | None = None, redis_url: str | None = None) -> None:
-        """Without a path, the defaults. Raises SpecError."""
+        """Without a path, the defaults. Raises SpecError, and RedisUrlError for the URL of the command line."""
+        if redis_url is not None:
+            parse_redis_url(redis_url)
         self._path = path
         self._seen = self._stamp()
         first = DEFAULTS if path is None else load_cluster(path)

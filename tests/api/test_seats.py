@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from support.api_calls import Person, problem, sign_up
 from support.api_pod import SECRETS, Pod, serving, settings_of
+from support.redis_servers import one_server
 from support.valkey import eventually, free_port, redis_client, valkey_server
 
 from apipod.discovery import REFRESH_INTERVAL_S
@@ -163,6 +164,36 @@ async def test_with_redis_away_everything_goes_on_from_the_last_look(tmp_path):
                 return (await world.http.get("/readyz")).json()["degraded"] == []
 
             await eventually(whole_again)
+
+
+async def test_with_no_room_in_redis_everything_goes_on_from_the_last_look(tmp_path):
+    with one_server() as own:
+        url = f"redis://127.0.0.1:{own.port}"
+        async with world_of(url, tmp_path) as world:
+            anna, ben = await sign_up(world.http), await sign_up(world.http)
+            assert (await world.registry.renew(entry("chat-0"), 1.0)).ok
+            assert (await world.seats(anna))["best"]["pod"] == "chat-0"
+            own.do("CONFIG", "SET", "maxmemory", 1)
+            await asyncio.sleep(1.2)  # nobody can renew, and the lease runs out
+            assert (await world.seats(anna))["best"]["pod"] == "chat-0"
+            ready = await world.http.get("/readyz")
+            assert ready.status_code == 200 and ready.json()["degraded"] == ["redis"]
+            presence = await anna.ok("GET", "/v1/presence", params={"user_ids": ben.id})
+            assert presence["entries"] == [{"user_id": ben.id, "state": "unknown"}]
+            own.do("CONFIG", "SET", "maxmemory", 0)
+
+            async def whole_again():
+                return (await world.http.get("/readyz")).json()["degraded"] == []
+
+            await eventually(whole_again)
+            # The pod renews within a second; until then the last look stands.
+            assert (await world.seats(anna))["best"]["pod"] == "chat-0"
+            await world.put(entry("chat-1"))
+
+            async def looked_again():
+                return (await world.seats(anna))["best"]["pod"] == "chat-1"
+
+            await eventually(looked_again)
 
 
 async def test_a_frozen_redis_costs_one_short_wait_and_no_more(tmp_path):

@@ -96,6 +96,17 @@ def test_what_cannot_be_started_is_told_in_a_line(tmp_path: Path) -> None:
     nowhere = run_up(tmp_path, "up", "--port", "0", "--redis", "redis://127.0.0.1:1/0")
     assert nowhere.returncode == 1
     assert "Redis at 127.0.0.1:1 cannot be used" in nowhere.stderr
+    for url, told in (
+        (
+            "redis+cluster://u:hunter2@127.0.0.1:1,127.0.0.1:2",
+            "Redis at 127.0.0.1:1,127.0.0.1:2 cannot be used",
+        ),
+        ("redis+sentinel://u:hunter2@127.0.0.1:1", "the URL of --redis must name what the Sentinels watch"),
+    ):
+        nowhere = run_up(tmp_path, "up", "--port", "0", "--redis", url)
+        assert nowhere.returncode == 1
+        assert told in nowhere.stderr
+        assert "hunter2" not in nowhere.stderr + nowhere.stdout
 
     nonsense = run_up(tmp_path, "up", "--port", "0", "--redis", "localhost:6379")
     assert nonsense.returncode == 1

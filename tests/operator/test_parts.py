@@ -217,6 +217,7 @@ def test_a_pods_settings_are_those_of_the_resource() -> None:
     assert chat.limits == msgspec.convert(msgspec.to_builtins(chat.limits), type(chat.limits))
     api = service_settings(PodSpec(PodKind.API, "rev", DEFAULTS), "api-1", 20002, around)
     assert api.public_url == "http://api"
+    assert api.key_prefix == "chat"
 
 
 EVERYTHING = """

@@ -88,6 +88,23 @@ def test_rules_between_fields_are_told_where_the_field_is() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    ["redis+sentinel://u:pw@s1,s2/chat/0", "rediss+cluster://u:pw@n1:7000,n2", "unix:///run/redis.sock"],
+)
+def test_redis_may_be_anywhere_that_the_kernel_reaches(url: str) -> None:
+    raw = HEAD + f"spec:\n  redis:\n    url: {url}\n    keyPrefix: team-1\n"
+    redis = parse_cluster(raw.encode(), "f.yaml").spec.redis
+    assert (redis.url, redis.key_prefix) == (url, "team-1")
+
+
+def test_what_is_wrong_with_a_redis_url_is_told_without_the_password() -> None:
+    (line,) = problems(HEAD + "spec:\n  redis:\n    url: redis+cluster://u:hunter2@n1/1\n")
+    assert line == "f.yaml:7: spec.redis.url: names a database: a cluster has only 0"
+    (line,) = problems(HEAD + "spec:\n  redis:\n    keyPrefix: '{a}'\n")
+    assert line.startswith("f.yaml:7: spec.redis.keyPrefix: ")
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         b"", b"- a\n", b"x", b"\xff\xfe\x00", b"a: [", b"a: 1\n---\nb: 2\n", b"a: &x [*x]\n", b"? [a]\n: b\n",

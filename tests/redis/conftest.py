@@ -3,10 +3,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from redis.asyncio import Redis
+from support.redis_servers import REDIS_7, VALKEY, cluster_servers, one_server, sentinels
 from support.valkey import Valkey, fresh_keys, redis_client, valkey_server
 
 from chatkernel.keys import Keys
+from chatkernel.redis_client import Redis
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +24,36 @@ def own_valkey() -> Iterator[Valkey]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_7() -> Iterator[str]:
+    if REDIS_7 is None:
+        pytest.skip("no Redis 7 on this machine: Debian's package redis-tools has it")
+    with one_server(REDIS_7) as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="session")
+def under_sentinels() -> Iterator[str]:
+    with sentinels(REDIS_7 or VALKEY) as servers:
+        yield servers.url
+
+
+@pytest.fixture(scope="session")
+def six_nodes() -> Iterator[str]:
+    with cluster_servers(VALKEY) as servers:
+        yield servers.url
+
+
+@pytest.fixture(params=["valkey", "redis_7", "under_sentinels", "six_nodes"])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """Whatever is true of Redis is true of each of these; tests share them and keep apart by their keys."""
+    found = request.getfixturevalue(request.param)
+    return found.url if isinstance(found, Valkey) else str(found)
+
+
 @pytest.fixture
-async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
-    async with redis_client(valkey.url) as client:
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with redis_client(redis_url) as client:
         yield client
 
 

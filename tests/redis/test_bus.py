@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from support.bus_reader import Pod, event, pods
 from support.valkey import Valkey, eventually, redis_client
 
 from chatkernel import bus as bus_module
 from chatkernel.bus import (
     ENTRY_MAX_BYTES,
+    TRIM_BYTES,
     BlocksChanged,
     Bus,
-    BusGap,
     ChannelFrame,
     Envelope,
     EventEnvelope,
@@ -29,54 +28,8 @@ from chatkernel.bus import (
 )
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.routes import Routes
-
-
-class Pod:
-    """One pod's end of the bus, reading in the background."""
-
-    def __init__(self, redis: Redis, keys: Keys, name: str) -> None:
-        self.name = name
-        self.routes = Routes(redis, keys, name)
-        self.bus = Bus(redis, keys, self.routes, name)
-        self.got: list[Envelope] = []
-        self.gaps: list[GapReason] = []
-        self.news = asyncio.Event()
-
-    async def read(self, stop: asyncio.Event) -> None:
-        async for item in self.bus.read(stop):
-            if isinstance(item, BusGap):
-                self.gaps.append(item.reason)
-            else:
-                self.got += item
-            self.news.set()
-
-    async def until(self, condition: Callable[[], bool], within_s: float = 5.0) -> None:
-        async with asyncio.timeout(within_s):
-            while not condition():
-                self.news.clear()
-                await self.news.wait()
-
-
-@asynccontextmanager
-async def pods(redis: Redis, keys: Keys, *names: str) -> AsyncIterator[list[Pod]]:
-    """Pods that have opened their streams and read."""
-    all_pods = [Pod(redis, keys, name) for name in names]
-    stop = asyncio.Event()
-    for pod in all_pods:
-        await pod.bus.open()
-    # Each needs a connection of its own to wait on; one client's calls that wait go one after the other.
-    tasks = [asyncio.create_task(pod.read(stop)) for pod in all_pods]
-    try:
-        yield all_pods
-    finally:
-        stop.set()
-        await asyncio.gather(*tasks)
-
-
-def event(channel: str, seq: int, frame: bytes = b"{}") -> Post:
-    return Post(EventEnvelope(channel, seq, frame, False), (channel,))
 
 
 @pytest.fixture
@@ -173,19 +126,22 @@ async def test_a_dead_pod_costs_no_stream(redis: Redis, keys: Keys) -> None:
 async def test_large_batches_are_split_into_bounded_entries_and_stay_in_order(
     redis: Redis, keys: Keys
 ) -> None:
+    unread = Pod(redis, keys, "b")
+    await unread.bus.open()
+    await unread.routes.add(channels=["c"])
     async with pods(redis, keys, "a") as (a,):
         await a.routes.add(channels=["c"])
         sender = Bus(redis, keys, Routes(redis, keys, ""), "")
         frame = b"x" * 20_000
         large = b"y" * (ENTRY_MAX_BYTES * 2)
         posts = [event("c", seq, large if seq == 5 else frame) for seq in range(300)]
-        assert await sender.publish(posts) > 90
+        assert await sender.publish(posts) > 180
         await a.until(lambda: len(a.got) == 300)
         assert [envelope.seq for envelope in a.got if isinstance(envelope, EventEnvelope)] == list(range(300))
-        entries = (await execute(redis, [("XRANGE", keys.stream("a"), "-", "+")]))[0]
-        sizes = [len(fields[1]) for _, fields in entries]
-        # One envelope is larger than the bound and goes alone.
-        assert [size > ENTRY_MAX_BYTES for size in sizes].count(True) == 1
+    entries = (await execute(redis, [("XRANGE", keys.stream("b"), "-", "+")]))[0]
+    sizes = [len(fields[1]) for _, fields in entries]
+    # One envelope is larger than the bound and goes alone.
+    assert [size > ENTRY_MAX_BYTES for size in sizes].count(True) == 1
 
 
 async def test_the_stream_is_bounded_and_a_reader_that_lagged_is_told(
@@ -317,3 +273,49 @@ async def test_cost_is_flat_in_the_number_of_pods_without_a_member(redis: Redis,
         await some_pods[1].routes.add(channels=[f"c{count}"])
         writes.append(await some_pods[0].bus.publish([event(f"c{count}", 1)]))
     assert writes == [1, 1]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_its_reader_has_passed_is_taken_off_a_stream_and_what_it_has_not_stays(
+    redis: Redis, keys: Keys
+) -> None:
+    async def length() -> int:
+        (found,) = await execute(redis, [("XLEN", keys.stream("a"))])
+        return int(found)
+
+    async with pods(redis, keys, "a") as (a,):
+        await a.routes.add(channels=["c"])
+        sender = Bus(redis, keys, Routes(redis, keys, ""), "")
+        longest = 0
+        for seq in range(1_500):
+            await sender.publish([event("c", seq, b"x" * 50)])
+            longest = max(longest, await length() if seq % 50 == 0 else 0)
+        await a.until(lambda: len(a.got) == 1_500)
+        # What is kept is within the last node of the stream, which is not taken apart.
+        await eventually(lambda: _is(length, 100))
+        assert longest < 600
+        assert a.gaps == []
+    unread = Pod(redis, keys, "b")
+    await unread.bus.open()
+    await unread.routes.add(channels=["d"])
+    for seq in range(300):
+        await sender.publish([event("d", seq)])
+    assert await execute(redis, [("XLEN", keys.stream("b"))]) == [301]
+
+
+async def _is(number: Callable[[], Awaitable[int]], at_most: int) -> bool:
+    return await number() <= at_most
+
+
+@pytest.mark.usefixtures("quick")
+async def test_large_entries_that_were_passed_do_not_wait_for_many_others(redis: Redis, keys: Keys) -> None:
+    async with pods(redis, keys, "a") as (a,):
+        await a.routes.add(channels=["c"])
+        sender = Bus(redis, keys, Routes(redis, keys, ""), "")
+        for seq in range(60):
+            await sender.publish([event("c", seq, b"x" * 60_000)])
+            await a.until(lambda seq=seq: len(a.got) == seq + 1)  # type: ignore[misc]
+        await sender.publish([event("c", 60)])
+        await a.until(lambda: len(a.got) == 61)
+        (length,) = await execute(redis, [("XLEN", keys.stream("a"))])
+        assert length <= 2 * TRIM_BYTES // 60_000

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, eventually, redis_client
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
+from chatkernel.redis_link import Command
 from chatkernel.routes import Routes
 
 
@@ -38,14 +40,13 @@ async def test_five_hundred_sessions_at_once_are_a_few_round_trips(own_valkey: V
     async with redis_client(own_valkey.url) as client:
         routes = Routes(client, keys, "a")
         sent: list[int] = []
-        link = client.link  # type: ignore[attr-defined]
-        call = link.call
+        call = client.call
 
-        async def counted(commands: object, timeout_s: float) -> object:
-            sent.append(len(commands))  # type: ignore[arg-type]
-            return await call(commands, timeout_s)
+        async def counted(commands: Sequence[Command], timeout_s: float, *, waiting: bool) -> list[Any]:
+            sent.append(len(commands))
+            return await call(commands, timeout_s, waiting=waiting)
 
-        link.call = counted
+        client.call = counted
         await asyncio.gather(*[routes.add(channels=[f"c{n}", "shared"], users=[f"u{n}"]) for n in range(500)])
         assert len(sent) <= 4
         assert await routes.resolve(["shared", "c499"]) == [{"a"}, {"a"}]

@@ -6,12 +6,11 @@ import asyncio
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, eventually, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.registry import PodEntry, PodState, Policy, Registry, RenewResult
 
 LEASE_S = 5.0

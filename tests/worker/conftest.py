@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 from support.valkey import Valkey, fresh_keys, redis_client, valkey_server
 
 from chatkernel.keys import Keys
+from chatkernel.redis_client import Redis
 from chatkernel.storage.open import Store, open_store
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
 from support.bus_pod import BusPod
 
 from chatkernel.bus import Bus, Poke
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
+from chatkernel.redis_client import Redis
 from chatkernel.registry import Registry
 from chatkernel.routes import Routes
 from worker.orphans import Orphans

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 from support.bus_pod import BusPod
 
 from chatkernel import presence as presence_module
@@ -18,6 +17,7 @@ from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
 from chatkernel.presence import Audience, PresenceStore
 from chatkernel.protocol import Presence, PresenceState, decode_server_json
+from chatkernel.redis_client import Redis
 from chatkernel.routes import Routes
 from chatkernel.settings import PresenceSettings
 from chatkernel.storage.model import FriendAction, User

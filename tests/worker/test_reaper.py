@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 from support.bus_pod import BusPod
 from support.valkey import Valkey, answers, eventually, redis_client
 
@@ -13,7 +12,7 @@ from chatkernel.bus import Bus, Poke
 from chatkernel.errors import ChatError
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.registry import PodEntry, Registry
 from chatkernel.routes import Routes
 from worker.reaper import Reaper
