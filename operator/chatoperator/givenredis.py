@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
-from chatkernel.redis_client import Redis, connect, execute
+from chatkernel.redis_client import Redis, execute
 from chatkernel.redis_url import parse_redis_url
 from chatoperator.datadir import UpError
 from chatoperator.embedded import OLDEST_REDIS
@@ -33,17 +33,8 @@ _decoder = msgspec.json.Decoder(Owner)
 
 
 def shown(url: str) -> str:
-    """Where it is, without its password. Raises ValueError."""
+    """Where it is, without its password."""
     return parse_redis_url(url).shown
-
-
-def open_redis(url: str) -> Redis:
-    """Raises UpError when that is no URL of a Redis."""
-    try:
-        shown(url)
-        return connect(url)
-    except ValueError as error:
-        raise UpError(f"the URL of Redis cannot be used: {error}") from error
 
 
 async def check_version(redis: Redis, url: str) -> None:
@@ -53,8 +44,6 @@ async def check_version(redis: Redis, url: str) -> None:
         (info,) = await execute(redis, [("INFO", "server")])
     except ChatError as error:
         raise UpError(f"Redis at {where} cannot be used: {error.__cause__ or error}") from error
-    except ValueError as error:
-        raise UpError(f"Redis at {where} cannot be used: {error}") from error
     fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
     version = fields.get("redis_version", "0.0")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:

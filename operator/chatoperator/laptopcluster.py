@@ -15,7 +15,7 @@ import msgspec
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import PRESENCE_SHARDS, Keys
-from chatkernel.redis_client import execute
+from chatkernel.redis_client import connect, execute
 from chatkernel.redis_url import parse_redis_url
 from chatkernel.registry import Registry
 from chatoperator.accounts import Account, AccountsError, ensure_accounts, read_accounts
@@ -24,7 +24,7 @@ from chatoperator.control import ControlError, ControlServer, Request
 from chatoperator.datadir import MARKER_ENV, UpError, starting
 from chatoperator.display import Display
 from chatoperator.embedded import EmbeddedRedis
-from chatoperator.givenredis import Claim, Owner, check_version, open_redis
+from chatoperator.givenredis import Claim, Owner, check_version
 from chatoperator.laptop import HOST, Ground
 from chatoperator.local import LocalPlace, PodFiles
 from chatoperator.localpod import LocalPod
@@ -77,7 +77,7 @@ class LaptopCluster:
         self.keys = Keys(resource.spec.redis.key_prefix, resource.metadata.name)
         self.embedded = self._embedded_redis()
         redis_url = self.embedded.url if self.embedded else str(self.source.fixed.redis_url)
-        self.redis = open_redis(redis_url)
+        self.redis = connect(redis_url)
         stack.push_async_callback(self.redis.aclose)
         if self.embedded is not None:
             stack.push_async_callback(self.embedded.aclose)

@@ -110,7 +110,7 @@ def test_what_cannot_be_started_is_told_in_a_line(tmp_path: Path) -> None:
 
     nonsense = run_up(tmp_path, "up", "--port", "0", "--redis", "localhost:6379")
     assert nonsense.returncode == 1
-    assert nonsense.stderr.startswith("the URL of Redis cannot be used: ")
+    assert nonsense.stderr.startswith("the URL of --redis must start with redis://, ")
     assert nonsense.stderr.count("\n") == 1
 
     nobody = run_up(tmp_path, "status")
