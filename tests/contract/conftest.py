@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 
 from chatkernel.storage.open import Store, open_store
 
-STORES = {"sqlite": lambda path: f"sqlite:///{path}/chat.db"}
+STORES = {
+    "sqlite": lambda path: f"sqlite:///{path}/chat.db",
+    "mongo": lambda path: f"mongodb://127.0.0.1:27117/t{uuid.uuid4().hex[:12]}",
+}
 
 
 @pytest.fixture(params=sorted(STORES))
