@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bson.codec_options import TypeDecoder, TypeRegistry
+from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -24,12 +26,24 @@ POOL_MAX = 50
 DEFAULT_DATABASE = "chat"
 
 
+class _PlainInt(TypeDecoder):
+    """The driver's own class of 64-bit numbers is for telling their width when written; ours are just numbers."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Any) -> int:
+        return int(value)
+
+
+_REGISTRY = TypeRegistry([_PlainInt()])
+
+
 def connect(url: str) -> AsyncMongoClient[Document]:
     """A client of a mongodb:// or mongodb+srv:// URL, whose options (TLS, authMechanism, compressors, pool sizes)
     win over ours. It connects at first use. Raises ChatError(INVALID_FIELD); the URL is in no message."""
     try:
         options = {name.lower() for name in parse_uri(url, validate=True, warn=False)["options"]}
-        ours: dict[str, Any] = {"appname": "chatcluster"}
+        ours: dict[str, Any] = {"appname": "chatcluster", "type_registry": _REGISTRY}
         if "timeoutms" not in options:
             ours["timeoutMS"] = OPERATION_TIMEOUT_MS
         if "maxpoolsize" not in options:
