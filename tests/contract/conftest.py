@@ -22,6 +22,11 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def mongo_url(tmp_path: Path) -> str:
+    return STORES["mongo"](tmp_path)
+
+
+@pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
     opened = await open_store(store_url)
     await opened.ensure_schema()

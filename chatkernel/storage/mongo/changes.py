@@ -6,6 +6,10 @@ sender has no `ack` and sends again, and a device that syncs reads the event: bo
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from chatkernel.ids import NowMs, now_ms
 from chatkernel.protocol import Event, EventKind
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import Document
@@ -14,14 +18,37 @@ from chatkernel.storage.mongo.membership import insert_or_update
 CHANGING_KINDS = frozenset({EventKind.EDIT, EventKind.DELETE, EventKind.REACTION, EventKind.RENAME})
 
 
-class Changes:
-    """Methods raise PyMongoError."""
+RECENT_MS = 600_000
+"""How old a change may be that a reader makes sure of: whoever stored it has long applied it, or has died."""
+APPLIED_MAX = 10_000
 
-    def __init__(self, collections: Collections) -> None:
+
+class Changes:
+    """Owns the note of what this process has applied. Methods raise PyMongoError."""
+
+    def __init__(self, collections: Collections, now: NowMs = now_ms) -> None:
         self._events, self._reactions = collections.events, collections.reactions
-        self._channels = collections.channels
+        self._channels, self._now = collections.channels, now
+        self._applied: OrderedDict[tuple[str, int], None] = OrderedDict()
+
+    async def make_sure(self, events: Iterable[Event]) -> None:
+        """Apply what was read and is recent, once in this process."""
+        since = self._now() - RECENT_MS
+        for event in events:
+            if (
+                event.kind in CHANGING_KINDS
+                and event.created_at > since
+                and (event.channel_id, event.seq) not in self._applied
+            ):
+                await self.apply(event)
 
     async def apply(self, event: Event) -> None:
+        await self._apply(event)
+        self._applied[event.channel_id, event.seq] = None
+        if len(self._applied) > APPLIED_MAX:
+            self._applied.popitem(last=False)
+
+    async def _apply(self, event: Event) -> None:
         match event.kind:
             case EventKind.EDIT:
                 await self._edited(event)

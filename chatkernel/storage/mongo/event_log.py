@@ -152,14 +152,16 @@ class MongoEventLog:
         """Whoever asks does not know what became of these: what follows from them is made sure of."""
         with translated():
             found = await history.find_sent(self._collections, keys)
-            for event in sorted(found.values(), key=lambda each: (each.channel_id, each.seq)):
-                if event.kind in CHANGING_KINDS:
-                    await self._changes.apply(event)
+            await self._changes.make_sure(
+                sorted(found.values(), key=lambda each: (each.channel_id, each.seq))
+            )
             return found
 
     async def events(self, ranges: Sequence[EventRange]) -> list[list[Event]]:
         with translated():
-            return await history.events_in(self._collections, ranges)
+            found = await history.events_in(self._collections, ranges)
+            await self._changes.make_sure(event for events in found for event in events)
+            return found
 
     async def page(self, query: PageQuery) -> HistoryPage:
         with translated():
