@@ -1,4 +1,4 @@
-"""The collections: shard keys, indexes, and which reads each index serves. `ensure_schema` applies this, and
+"""The collections: shard keys, indexes, and which reads each index serves. `migrate.py` applies this, and
 `docs/storage.md` is generated from it."""
 
 from __future__ import annotations
@@ -6,11 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pymongo import ASCENDING, IndexModel
-from pymongo.asynchronous.database import AsyncDatabase
-
-from chatkernel.errors import ChatError, Code
-from chatkernel.storage.mongo.documents import Document
-from chatkernel.storage.mongo.errors import translated
 
 SCHEMA_VERSION = 1
 """Raised with every change; an adapter refuses a store of a later version."""
@@ -99,40 +94,3 @@ COLLECTIONS: tuple[CollectionSpec, ...] = (
     ),
     CollectionSpec("settings", "_id", "free settings of a person", by_id="user_id"),
 )
-
-_VERSION_ID = "chatcluster"
-
-
-async def ensure_schema(database: AsyncDatabase[Document]) -> None:
-    """Make the indexes that are missing; idempotent, and safe when several do it at once: a server takes an index
-    that is there already for made."""
-    with translated():
-        await _check_version(database)
-        for spec in COLLECTIONS:
-            if spec.indexes:
-                await database[spec.name].create_indexes([index.model() for index in spec.indexes])
-        await database["schema"].update_one(
-            {"_id": _VERSION_ID}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True
-        )
-
-
-async def check_schema(database: AsyncDatabase[Document]) -> None:
-    """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has its schema."""
-    with translated():
-        if await _check_version(database) is None:
-            raise ChatError(
-                Code.STORAGE_UNAVAILABLE, "The database has no schema yet: ensure_schema was not run"
-            )
-
-
-async def _check_version(database: AsyncDatabase[Document]) -> int | None:
-    found = await database["schema"].find_one({"_id": _VERSION_ID})
-    if found is None:
-        return None
-    version = int(found["version"])
-    if version > SCHEMA_VERSION:
-        raise ChatError(
-            Code.STORAGE_UNAVAILABLE,
-            f"The store has schema version {version}, this program knows {SCHEMA_VERSION}: use a newer one",
-        )
-    return version
