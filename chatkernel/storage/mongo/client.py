@@ -64,6 +64,12 @@ def database_of(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
     )
 
 
+def history_of(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
+    """For pages of history alone, which decide nothing: where the URL's `readPreference` says (the primary, if it
+    says nothing). `maxStalenessSeconds` bounds how old such a page may be."""
+    return client.get_default_database(DEFAULT_DATABASE, read_concern=ReadConcern("majority"))
+
+
 class Collections:
     """The collections of `schema.py` by name."""
 

@@ -25,6 +25,7 @@ STORED, REFUSED = InsertOutcome.STORED, InsertOutcome.REFUSED
 
 class MongoEventLog:
     _collections: Collections
+    _history: Collections
     _trail: Trail
     _membership: Membership
     _changes: Changes
@@ -165,7 +166,7 @@ class MongoEventLog:
 
     async def page(self, query: PageQuery) -> HistoryPage:
         with translated():
-            return await history.page(self._collections, query)
+            return await history.page(self._history, query)
 
     async def message(self, channel_id: str, message_id: int) -> HistoryItem | None:
         with translated():

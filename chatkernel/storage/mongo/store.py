@@ -7,7 +7,7 @@ from pymongo import AsyncMongoClient
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.mongo.accounts import MongoAccounts
 from chatkernel.storage.mongo.changes import Changes
-from chatkernel.storage.mongo.client import Collections, connect, database_of
+from chatkernel.storage.mongo.client import Collections, connect, database_of, history_of
 from chatkernel.storage.mongo.conversations import MongoConversations
 from chatkernel.storage.mongo.devices import MongoDevices
 from chatkernel.storage.mongo.documents import Document
@@ -26,6 +26,7 @@ class MongoStore(MongoEventLog, MongoConversations, MongoAccounts, MongoDevices,
     def __init__(self, client: AsyncMongoClient[Document], placement: Placement | None = None) -> None:
         self._client = client
         self._collections = Collections(database_of(client))
+        self._history = Collections(history_of(client))
         self._trail = Trail(self._collections)
         self._membership = Membership(self._collections)
         self._changes = Changes(self._collections)
