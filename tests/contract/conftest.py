@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,20 +9,15 @@ import pytest
 
 from chatkernel.storage.open import Store, open_store
 
-STORES = {
-    "sqlite": lambda path: f"sqlite:///{path}/chat.db",
-    "mongo": lambda path: f"mongodb://127.0.0.1:27117/t{uuid.uuid4().hex[:12]}",
-}
+STORES = ("mongo", "sqlite")
 
 
-@pytest.fixture(params=sorted(STORES))
+@pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return STORES[request.param](tmp_path)
-
-
-@pytest.fixture
-def mongo_url(tmp_path: Path) -> str:
-    return STORES["mongo"](tmp_path)
+    if request.param == "mongo":
+        url: str = request.getfixturevalue("mongo_url")
+        return url
+    return f"sqlite:///{tmp_path}/chat.db"
 
 
 @pytest.fixture
