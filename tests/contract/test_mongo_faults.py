@@ -122,6 +122,21 @@ async def test_a_fault_in_the_middle_of_an_insert(deployment: ReplicaSet, start:
     assert sorted(log) == sorted((ack.seq, f"u_ann/k{n}") for n, ack in enumerate(acks))
 
 
+async def test_nothing_is_acked_that_no_majority_has(deployment: ReplicaSet, start: Start) -> None:
+    """It is stored on the primary alone, where a failover could take it back: the sender is told to ask again."""
+    pod = await start()
+    failing = deployment.primary.on("insert", faults.write_concern_failed())
+    looking = deployment.primary.on("find", faults.reset_before())
+    sending = asyncio.create_task(pod.say("u_ann", "k"))
+    await failing.reached()
+    await looking.reached()
+    assert not sending.done()
+    failing.remove()
+    looking.remove()
+    placed = await sending
+    assert await log_of(pod.store) == [(placed.seq, "u_ann/k")]
+
+
 async def test_one_in_ten_commands_failing_and_eight_pods(deployment: ReplicaSet, start: Start) -> None:
     pods = [await start() for _ in range(8)]
     for server in (deployment.primary, *deployment.secondaries):
