@@ -12,7 +12,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev check test test-slow docs bench bench-short drill drill-short lock clean
+.PHONY: help run install dev check test test-slow docs mongo-java bench bench-short drill drill-short lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: $(DEV)  ## The tests, in under five minutes
 
 test-slow: $(DEV)  ## The tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+mongo-java: $(DEV)  ## Build the MongoDB-protocol server for tests (needs a JDK and Maven), if there is none yet
+	PYTHONPATH=tests $(BIN)/python -m support.mongo.java_build
 
 docs: $(DEV)  ## Renew what docs/ takes from the types and from a real run
 	$(BIN)/python -m docs.tools

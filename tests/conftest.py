@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from support.cluster import Cluster, running_cluster
 
+pytest_plugins = ["support.mongo.fixtures"]
+
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:

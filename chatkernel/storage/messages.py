@@ -36,8 +36,10 @@ class EventLog(Protocol):
         """Store each run or refuse it; durable when this returns. One outcome per run, independent of each other.
 
         A plain insert against the unique keys (channel_id, seq) and (channel_id, sender_id, client_msg_id) decides
-        races; a refused run says nothing about which of the two it met. The effects of an event (memberships,
-        roles, name, edits, deletes, reactions, the channel's head, the sender's own read watermark) follow from
+        races; a refused run says nothing about which of the two it met, and a store without transactions may have
+        stored its beginning (never what stands behind the refused event): whoever is refused asks `find_sent`. The
+        effects of an event (memberships, roles, name, edits, deletes, reactions, the channel's head, the sender's own
+        read watermark) follow from
         the event alone, are guarded by its seq, and are stored with it where the store can, else healed.
         """
 

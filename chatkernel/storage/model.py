@@ -36,7 +36,8 @@ class ChannelInfo(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """Consecutive events of one channel, stored all or none, in order. `channel` only with a CREATED first event."""
+    """Consecutive events of one channel, stored in order, none without those before it. `channel` only with a CREATED
+    first event."""
 
     channel_id: str
     events: tuple[Event, ...]
@@ -46,7 +47,7 @@ class Run(Struct, frozen=True):
 class InsertOutcome(StrEnum):
     STORED = "stored"
     REFUSED = "refused"
-    """A seq or a (sender, client_msg_id) of the run was taken: nothing of it is stored. Re-read and decide."""
+    """A seq or a (sender, client_msg_id) of the run was taken: what follows it is not stored. Re-read and decide."""
 
 
 class SendKey(Struct, frozen=True):

@@ -9,12 +9,15 @@ import pytest
 
 from chatkernel.storage.open import Store, open_store
 
-STORES = {"sqlite": lambda path: f"sqlite:///{path}/chat.db"}
+STORES = ("mongo", "sqlite")
 
 
-@pytest.fixture(params=sorted(STORES))
+@pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return STORES[request.param](tmp_path)
+    if request.param == "mongo":
+        url: str = request.getfixturevalue("mongo_url")
+        return url
+    return f"sqlite:///{tmp_path}/chat.db"
 
 
 @pytest.fixture

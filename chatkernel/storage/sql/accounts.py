@@ -16,6 +16,7 @@ from chatkernel.storage.model import Credentials, User
 from chatkernel.storage.sql.runner import Runner
 from chatkernel.storage.sql.schema import subjects, users
 from chatkernel.storage.sql.statements import Query, Write
+from chatkernel.storage.usernames import numbered, username_key
 
 _COLUMNS = "user_id, username, display_name, created_at, about, avatar_url, suspended, last_active_at"
 _profile = [users.c[name.strip()] for name in _COLUMNS.split(",")]
@@ -29,14 +30,6 @@ _touch = Write(
     " WHERE users.user_id = k.id AND COALESCE(users.last_active_at, 0) < k.at",
     values="id, at",
 )
-
-SUFFIX_TRIES = 10_000
-"""Numbers tried behind a taken user name of a person of an issuer of their own."""
-
-
-def username_key(username: str) -> str:
-    """What is unique: user names differ by more than case."""
-    return username.casefold()
 
 
 def _user(row: Sequence[Any]) -> User:
@@ -108,8 +101,7 @@ def user_of_subject(conn: Connection, issuer: str, subject: str, new: User) -> U
     ).first()
     if known is not None:
         return _user(known)
-    for number in range(1, SUFFIX_TRIES):
-        name = new.username if number == 1 else f"{new.username}-{number}"
+    for name in numbered(new.username):
         if user_by_name(conn, name) is None:
             made = msgspec.structs.replace(new, username=name)
             create_user(conn, made, "")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from chatkernel.errors import invalid
 from chatkernel.protocol import HistoryItem, Role
+from chatkernel.storage.list_cursor import cursor_of, parse_cursor
 from chatkernel.storage.model import ChannelKind, Conversation, ConversationPage, ConversationPrefs
 from chatkernel.storage.sql.rows import EVENT_COLUMNS, STATE_COLUMNS, item_of, qualified
 from chatkernel.storage.sql.statements import Query, Row
@@ -63,7 +63,7 @@ _others = Query(
 def conversations(
     conn: Connection, user_id: str, cursor: str | None, limit: int, archived: bool
 ) -> ConversationPage:
-    activity_id, channel_id = _parse(cursor)
+    activity_id, channel_id = parse_cursor(cursor)
     params = {
         "user_id": user_id,
         "archived": archived,
@@ -81,16 +81,7 @@ def conversations(
     for other_channel, other in _others.rows_for(conn, ids, {"user_id": user_id, "others": OTHERS_SHOWN}):
         others.setdefault(other_channel, []).append(other)
     found = [_line(line, last.get(line[0]), others.get(line[0], [])) for line in lines]
-    return ConversationPage(found, f"{lines[-1][3]}.{lines[-1][0]}" if more else None)
-
-
-def _parse(cursor: str | None) -> tuple[int, str]:
-    if cursor is None:
-        return (1 << 53), ""
-    number, dot, channel_id = cursor.partition(".")
-    if not (number.isascii() and number.isdigit() and len(number) <= 16 and dot and channel_id):
-        raise invalid("cursor", "not one that a page gave")
-    return int(number), channel_id
+    return ConversationPage(found, cursor_of(lines[-1][3], lines[-1][0]) if more else None)
 
 
 def _last_items(conn: Connection, lines: Sequence[Row]) -> dict[str, HistoryItem]:

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, and_, delete, func, insert, literal, or_, select, union_all, update
 
 from chatkernel.errors import ChatError, Code, invalid
+from chatkernel.storage.list_cursor import cursor_of, parse_cursor
 from chatkernel.storage.model import (
     Friend,
     FriendAction,
@@ -157,7 +158,7 @@ def _standing(conn: Connection, user_id: str, other_id: str) -> tuple[bool, Frie
 
 def list_friends(conn: Connection, user_id: str, cursor: str | None, limit: int) -> FriendPage:
     """Friends, requests and blocks, newest first. Sorts all of a person's, which are bounded."""
-    since, after_id = _parse(cursor)
+    since, after_id = parse_cursor(cursor)
     related = select(friends.c.other_id, friends.c.state, friends.c.since).where(friends.c.user_id == user_id)
     blocked = select(blocks.c.other_id, literal(FriendState.BLOCKED.value), blocks.c.since)
     both = union_all(related, blocked.where(blocks.c.user_id == user_id)).subquery()
@@ -167,16 +168,7 @@ def list_friends(conn: Connection, user_id: str, cursor: str | None, limit: int)
     if len(found) <= limit:
         return FriendPage(found)
     last = found[limit - 1]
-    return FriendPage(found[:limit], f"{last.since}.{last.user_id}")
-
-
-def _parse(cursor: str | None) -> tuple[int, str]:
-    if cursor is None:
-        return (1 << 53), ""
-    number, dot, user_id = cursor.partition(".")
-    if not (number.isascii() and number.isdigit() and len(number) <= 16 and dot and user_id):
-        raise invalid("cursor", "not one that a page gave")
-    return int(number), user_id
+    return FriendPage(found[:limit], cursor_of(last.since, last.user_id))
 
 
 def others_of(conn: Connection, query: Query, user_ids: Sequence[str]) -> dict[str, list[str]]:

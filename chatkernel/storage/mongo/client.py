@@ -1,0 +1,87 @@
+"""The one client of a process, and the collections with the concerns that promises need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson.codec_options import TypeDecoder, TypeRegistry
+from bson.int64 import Int64
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, InvalidURI
+from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.storage.mongo.documents import Document
+
+OPERATION_TIMEOUT_MS = 5_000
+"""Bounds every operation with all its retries, also against a server that stands still; `timeoutMS` in the URL
+overrides it. Below the appender's deadline, so that an unknown outcome can still be asked for within it."""
+
+POOL_MAX = 50
+"""Connections of a process; `maxPoolSize` in the URL overrides it."""
+
+DEFAULT_DATABASE = "chat"
+
+
+class _PlainInt(TypeDecoder):
+    """The driver's own class of 64-bit numbers is for telling their width when written; ours are just numbers."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Any) -> int:
+        return int(value)
+
+
+_REGISTRY = TypeRegistry([_PlainInt()])
+
+
+def connect(url: str) -> AsyncMongoClient[Document]:
+    """A client of a mongodb:// or mongodb+srv:// URL, whose options (TLS, authMechanism, compressors, pool sizes)
+    win over ours. It connects at first use. Raises ChatError(INVALID_FIELD); the URL is in no message."""
+    try:
+        options = {name.lower() for name in parse_uri(url, validate=True, warn=False)["options"]}
+        ours: dict[str, Any] = {"appname": "chatcluster", "type_registry": _REGISTRY}
+        if "timeoutms" not in options:
+            ours["timeoutMS"] = OPERATION_TIMEOUT_MS
+        if "maxpoolsize" not in options:
+            ours["maxPoolSize"] = POOL_MAX
+        return AsyncMongoClient(url, connect=False, **ours)
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        reason = "not a MongoDB URL" if isinstance(error, InvalidURI) else "an option is not valid"
+        raise ChatError(Code.INVALID_FIELD, f"store_url: {reason}", field="store_url") from error
+
+
+def database_of(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
+    """Majority writes, journaled; majority reads from the primary: nobody sees what a failover could take back."""
+    return client.get_default_database(
+        DEFAULT_DATABASE,
+        write_concern=WriteConcern("majority", j=True),
+        read_concern=ReadConcern("majority"),
+        read_preference=ReadPreference.PRIMARY,
+    )
+
+
+def history_of(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
+    """For pages of history alone, which decide nothing: where the URL's `readPreference` says (the primary, if it
+    says nothing). `maxStalenessSeconds` bounds how old such a page may be."""
+    return client.get_default_database(DEFAULT_DATABASE, read_concern=ReadConcern("majority"))
+
+
+class Collections:
+    """The collections of `schema.py` by name."""
+
+    def __init__(self, database: AsyncDatabase[Document]) -> None:
+        self.database = database
+        self.events: AsyncCollection[Document] = database["events"]
+        self.channels: AsyncCollection[Document] = database["channels"]
+        self.memberships: AsyncCollection[Document] = database["memberships"]
+        self.reactions: AsyncCollection[Document] = database["reactions"]
+        self.users: AsyncCollection[Document] = database["users"]
+        self.claims: AsyncCollection[Document] = database["claims"]
+        self.devices: AsyncCollection[Document] = database["devices"]
+        self.refresh_tokens: AsyncCollection[Document] = database["refresh_tokens"]
+        self.pairs: AsyncCollection[Document] = database["pairs"]
+        self.settings: AsyncCollection[Document] = database["settings"]

@@ -1,0 +1,167 @@
+"""The port Devices on MongoDB: devices and their refresh tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from pymongo.errors import PyMongoError
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.storage.model import Device, RefreshOutcome, RefreshResult
+from chatkernel.storage.mongo.client import Collections
+from chatkernel.storage.mongo.documents import Document
+from chatkernel.storage.mongo.errors import lost_race, translated
+
+
+class MongoDevices:
+    _collections: Collections
+
+    async def add_device(
+        self, device: Device, devices_max: int | None = None, password_hash: str | None = None
+    ) -> list[str]:
+        """The password is looked at after the device is there: a change that comes later revokes it with the others,
+        and one that came before is seen here."""
+        await self._put_device(device)
+        if password_hash is not None:
+            with translated():
+                mine = {"_id": device.user_id, "password_hash": password_hash}
+                still = await self._collections.users.find_one(mine, {"_id": 1})
+            if still is None:
+                await self.revoke_devices(device.user_id, [device.device_id], device.last_seen_at)
+                raise ChatError(Code.WRONG_CREDENTIALS)
+        if devices_max is None:
+            return []
+        others = [each for each in await self.devices(device.user_id) if each.device_id != device.device_id]
+        others.sort(key=lambda other: other.last_seen_at)
+        surplus = [other.device_id for other in others[: max(0, len(others) + 1 - devices_max)]]
+        return await self.revoke_devices(device.user_id, surplus, device.last_seen_at) if surplus else []
+
+    async def touch_device(self, device_id: str, at: int) -> None:
+        with translated():
+            await self._collections.devices.update_one({"_id": device_id}, {"$set": {"last_seen_at": at}})
+
+    async def _put_device(self, device: Device) -> None:
+        with translated():
+            try:
+                await self._collections.devices.insert_one(_document(device))
+            except PyMongoError as error:
+                if not lost_race(error):
+                    raise
+            else:
+                return
+            # Tokens of the log-in before must not work again with the device.
+            known = await self._collections.devices.find_one({"_id": device.device_id}, {"user_id": 1})
+            if known is not None and known["user_id"] == device.user_id:
+                await self._collections.refresh_tokens.delete_many({"device_id": device.device_id})
+            values = {
+                "name": device.name,
+                "last_seen_at": device.last_seen_at,
+                "revoked_at": device.revoked_at,
+            }
+            revived = await self._collections.devices.update_one(
+                {"_id": device.device_id, "user_id": device.user_id}, {"$set": values}
+            )
+        if not revived.matched_count:
+            raise ChatError(Code.CONFLICT, "This device id is another person's", field="device_id")
+
+    async def devices(self, user_id: str) -> list[Device]:
+        with translated():
+            found = await self._collections.devices.find({"user_id": user_id, "revoked_at": None}).to_list()
+        return [_device(each) for each in sorted(found, key=lambda one: (-one["created_at"], one["_id"]))]
+
+    async def device(self, device_id: str) -> Device | None:
+        with translated():
+            found = await self._collections.devices.find_one({"_id": device_id})
+        return None if found is None else _device(found)
+
+    async def live_devices(self, device_ids: Sequence[str]) -> set[str]:
+        if not device_ids:
+            return set()
+        wanted = {"_id": {"$in": list(dict.fromkeys(device_ids))}, "revoked_at": None}
+        with translated():
+            found = await self._collections.devices.find(wanted, {"user_id": 1}).to_list()
+            people = {"_id": {"$in": list({each["user_id"] for each in found})}, "suspended": False}
+            active = {each["_id"] async for each in self._collections.users.find(people, {"_id": 1})}
+        return {each["_id"] for each in found if each["user_id"] in active}
+
+    async def rename_device(self, user_id: str, device_id: str, name: str) -> bool:
+        mine = {"_id": device_id, "user_id": user_id, "revoked_at": None}
+        with translated():
+            renamed = await self._collections.devices.update_one(mine, {"$set": {"name": name}})
+        return renamed.matched_count > 0
+
+    async def revoke_devices(self, user_id: str, device_ids: Sequence[str] | None, at: int) -> list[str]:
+        """The tokens stay, so that one that is shown later is told as revoked; the device's state rules them."""
+        mine: Document = {"user_id": user_id, "revoked_at": None}
+        if device_ids is not None:
+            mine["_id"] = {"$in": list(device_ids)}
+        with translated():
+            live = [each["_id"] async for each in self._collections.devices.find(mine, {"_id": 1})]
+            if live:
+                await self._collections.devices.update_many(
+                    {"_id": {"$in": live}, "revoked_at": None}, {"$set": {"revoked_at": at}}
+                )
+        return live
+
+    async def put_refresh(self, token_hash: str, user_id: str, device_id: str, expires_at: int) -> None:
+        with translated():
+            await self._collections.refresh_tokens.insert_one(
+                {
+                    "_id": token_hash,
+                    "user_id": user_id,
+                    "device_id": device_id,
+                    "expires_at": expires_at,
+                    "used_at": None,
+                }
+            )
+
+    async def rotate_refresh(
+        self, token_hash: str, new_hash: str, now: int, expires_at: int
+    ) -> RefreshResult:
+        """The update that marks the token used decides: the second finds it used. If the process dies before the
+        successor is there, the person logs in again."""
+        tokens = self._collections.refresh_tokens
+        with translated():
+            found = await tokens.find_one({"_id": token_hash})
+            if found is None:
+                return RefreshResult(RefreshOutcome.UNKNOWN)
+            user_id, device_id = found["user_id"], found["device_id"]
+            device = await self._collections.devices.find_one({"_id": device_id}, {"revoked_at": 1})
+            if found["used_at"] is None:
+                if device is None or device["revoked_at"] is not None:
+                    return RefreshResult(RefreshOutcome.REVOKED, user_id, device_id)
+                if found["expires_at"] <= now:
+                    return RefreshResult(RefreshOutcome.EXPIRED, user_id, device_id)
+                used = await tokens.update_one(
+                    {"_id": token_hash, "used_at": None}, {"$set": {"used_at": now}}
+                )
+                if used.matched_count:
+                    await self._succeed(user_id, device_id, new_hash, now, expires_at)
+                    return RefreshResult(RefreshOutcome.ROTATED, user_id, device_id)
+        await self.revoke_devices(user_id, [device_id], now)
+        return RefreshResult(RefreshOutcome.REUSED, user_id, device_id)
+
+    async def _succeed(self, user_id: str, device_id: str, new_hash: str, now: int, expires_at: int) -> None:
+        # What has expired can no longer be reused: a device keeps no more tokens than it uses in their life-time.
+        expired = {"device_id": device_id, "expires_at": {"$lte": now}}
+        await self._collections.refresh_tokens.delete_many(expired)
+        await self.put_refresh(new_hash, user_id, device_id, expires_at)
+        await self._collections.devices.update_one({"_id": device_id}, {"$set": {"last_seen_at": now}})
+
+
+def _document(device: Device) -> Document:
+    values = msgspec.structs.asdict(device)
+    values["_id"] = values.pop("device_id")
+    return values
+
+
+def _device(found: Document) -> Device:
+    return Device(
+        found["_id"],
+        found["user_id"],
+        found["name"],
+        found["created_at"],
+        found["last_seen_at"],
+        found["revoked_at"],
+    )

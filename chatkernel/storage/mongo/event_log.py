@@ -1,0 +1,177 @@
+"""The port EventLog on MongoDB."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import InsertOne
+from pymongo.errors import BulkWriteError
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind, HistoryItem
+from chatkernel.storage.model import EventRange, Head, HistoryPage, InsertOutcome, PageQuery, Run, SendKey
+from chatkernel.storage.mongo import history
+from chatkernel.storage.mongo.changes import CHANGING_KINDS, Changes
+from chatkernel.storage.mongo.client import Collections
+from chatkernel.storage.mongo.documents import document_of, head_after
+from chatkernel.storage.mongo.errors import LOST_RACE, translated
+from chatkernel.storage.mongo.membership import Membership
+from chatkernel.storage.mongo.trailing import Trail
+
+STORED, REFUSED = InsertOutcome.STORED, InsertOutcome.REFUSED
+
+
+class MongoEventLog:
+    _collections: Collections
+    _history: Collections
+    _trail: Trail
+    _membership: Membership
+    _changes: Changes
+
+    async def insert(self, runs: Sequence[Run]) -> list[InsertOutcome]:
+        """Runs of one event in one unordered insert; a longer run, or several of one channel, in an ordered insert
+        that stops at the first refusal. Without transactions the beginning of a refused run may be stored: who is
+        told REFUSED asks what there is anyway."""
+        by_channel: dict[str, list[int]] = {}
+        for number, run in enumerate(runs):
+            by_channel.setdefault(run.channel_id, []).append(number)
+        singles = [
+            numbers[0]
+            for numbers in by_channel.values()
+            if len(numbers) == 1 and len(runs[numbers[0]].events) == 1
+        ]
+        alone = set(singles)
+        outcomes: list[InsertOutcome] = [REFUSED] * len(runs)
+        with translated():
+            await self._announce(runs)
+            parts: list[Any] = []
+            if singles:
+                parts.append(self._insert_singles(runs, singles, outcomes))
+            parts += [
+                self._insert_in_turn(runs, numbers, outcomes)
+                for numbers in by_channel.values()
+                if numbers[0] not in alone
+            ]
+            failures = [
+                each
+                for each in await asyncio.gather(*parts, return_exceptions=True)
+                if isinstance(each, BaseException)
+            ]
+            if failures:
+                raise failures[0]
+        return outcomes
+
+    async def _announce(self, runs: Sequence[Run]) -> None:
+        waiting = [
+            self._membership.announce(run.channel_id, event.seq, run.channel)
+            for run in runs
+            for event in run.events
+            if event.kind in MEMBERSHIP_KINDS
+        ]
+        if waiting:
+            await asyncio.gather(*waiting)
+
+    async def _insert_singles(
+        self, runs: Sequence[Run], numbers: Sequence[int], outcomes: list[InsertOutcome]
+    ) -> None:
+        refused = await self._write([(runs[n], runs[n].events[0]) for n in numbers], ordered=False)
+        for place, number in enumerate(numbers):
+            if place not in refused:
+                outcomes[number] = STORED
+        await self._follow([runs[n] for n in numbers if outcomes[n] is STORED])
+
+    async def _insert_in_turn(
+        self, runs: Sequence[Run], numbers: Sequence[int], outcomes: list[InsertOutcome]
+    ) -> None:
+        """After a refusal nothing of this channel is stored: it would stand on what is not there."""
+        pairs = [(runs[n], event) for n in numbers for event in runs[n].events]
+        refused = await self._write(pairs, ordered=True)
+        stored = min(refused, default=len(pairs))
+        kept: list[Run] = []
+        for number in numbers:
+            run = runs[number]
+            if stored >= len(run.events):
+                outcomes[number] = STORED
+                kept.append(run)
+            elif stored > 0:
+                kept.append(Run(run.channel_id, run.events[:stored], run.channel))
+            stored = max(0, stored - len(run.events))
+        await self._follow(kept)
+
+    async def _write(self, pairs: Sequence[tuple[Run, Event]], *, ordered: bool) -> set[int]:
+        """Insert; the places that a unique key refused. Raises PyMongoError, ChatError."""
+        documents = [
+            document_of(event, run.channel if event is run.events[0] else None) for run, event in pairs
+        ]
+        try:
+            await self._collections.events.bulk_write(
+                [InsertOne(document) for document in documents], ordered=ordered
+            )
+        except BulkWriteError as error:
+            details = error.details
+            errors = details.get("writeErrors") or []
+            others = [each for each in errors if each["code"] not in LOST_RACE]
+            if others or details.get("writeConcernErrors"):
+                # What was stored is unknown, or not durable yet.
+                codes = sorted({each["code"] for each in others}) or ["write concern"]
+                full = any(each["code"] == 14031 for each in others)
+                raise ChatError(
+                    Code.STORAGE_FULL if full else Code.STORAGE_UNAVAILABLE,
+                    f"The store did not take the events ({', '.join(map(str, codes))})",
+                ) from error
+            return {each["index"] for each in errors}
+        return set()
+
+    async def _follow(self, runs: Sequence[Run]) -> None:
+        """What follows from stored events."""
+        events = [event for run in runs for event in run.events]
+        if not events:
+            return
+        applying = [
+            event for event in events if event.kind in MEMBERSHIP_KINDS or event.kind in CHANGING_KINDS
+        ]
+        infos = {run.channel_id: run.channel for run in runs if run.channel is not None}
+        for event in applying:  # in order: an edit and the delete of the same message may be neighbours
+            if event.kind in MEMBERSHIP_KINDS:
+                await self._membership.apply(event, infos.get(event.channel_id))
+            else:
+                await self._changes.apply(event)
+        heads: dict[str, tuple[Head, int]] = {}
+        for event in events:
+            before = heads.get(event.channel_id, (None, 0))[1]
+            message_seq = event.seq if event.kind is EventKind.MESSAGE else before
+            heads[event.channel_id] = (head_after(event), message_seq)
+        self._trail.note(events, [(c, head, message_seq) for c, (head, message_seq) in heads.items()])
+
+    async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
+        with translated():
+            return await history.heads(self._collections, channel_ids)
+
+    async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
+        """Whoever asks does not know what became of these: what follows from them is made sure of."""
+        with translated():
+            found = await history.find_sent(self._collections, keys)
+            await self._changes.make_sure(
+                sorted(found.values(), key=lambda each: (each.channel_id, each.seq))
+            )
+            return found
+
+    async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+        with translated():
+            return await history.message_ids(self._collections, places)
+
+    async def events(self, ranges: Sequence[EventRange]) -> list[list[Event]]:
+        with translated():
+            found = await history.events_in(self._collections, ranges)
+            await self._changes.make_sure(event for events in found for event in events)
+            return found
+
+    async def page(self, query: PageQuery) -> HistoryPage:
+        with translated():
+            return await history.page(self._history, query)
+
+    async def message(self, channel_id: str, message_id: int) -> HistoryItem | None:
+        with translated():
+            return await history.message(self._collections, channel_id, message_id)

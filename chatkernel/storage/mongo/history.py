@@ -1,0 +1,184 @@
+"""Reading the log: heads, ranges for sync, and pages of history with the present state folded in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.message_ids import MAX_MESSAGE_ID, message_id_at
+from chatkernel.protocol import Event, HistoryItem
+from chatkernel.storage.model import EventRange, Head, HistoryPage, PageQuery, SendKey
+from chatkernel.storage.mongo.client import Collections
+from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, event_of, head_of, item_of
+from chatkernel.storage.mongo.together import gathered
+
+_END = MAX_MESSAGE_ID + 1
+_HEAD_FIELDS = dict.fromkeys(("channel_id", "seq", "message_id", "messages_before", "kind", "members_seq"), 1)
+KEYS_AT_ONCE = 100
+"""Alternatives of one query."""
+
+
+async def heads(collections: Collections, channel_ids: Sequence[str]) -> dict[str, Head]:
+    """One look at the end of an index each."""
+    wanted = list(dict.fromkeys(channel_ids))
+    answers = await gathered([_head(collections, channel_id) for channel_id in wanted])
+    return {channel_id: head for channel_id, head in zip(wanted, answers, strict=True) if head is not None}
+
+
+async def _head(collections: Collections, channel_id: str) -> Head | None:
+    found = await collections.events.find_one({"channel_id": channel_id}, _HEAD_FIELDS, sort=[("seq", -1)])
+    return None if found is None else head_of(found)
+
+
+async def find_sent(collections: Collections, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
+    found: dict[SendKey, Event] = {}
+    distinct = list(dict.fromkeys(keys))
+    for start in range(0, len(distinct), KEYS_AT_ONCE):
+        alternatives = [
+            {"channel_id": key.channel_id, "sender_id": key.sender_id, "client_msg_id": key.client_msg_id}
+            for key in distinct[start : start + KEYS_AT_ONCE]
+        ]
+        wanted: Document = {
+            # Named beside the alternatives too, so that a router asks only these channels' shards.
+            "channel_id": {"$in": sorted({each["channel_id"] for each in alternatives})},
+            "$or": alternatives,
+        }
+        async for document in collections.events.find(wanted, EVENT_FIELDS):
+            event = event_of(document)
+            found[SendKey(event.channel_id, event.sender_id, event.client_msg_id)] = event
+    return found
+
+
+async def message_ids(collections: Collections, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+    async def one(channel_id: str, seq: int) -> int | None:
+        where = {"channel_id": channel_id, "seq": seq}
+        found = await collections.events.find_one(where, {"message_id": 1})
+        return None if found is None else int(found["message_id"])
+
+    answers = await gathered([one(*place) for place in places])
+    return {place[0]: found for place, found in zip(places, answers, strict=True) if found is not None}
+
+
+async def events_in(collections: Collections, ranges: Sequence[EventRange]) -> list[list[Event]]:
+    distinct = list(dict.fromkeys(ranges))
+    answers = await gathered([_range(collections, wanted) for wanted in distinct])
+    by_range = dict(zip(distinct, answers, strict=True))
+    return [by_range[wanted] for wanted in ranges]
+
+
+async def _range(collections: Collections, wanted: EventRange) -> list[Event]:
+    """The log is dense, so a limit is a bound on seq."""
+    high = wanted.after_seq + wanted.limit
+    upto = high if wanted.upto_seq is None else min(high, wanted.upto_seq)
+    where = {"channel_id": wanted.channel_id, "seq": {"$gt": wanted.after_seq, "$lte": upto}}
+    found = await collections.events.find(where, EVENT_FIELDS).sort("seq", 1).to_list()
+    return [event_of(document) for document in found]
+
+
+async def message(collections: Collections, channel_id: str, message_id: int) -> HistoryItem | None:
+    found = await collections.events.find_one(
+        {"channel_id": channel_id, "listed": True, "message_id": message_id}, EVENT_FIELDS
+    )
+    return None if found is None else (await fold(collections, channel_id, [found]))[0]
+
+
+async def page(collections: Collections, query: PageQuery) -> HistoryPage:
+    return await _Pages(collections, query).read()
+
+
+class _Pages:
+    """Pages go by message id, which rises with seq and has the index; a bound by seq is looked up first."""
+
+    def __init__(self, collections: Collections, query: PageQuery) -> None:
+        self._collections, self._query = collections, query
+        self._low_id = 0
+        """Of the last event that is not theirs to see."""
+
+    async def read(self) -> HistoryPage:
+        query = self._query
+        self._low_id = await self._id_of(query.from_seq, 0)
+        if query.before is not None:
+            return await self._before(await self._id_of(query.before, _END))
+        if query.after is not None:
+            return await self._from(await self._id_of(query.after, _END) + 1)
+        if query.around is not None:
+            return await self._around(query.around)
+        if query.at is not None:
+            at = await self._from(message_id_at(query.at))
+            if at.items:
+                return at
+        return await self._before(_END)
+
+    async def _id_of(self, seq: int, beyond: int) -> int:
+        """The message id of that event; before the first 0, behind the last `beyond`."""
+        if seq <= 0:
+            return 0
+        found = await self._collections.events.find_one(
+            {"channel_id": self._query.channel_id, "seq": seq}, {"message_id": 1}
+        )
+        return beyond or _END if found is None else int(found["message_id"])
+
+    async def _before(self, before_id: int) -> HistoryPage:
+        limit = self._query.limit
+        found = await self._older(before_id, limit + 1)
+        kept = found[:limit][::-1]
+        after = before_id < _END and bool(await self._newer(before_id, 1))
+        return HistoryPage(await self._fold(kept), len(found) > limit, after)
+
+    async def _from(self, first_id: int) -> HistoryPage:
+        limit = self._query.limit
+        found = await self._newer(first_id, limit + 1)
+        kept = found[:limit]
+        before = bool(await self._older(kept[0]["message_id"] if kept else first_id, 1))
+        return HistoryPage(await self._fold(kept), before, len(found) > limit)
+
+    async def _around(self, message_id: int) -> HistoryPage:
+        """Half of the page before the event, and it with what follows in the other half; at an end, more of the
+        other side."""
+        limit = self._query.limit
+        if message_id <= self._low_id or not await self._collections.events.find_one(
+            {"channel_id": self._query.channel_id, "listed": True, "message_id": message_id}, {"_id": 1}
+        ):
+            raise ChatError(Code.MESSAGE_NOT_FOUND)
+        older, newer = await asyncio.gather(
+            self._older(message_id, limit + 1), self._newer(message_id, limit + 1)
+        )
+        half = limit // 2
+        old_count = min(len(older), max(half, limit - len(newer)))
+        new_count = min(len(newer), limit - old_count)
+        items = await self._fold(older[:old_count][::-1] + newer[:new_count])
+        return HistoryPage(items, len(older) > old_count, len(newer) > new_count)
+
+    async def _older(self, before_id: int, limit: int) -> list[Document]:
+        """Newest first."""
+        if before_id <= self._low_id + 1:
+            return []
+        return await self._read({"$gt": self._low_id, "$lt": before_id}, -1, limit)
+
+    async def _newer(self, first_id: int, limit: int) -> list[Document]:
+        return await self._read({"$gte": max(first_id, self._low_id + 1)}, 1, limit)
+
+    async def _read(self, ids: dict[str, int], direction: int, limit: int) -> list[Document]:
+        where = {"channel_id": self._query.channel_id, "listed": True, "message_id": ids}
+        cursor = self._collections.events.find(where, EVENT_FIELDS).sort("message_id", direction).limit(limit)
+        return await cursor.to_list()
+
+    async def _fold(self, found: list[Document]) -> list[HistoryItem]:
+        return await fold(self._collections, self._query.channel_id, found)
+
+
+async def fold(collections: Collections, channel_id: str, found: Sequence[Document]) -> list[HistoryItem]:
+    """Documents of one channel, rising, as items with their reactions."""
+    if not found:
+        return []
+    where = {
+        "channel_id": channel_id,
+        "message_id": {"$gte": found[0]["message_id"], "$lte": found[-1]["message_id"]},
+        "active": True,
+    }
+    active = await collections.reactions.find(where).to_list()
+    reactions: dict[int, dict[str, list[str]]] = {}
+    for each in sorted(active, key=lambda one: one["since_seq"]):
+        reactions.setdefault(each["message_id"], {}).setdefault(each["emoji"], []).append(each["user_id"])
+    return [item_of(document, reactions.get(document["message_id"])) for document in found]

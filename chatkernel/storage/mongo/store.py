@@ -1,0 +1,65 @@
+"""All ports on MongoDB."""
+
+from __future__ import annotations
+
+from pymongo import AsyncMongoClient
+
+from chatkernel.errors import ChatError, Code
+from chatkernel.storage.mongo.accounts import MongoAccounts
+from chatkernel.storage.mongo.changes import Changes
+from chatkernel.storage.mongo.client import Collections, connect, database_of, history_of
+from chatkernel.storage.mongo.conversations import MongoConversations
+from chatkernel.storage.mongo.devices import MongoDevices
+from chatkernel.storage.mongo.documents import Document
+from chatkernel.storage.mongo.errors import translated
+from chatkernel.storage.mongo.event_log import MongoEventLog
+from chatkernel.storage.mongo.membership import Membership
+from chatkernel.storage.mongo.migrate import Migrator
+from chatkernel.storage.mongo.migration import Placement
+from chatkernel.storage.mongo.people import MongoPeople
+from chatkernel.storage.mongo.trailing import Trail
+
+
+class MongoStore(MongoEventLog, MongoConversations, MongoAccounts, MongoDevices, MongoPeople):
+    """One client of a process behind all ports."""
+
+    def __init__(self, client: AsyncMongoClient[Document], placement: Placement | None = None) -> None:
+        self._client = client
+        self._collections = Collections(database_of(client))
+        self._history = Collections(history_of(client))
+        self._trail = Trail(self._collections)
+        self._membership = Membership(self._collections)
+        self._changes = Changes(self._collections)
+        self._migrator = Migrator(client, self._collections.database, placement or Placement())
+
+    async def plan_schema(self) -> list[str]:
+        """What `ensure_schema` would do, in words. Raises ChatError."""
+        with translated():
+            return [str(action) for action in await self._migrator.plan()]
+
+    async def ensure_schema(self) -> None:
+        with translated():
+            await self._migrator.apply()
+
+    async def check(self) -> None:
+        with translated():
+            if await self._migrator.version() is None:
+                raise ChatError(
+                    Code.STORAGE_UNAVAILABLE, "The database has no schema yet: ensure_schema was not run"
+                )
+
+    async def aclose(self) -> None:
+        await self._trail.aclose()
+        await self._client.close()
+
+
+async def open_mongo(url: str) -> MongoStore:
+    """Raises ChatError(INVALID_FIELD | STORAGE_UNAVAILABLE)."""
+    client = connect(url)
+    try:
+        with translated():
+            await client.admin.command("ping")
+    except BaseException:
+        await client.close()
+        raise
+    return MongoStore(client)
