@@ -36,6 +36,7 @@ def test_a_stopped_cluster_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
     assert done.returncode == 2 and "no cluster is running on" in done.stderr
 
 
+@pytest.mark.slow
 def test_sessions_and_drills_find_their_cluster(cluster: Cluster, tmp_path: Path) -> None:
     home, other = Chatctl(tmp_path / "home"), Chatctl(cluster.data)
     with home.up():

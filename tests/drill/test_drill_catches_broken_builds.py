@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.cluster import default_spec, running_cluster
 
 CHAT_POD = Path(__file__).parents[1] / "promises" / "broken" / "chat_pod.py"
@@ -33,6 +34,7 @@ def drill(data: Path, *faults: str) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow
 def test_a_broken_build_ends_the_drill_with_exit_code_1(tmp_path: Path) -> None:
     breaks, data = tmp_path / "breaks", tmp_path / "data"
     breaks.write_text("closes_without_migrate keeps_slow_clients")

@@ -12,6 +12,8 @@ from breaks import Breaks
 from support.cluster import HEARTBEAT_S, Cluster, eventually
 from support.crew import Crew, Phone, crew
 
+from chatkernel.redis_client import execute
+
 MARGIN_S = 0.6
 """A machine that does other things at the same time."""
 
@@ -21,11 +23,11 @@ async def deaf(cluster: Cluster, channel: str, pod: str) -> AsyncIterator[None]:
     """What is said in the channel meanwhile does not reach this pod: its route is gone from Redis."""
     async with cluster.redis() as (redis, keys):
         route = keys.route(f"c:{channel}")
-        assert await redis.srem(route, pod) == 1
+        assert await execute(redis, [("SREM", route, pod)]) == [1]
         try:
             yield
         finally:
-            await redis.sadd(route, pod)
+            await execute(redis, [("SADD", route, pod)])
 
 
 async def pair(some: Crew) -> tuple[Phone, Phone, str]:

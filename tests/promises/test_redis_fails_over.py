@@ -17,6 +17,8 @@ from support.redis_servers import REDIS_7, VALKEY, Server, cluster_servers, sent
 from chatkernel.keys import Keys
 from chatkernel.redis_cluster import slot_of
 
+pytestmark = pytest.mark.slow
+
 FAILOVER_S = 20.0
 MARGIN_S = 2.0
 

@@ -28,6 +28,8 @@ from chatkernel.keys import Keys
 from chatkernel.redis_client import Redis, execute
 from chatkernel.redis_cluster import slot_of
 
+pytestmark = pytest.mark.slow
+
 FAILOVER_S = 20.0
 """The slowest that a failover may be on a busy machine; usually two or three seconds."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from support.cluster import eventually
 from support.crew import Crew
 
+from chatkernel.redis_client import execute
+
 
 async def test_routes_of_a_client_go_with_it(some: Crew) -> None:
     ann, bob = await some.people("ann", "bob")
@@ -13,7 +15,8 @@ async def test_routes_of_a_client_go_with_it(some: Crew) -> None:
     async with some.cluster.redis() as (redis, keys):
 
         async def routes() -> set[str]:
-            return {route.decode() for route in await redis.smembers(keys.pod_routes(pod))}
+            (found,) = await execute(redis, [("SMEMBERS", keys.pod_routes(pod))])
+            return {route.decode() for route in found}
 
         mine = {f"c:{channel}", f"u:{ann.id}", f"w:{bob.id}"}
         socket = await some.socket(ann, pod)
