@@ -11,6 +11,7 @@ from support.api_calls import problem, sign_up
 from support.api_pod import serving, settings_of
 
 
+@pytest.mark.slow
 async def test_a_locked_store_is_retryable_and_the_resend_is_stored_once(http, pod):
     anna = await sign_up(http)
     channel = (await anna.ok("POST", "/v1/channels", {"kind": "group", "name": "g"}))["channel_id"]
@@ -47,6 +48,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.mark.slow
 async def test_a_full_disk_is_retryable_and_what_was_acked_stays(valkey, small_disk):
     async with serving(settings_of(small_disk, valkey.url)) as (_, http):
         anna = await sign_up(http)

@@ -157,6 +157,7 @@ async def test_one_in_ten_commands_failing_and_eight_pods(deployment: ReplicaSet
     assert sorted(log) == told
 
 
+@pytest.mark.slow
 async def test_a_frozen_server_is_a_retryable_error_in_time_and_recovery_needs_no_restart(
     deployment: ReplicaSet, start: Start
 ) -> None:

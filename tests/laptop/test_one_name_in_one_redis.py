@@ -20,6 +20,7 @@ def valkey() -> Iterator[Valkey]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_second_directory_is_refused_until_the_first_has_ended(tmp_path: Path, valkey: Valkey) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(SPEC.format(replicas=1, heartbeat=10))

@@ -51,6 +51,7 @@ async def talk(client: ChatClient, channel_id: str) -> None:
         await client.send(channel_id, "and another thing")
 
 
+@pytest.mark.slow
 def test_the_next_start_finds_all_messages(start: Callable[..., Up]) -> None:
     up = start(1)
     up.ready()
