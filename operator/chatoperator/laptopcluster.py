@@ -18,6 +18,7 @@ from chatkernel.keys import PRESENCE_SHARDS, Keys
 from chatkernel.redis_client import connect, execute
 from chatkernel.redis_url import parse_redis_url
 from chatkernel.registry import Registry
+from chatkernel.storage.url import shown_url
 from chatoperator.accounts import Account, AccountsError, ensure_accounts, read_accounts
 from chatoperator.again import Again
 from chatoperator.control import ControlError, ControlServer, Request
@@ -362,7 +363,10 @@ class LaptopCluster:
 
 
 def _shown(spec: Spec) -> Any:
-    """The spec without the password of Redis."""
+    """The spec without the passwords of Redis and of the store."""
+    if spec.storage.url is not None:
+        storage = msgspec.structs.replace(spec.storage, url=shown_url(spec.storage.url))
+        spec = msgspec.structs.replace(spec, storage=storage)
     if spec.redis.url is not None:
         redis = msgspec.structs.replace(spec.redis, url=parse_redis_url(spec.redis.url).shown)
         spec = msgspec.structs.replace(spec, redis=redis)

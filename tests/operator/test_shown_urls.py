@@ -1,0 +1,30 @@
+"""The status of a cluster shows where its stores are, and no password."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from chatkernel.storage.url import shown_url
+from chatoperator.laptopcluster import _shown
+from chatoperator.spec import Redis, Spec, Storage
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mongodb://ann:hunter2@db1,db2:27018/chat?authSource=hunter2", "mongodb://db1,db2:27018/chat"),
+        ("sqlite:////var/lib/chat.db", "sqlite:////var/lib/chat.db"),
+        ("mongodb://ann:hunter2@[db", "not a URL"),
+    ],
+)
+def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+def test_a_spec_is_shown_without_secrets() -> None:
+    spec = Spec(
+        redis=Redis(url="redis://u:hunter2@redis:6379/0"), storage=Storage(url="mongodb://u:hunter2@db/chat")
+    )
+    told = msgspec.json.encode(_shown(spec))
+    assert b"hunter2" not in told and b"mongodb://db/chat" in told
