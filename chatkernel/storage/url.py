@@ -11,4 +11,4 @@ def shown_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return "not a URL"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
