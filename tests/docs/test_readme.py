@@ -18,11 +18,13 @@ RUN_S = 30
 
 
 def accounts(cluster):
-    """The two that are made when a cluster is ready, with their passwords."""
+    """The two that are made when a cluster is ready, with their passwords, once they are there: passwords are noted
+    before they are used, and user ids when all is done."""
 
     async def look():
         file = cluster.data / "accounts.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        known = json.loads(file.read_text()) if file.exists() else {}
+        return known if known and all(one.get("user_id") for one in known.values()) else None
 
     return asyncio.run(eventually(look, 20))
 
