@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from support.postgres import Postgres, drop_database, fresh_database, postgres_server
 
 from chatkernel.storage.open import Store, open_store
 
-STORES = {"sqlite": lambda path: f"sqlite:///{path}/chat.db"}
+TEMPLATE = "template_chat"
+"""A database with the tables, of which the tests' own are copies."""
+
+
+@contextmanager
+def _sqlite(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
+    path: Path = request.getfixturevalue("tmp_path")
+    yield f"sqlite:///{path}/chat.db"
+
+
+@contextmanager
+def _postgres(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
+    server: Postgres = request.getfixturevalue("postgres")
+    name = fresh_database(server, TEMPLATE if made else "template1")
+    yield server.url(name)
+    drop_database(server, name)
+
+
+Url = AbstractContextManager[str]
+STORES: dict[str, Callable[[pytest.FixtureRequest, bool], Url]] = {"postgres": _postgres, "sqlite": _sqlite}
+"""By name, a fresh store of each database: its URL, while the test runs. `made`: with its tables, where that is quicker."""
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests that leave it whole."""
+    with postgres_server() as server:
+        server.sql(f"CREATE DATABASE {TEMPLATE}")
+        subprocess.run(
+            [sys.executable, "-m", "chatoperator.schemajob"],
+            env={**os.environ, "CHAT_STORE_URL": server.url(TEMPLATE)},
+            check=True,
+        )
+        yield server
 
 
 @pytest.fixture(params=sorted(STORES))
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return STORES[request.param](tmp_path)
+def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with STORES[request.param](request, True) as url:
+        yield url
+
+
+@pytest.fixture(params=sorted(STORES))
+def empty_store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with STORES[request.param](request, False) as url:
+        yield url
 
 
 @pytest.fixture

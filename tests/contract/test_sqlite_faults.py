@@ -164,7 +164,7 @@ async def test_a_store_without_tables_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "postgresql://db/chat", "mongodb://db", "sqlite://", "sqlite:///:memory:", "x y"]
+    "url", ["", "postgresql://db", "mongodb://db", "sqlite://", "sqlite:///:memory:", "x y"]
 )
 async def test_a_url_that_cannot_be_opened_names_the_setting(url: str) -> None:
     with pytest.raises(ChatError) as refused:

@@ -114,13 +114,13 @@ class SqlAccounts:
         await self._db.write(lambda conn: create_user(conn, user, password_hash))
 
     async def users(self, user_ids: Sequence[str]) -> dict[str, User]:
-        return await self._db.read(lambda conn: find_users(conn, user_ids)) if user_ids else {}
+        return await self._db.look(lambda conn: find_users(conn, user_ids)) if user_ids else {}
 
     async def user_by_name(self, username: str) -> User | None:
-        return await self._db.read(lambda conn: user_by_name(conn, username))
+        return await self._db.look(lambda conn: user_by_name(conn, username))
 
     async def credentials(self, username: str) -> Credentials | None:
-        return await self._db.read(lambda conn: credentials(conn, username))
+        return await self._db.look(lambda conn: credentials(conn, username))
 
     async def set_password(self, user_id: str, password_hash: str) -> None:
         await self._db.write(lambda conn: change_user(conn, user_id, {"password_hash": password_hash}))

@@ -124,13 +124,13 @@ class SqlDevices:
         await self._db.write(lambda conn: add_device(conn, device))
 
     async def devices(self, user_id: str) -> list[Device]:
-        return await self._db.read(lambda conn: list_devices(conn, user_id))
+        return await self._db.look(lambda conn: list_devices(conn, user_id))
 
     async def device(self, device_id: str) -> Device | None:
-        return await self._db.read(lambda conn: find_device(conn, device_id))
+        return await self._db.look(lambda conn: find_device(conn, device_id))
 
     async def live_devices(self, device_ids: Sequence[str]) -> set[str]:
-        return await self._db.read(lambda conn: live_devices(conn, device_ids)) if device_ids else set()
+        return await self._db.look(lambda conn: live_devices(conn, device_ids)) if device_ids else set()
 
     async def rename_device(self, user_id: str, device_id: str, name: str) -> bool:
         return await self._db.write(lambda conn: rename_device(conn, user_id, device_id, name))
