@@ -34,7 +34,7 @@ def _postgres(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
 
 Url = AbstractContextManager[str]
 STORES: dict[str, Callable[[pytest.FixtureRequest, bool], Url]] = {"postgres": _postgres, "sqlite": _sqlite}
-"""By name, a fresh store of each database: its URL, while the test runs. `made`: with its tables, where that is quicker."""
+"""By name, the URL of a fresh store of each database while a test runs. `made`: with tables, if that is quicker."""
 
 
 @pytest.fixture(scope="session")

@@ -94,42 +94,40 @@ class Postgres:
         return standby
 
     def start(self, **settings: object) -> None:
-        given = {**_SETTINGS, "port": self.port, "unix_socket_directories": self.folder, **settings}
-        log = (self.folder / "log").open("ab")
-        command = [str(self._bin / "postgres"), "-D", str(self.data)]
-        command += [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        self.launch(**settings)
         deadline = time.monotonic() + START_S
-        while not self._answers():
-            if self._process is None or self._process.poll() is not None:
-                # Also again: the last processes of a killed server hold its memory for a moment.
-                self._process = subprocess.Popen(
-                    [*self._as_user, *command], stdout=log, stderr=log, cwd=self.folder
-                )
+        while not self.answers():
             if time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text()[-2000:])
             time.sleep(0.05)
-        log.close()
 
-    def _answers(self) -> bool:
-        if self._process is None or self._process.poll() is not None:
-            return False
-        return (
-            self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), check=False).returncode == 0
-        )
+    def launch(self, **settings: object) -> None:
+        """Without waiting until it answers. Not from a passing thread: the server ends with the one that began it."""
+        given = {**_SETTINGS, "port": self.port, "unix_socket_directories": self.folder, **settings}
+        command = [*self._as_user, str(self._bin / "postgres"), "-D", str(self.data)]
+        command += [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+
+    def answers(self) -> bool:
+        found = self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), check=False)
+        return found.returncode == 0
 
     def kill(self) -> None:
         """SIGKILL to all its processes at once, as when the host loses power."""
-        for process in self._processes():
+        processes = self._processes()
+        for process in processes:
             process.kill()
-        self._gone()
+        self._gone(processes)
 
     def stop(self) -> None:
         """At once, with all its processes."""
-        if self._process is not None and self._process.poll() is None:
-            for process in self._processes():
+        if self._process is not None:
+            processes = self._processes()
+            for process in processes:
                 process.resume()
             self._process.send_signal(signal.SIGQUIT)
-            self._gone()
+            self._gone(processes)
 
     def freeze(self) -> None:
         for process in self._processes():
@@ -164,9 +162,11 @@ class Postgres:
         postmaster = psutil.Process(self._process.pid)
         return [postmaster, *postmaster.children(recursive=True)]
 
-    def _gone(self) -> None:
+    def _gone(self, processes: list[psutil.Process]) -> None:
+        """Until the last of them is, the next server would find its memory in use."""
         assert self._process is not None
         self._process.wait(START_S)
+        psutil.wait_procs(processes, START_S)
         self._process = None
 
 

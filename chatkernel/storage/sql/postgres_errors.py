@@ -21,11 +21,12 @@ _REFUSED = "23"
 _AGAIN = {"40001", "40P01"}
 """Serialisation failure and deadlock: the server has undone it because of others, and asks for another try."""
 _GONE_CLASS = "08"
-_GONE = {"57P01", "57P02", "57P03", "57P05", "25P03", "25006", "XX000"}
-"""The server is stopping, starting, has lost a process, ends idle connections, or is a primary no longer."""
+_GONE = {"57P01", "57P02", "57P03", "57P05", "25P03"}
+"""The server is stopping or starting, has lost a process, or ends what is idle."""
 _SENTENCES = {
     "28": "The database refuses our credentials",
     "3D": "There is no such database",
+    "25006": "The database is read-only",
     "42501": "The database does not let this user do what is needed",
     "42P01": "The database has no tables yet: ensure_schema was not run",
     "55P03": "The database stayed locked by somebody else",
@@ -46,13 +47,9 @@ def driver_error(error: BaseException) -> BaseException:
             break
         error = inner
     # Between SQLAlchemy's error and asyncpg's stands an adapter's, whose cause it is.
-    if getattr(error, "sqlstate", None) is None and error.__cause__ is not None and _is_adapters(error):
+    if type(error).__module__.startswith("sqlalchemy.dialects.") and error.__cause__ is not None:
         return error.__cause__
     return error
-
-
-def _is_adapters(error: BaseException) -> bool:
-    return type(error).__module__.startswith("sqlalchemy.")
 
 
 def sqlstate(error: BaseException) -> str | None:

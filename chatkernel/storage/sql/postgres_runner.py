@@ -153,11 +153,12 @@ class PostgresRunner:
             timer = asyncio.get_running_loop().call_later(patience_s, give_up)
             try:
                 yield conn, link
-            except OutcomeUnknown:
-                raise
             except Exception as error:
-                if frozen and is_database_error(error):
-                    raise _NoAnswer from error
+                if is_database_error(error) and is_gone(error):
+                    # Said by the server, perhaps, before it closed: the next must not be given this one.
+                    link.terminate()
+                    if frozen and not isinstance(error, OutcomeUnknown):
+                        raise _NoAnswer from error
                 raise
             finally:
                 timer.cancel()
