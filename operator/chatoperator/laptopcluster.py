@@ -18,6 +18,7 @@ from chatkernel.errors import ChatError
 from chatkernel.keys import PRESENCE_SHARDS, Keys
 from chatkernel.redis_client import connect, execute
 from chatkernel.registry import Registry
+from chatkernel.storage.url import shown_url
 from chatoperator.accounts import Account, AccountsError, ensure_accounts, read_accounts
 from chatoperator.control import ControlError, ControlServer, Request
 from chatoperator.datadir import MARKER_ENV, UpError
@@ -33,6 +34,7 @@ from chatoperator.podsettings import PREFIX, Surroundings
 from chatoperator.reconcile import Reconciler
 from chatoperator.registry_port import RedisRegistry
 from chatoperator.schemajob import REFUSED, STORE_ENV
+from chatoperator.spec import Spec
 from chatoperator.status import cluster_phase, is_ready, pod_phase
 
 log = logging.getLogger(__name__)
@@ -296,7 +298,7 @@ class LaptopCluster:
                 "restarts": self.embedded.restarts if self.embedded else 0,
             },
             "presence": {"online": self.online},
-            "spec": msgspec.to_builtins(self.source.current.spec),
+            "spec": _shown(self.source.current.spec),
         }
 
     async def handle(self, request: Request) -> dict[str, Any]:
@@ -346,6 +348,14 @@ class LaptopCluster:
             self.embedded.signal(numbers[action])
         log.info("by hand", extra={"of": "redis", "reason": action})
         return {"action": action}
+
+
+def _shown(spec: Spec) -> Any:
+    """The spec without the password of the store."""
+    if spec.storage.url is not None:
+        storage = msgspec.structs.replace(spec.storage, url=shown_url(spec.storage.url))
+        spec = msgspec.structs.replace(spec, storage=storage)
+    return msgspec.to_builtins(spec)
 
 
 def _order(pod: LocalPod) -> tuple[int, float]:

@@ -53,7 +53,7 @@ def _unprivileged() -> tuple[list[str], pwd.struct_passwd]:
     """How to run a command as a user that PostgreSQL accepts, and which; it ends when we do."""
     dying = ["setpriv", "--pdeathsig", "SIGQUIT"]
     if os.getuid() != 0:
-        return dying, pwd.getpwuid(os.getuid())
+        return dying if shutil.which("setpriv") else [], pwd.getpwuid(os.getuid())
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
     user = names.get("postgres") or names["nobody"]
     return [*dying, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"], user
