@@ -6,7 +6,7 @@ What was acked is there, and all that is told is retryable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import asyncpg
@@ -15,14 +15,26 @@ from channel_log import ChannelLog
 from senders import sending
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.util import await_only
 from support.postgres import Postgres, fresh_database, postgres_server, standby_of
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.protocol import EventKind
-from chatkernel.storage.model import EventRange, InsertOutcome, Run, SendKey, User, Watermark
+from chatkernel.storage.model import (
+    Device,
+    EventRange,
+    FriendAction,
+    FriendState,
+    InsertOutcome,
+    RefreshOutcome,
+    Run,
+    SendKey,
+    User,
+    Watermark,
+)
 from chatkernel.storage.open import open_store
 from chatkernel.storage.sql import SqlStore
-from chatkernel.storage.sql.statements import Write
+from chatkernel.storage.sql.statements import Write, command
 
 BLOCKED = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = '{}'"
 
@@ -107,6 +119,15 @@ async def test_a_frozen_server_is_told_in_time_and_needs_no_restart_of_ours(serv
         await people.more(50)
         await people.end()
         await people.check(store)
+
+
+async def test_a_frozen_server_does_not_keep_us_from_closing(server: Postgres) -> None:
+    async with opened(server.url(fresh_database(server))) as store:
+        await asyncio.gather(*(store.heads(["local_gx"]) for _ in range(8)))
+        server.freeze()
+        async with asyncio.timeout(5):
+            await store.aclose()
+        server.thaw()
 
 
 async def test_a_promoted_standby_has_everything_that_was_acked(server: Postgres) -> None:
@@ -325,12 +346,62 @@ async def test_marks_that_wait_for_each_other_never_go_back(sql: SqlStore, postg
 
 
 async def test_a_serialisation_failure_is_tried_again(sql: SqlStore) -> None:
-    """Ten write on what they read at once: each sees what the one before it wrote."""
-    await sql.create_user(User("u_ann", "ann", "Ann", 1), "")
-    await asyncio.gather(*(sql.put_settings("u_ann", {"n": n}, None) for n in range(10)))
-    assert (await sql.settings("u_ann")).version == 10
-    won = await asyncio.gather(*(sql.put_settings("u_ann", {"n": n}, 10) for n in range(10)))
+    """Of two transactions that read what the other writes."""
+    for name in ("ann", "bob"):
+        await sql.create_user(User(f"u_{name}", name, name, 1), "")
+    runs: list[str] = []
+
+    async def meet() -> None:
+        async with asyncio.timeout(5):
+            await both_read.wait()
+
+    both_read = asyncio.Event()
+
+    def copy(source: str, target: str) -> Callable[[Connection], None]:
+        def work(conn: Connection) -> None:
+            command(conn, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+            about = conn.exec_driver_sql(f"SELECT about FROM users WHERE user_id = '{source}'").scalar()
+            runs.append(source)
+            if len(runs) == 2:
+                both_read.set()
+            await_only(meet())
+            conn.exec_driver_sql(f"UPDATE users SET about = '{about}+' WHERE user_id = '{target}'")
+
+        return work
+
+    await asyncio.gather(sql._db.write(copy("u_ann", "u_bob")), sql._db.write(copy("u_bob", "u_ann")))
+    assert len(runs) > 2
+    assert sorted(user.about for user in (await sql.users(["u_ann", "u_bob"])).values()) == ["+", "++"]
+
+
+async def test_who_decides_by_what_was_read_is_alone_with_it(sql: SqlStore) -> None:
+    """Two hundred at once, from a pool of eight: each sees what the one before it wrote, and none has to be undone
+    because of somebody else's."""
+    people = [f"u_{number}" for number in range(40)]
+    await asyncio.gather(*(sql.create_user(User(u, u, u, 1), "") for u in people))
+    await asyncio.gather(*(sql.put_settings(u, {"n": n}, None) for u in people[:5] for n in range(10)))
+    assert [(await sql.settings(u)).version for u in people[:5]] == [10] * 5
+    won = await asyncio.gather(*(sql.put_settings("u_0", {"n": n}, 10) for n in range(10)))
     assert len([result for result in won if result is not None]) == 1
+
+    asked = await asyncio.gather(
+        *(
+            sql.friend_action(a, b, FriendAction.REQUEST, 5)
+            for n, a in enumerate(people)
+            for b in (people[n - 1], people[(n + 1) % len(people)])
+        )
+    )
+    assert sorted(asked) == [FriendState.FRIENDS] * 40 + [FriendState.REQUESTED] * 40
+    await sql.add_device(Device("d_1", "u_0", "phone", 1, 1, None))
+    await sql.put_refresh("old", "u_0", "d_1", 1000)
+    rotated = await asyncio.gather(*(sql.rotate_refresh("old", f"new{n}", 5, 1000) for n in range(10)))
+    assert [result.outcome for result in rotated].count(RefreshOutcome.ROTATED) == 1
+
+    named = [User(f"u_named{n}", "same", "same", 1) for n in range(12)]
+    made = await asyncio.gather(
+        *(sql.user_of_subject("issuer", str(n // 2), user) for n, user in enumerate(named))
+    )
+    assert sorted(user.username for user in made) == sorted(2 * ["same", *(f"same-{n}" for n in range(2, 7))])
 
 
 # --- connections ---------------------------------------------------------------------------------------------

@@ -29,16 +29,21 @@ def test_promises_are_kept_while_the_database_and_a_pod_are_killed(tmp_path: Pat
                 "--quick",
             ]
             drill = subprocess.Popen(
-                [*command, "--fault", "kill-pod", "--duration", "20"], stdout=subprocess.PIPE, text=True
+                [*command, "--fault", "kill-pod", "--duration", "20"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
             assert drill.stdout is not None
-            said = []
+            said, killed = [], 0
             for line in drill.stdout:
                 said.append(line)
-                if line.startswith("kill-pod: all back"):
+                if "kill-pod: all back" in line:
                     server.kill()
-                    time.sleep(1)
+                    time.sleep(2)
                     server.launch()
+                    killed = len(said)
+            assert killed and any("sent" in line for line in said[killed:])
             assert drill.wait() == 0, "".join(said)
             assert "All promises kept" in "".join(said)
             status = asyncio.run(cluster.order("status"))

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -116,26 +116,22 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL to all its processes at once, as when the host loses power."""
         processes = self._processes()
-        for process in processes:
-            process.kill()
+        _tell(processes, signal.SIGKILL)
         self._gone(processes)
 
     def stop(self) -> None:
         """At once, with all its processes."""
         if self._process is not None:
             processes = self._processes()
-            for process in processes:
-                process.resume()
+            _tell(processes, signal.SIGCONT)
             self._process.send_signal(signal.SIGQUIT)
             self._gone(processes)
 
     def freeze(self) -> None:
-        for process in self._processes():
-            process.suspend()
+        _tell(self._processes(), signal.SIGSTOP)
 
     def thaw(self) -> None:
-        for process in self._processes():
-            process.resume()
+        _tell(self._processes(), signal.SIGCONT)
 
     def promote(self) -> None:
         self._run("pg_ctl", "promote", "-D", str(self.data), "-w")
@@ -168,6 +164,12 @@ class Postgres:
         self._process.wait(START_S)
         psutil.wait_procs(processes, START_S)
         self._process = None
+
+
+def _tell(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # It ended by itself meanwhile.
+            process.send_signal(number)
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,11 @@ SUFFIX_TRIES = 10_000
 def username_key(username: str) -> str:
     """What is unique: user names differ by more than case."""
     return username.casefold()
+
+
+def _name_group(username: str) -> str:
+    """Names that differ by a number at the end are given one at a time: the free one must stay free."""
+    return "name " + re.sub(r"-[0-9]+$", "", username_key(username))
 
 
 def _user(row: Sequence[Any]) -> User:
@@ -111,7 +117,9 @@ class SqlAccounts:
     _db: Runner
 
     async def create_user(self, user: User, password_hash: str) -> None:
-        await self._db.write(lambda conn: create_user(conn, user, password_hash))
+        await self._db.write(
+            lambda conn: create_user(conn, user, password_hash), about=[_name_group(user.username)]
+        )
 
     async def users(self, user_ids: Sequence[str]) -> dict[str, User]:
         return await self._db.look(lambda conn: find_users(conn, user_ids)) if user_ids else {}
@@ -141,4 +149,7 @@ class SqlAccounts:
             await self._db.write(lambda conn: _touch.run_for(conn, rows))
 
     async def user_of_subject(self, issuer: str, subject: str, new: User) -> User:
-        return await self._db.write(lambda conn: user_of_subject(conn, issuer, subject, new))
+        return await self._db.write(
+            lambda conn: user_of_subject(conn, issuer, subject, new),
+            about=[f"subject {issuer} {subject}", _name_group(new.username)],
+        )

@@ -175,7 +175,7 @@ class SqlConversations:
     async def put_watermarks(self, watermarks: Sequence[Watermark]) -> list[WatermarkState | None]:
         if not watermarks:
             return []
-        return await self._db.write(lambda conn: put_watermarks(conn, watermarks), locking=True)
+        return await self._db.write(lambda conn: put_watermarks(conn, watermarks))
 
     async def unread(self, user_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
         return await self._db.look(lambda conn: unread(conn, user_id, channel_ids)) if channel_ids else {}

@@ -121,7 +121,10 @@ class SqlDevices:
     _db: Runner
 
     async def add_device(self, device: Device) -> None:
-        await self._db.write(lambda conn: add_device(conn, device))
+        await self._db.write(
+            lambda conn: add_device(conn, device),
+            about=[f"device {device.device_id}", f"devices {device.user_id}"],
+        )
 
     async def devices(self, user_id: str) -> list[Device]:
         return await self._db.look(lambda conn: list_devices(conn, user_id))
@@ -136,7 +139,9 @@ class SqlDevices:
         return await self._db.write(lambda conn: rename_device(conn, user_id, device_id, name))
 
     async def revoke_devices(self, user_id: str, device_ids: Sequence[str] | None, at: int) -> list[str]:
-        return await self._db.write(lambda conn: revoke_devices(conn, user_id, device_ids, at))
+        return await self._db.write(
+            lambda conn: revoke_devices(conn, user_id, device_ids, at), about=[f"devices {user_id}"]
+        )
 
     async def put_refresh(self, token_hash: str, user_id: str, device_id: str, expires_at: int) -> None:
         await self._db.write(lambda conn: put_refresh(conn, token_hash, user_id, device_id, expires_at))
@@ -144,4 +149,7 @@ class SqlDevices:
     async def rotate_refresh(
         self, token_hash: str, new_hash: str, now: int, expires_at: int
     ) -> RefreshResult:
-        return await self._db.write(lambda conn: rotate_refresh(conn, token_hash, new_hash, now, expires_at))
+        return await self._db.write(
+            lambda conn: rotate_refresh(conn, token_hash, new_hash, now, expires_at),
+            about=[f"token {token_hash}"],
+        )

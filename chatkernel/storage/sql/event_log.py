@@ -19,7 +19,6 @@ class SqlEventLog:
         return await self._db.write(
             lambda conn: append.insert_runs(conn, runs),
             lambda conn: append.insert_messages(conn, runs),
-            locking=True,
         )
 
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:

@@ -169,7 +169,10 @@ class SqlPeople:
     async def friend_action(
         self, user_id: str, other_id: str, action: FriendAction, at: int
     ) -> FriendState | None:
-        return await self._db.write(lambda conn: friend_action(conn, user_id, other_id, action, at))
+        return await self._db.write(
+            lambda conn: friend_action(conn, user_id, other_id, action, at),
+            about=[f"friends {user_id}", f"friends {other_id}"],
+        )
 
     async def friends(self, user_id: str) -> list[Friend]:
         return await self._db.read(lambda conn: list_friends(conn, user_id))
@@ -195,4 +198,6 @@ class SqlPeople:
     async def put_settings(
         self, user_id: str, values: dict[str, Any], expected_version: int | None
     ) -> UserSettings | None:
-        return await self._db.write(lambda conn: put_settings(conn, user_id, values, expected_version))
+        return await self._db.write(
+            lambda conn: put_settings(conn, user_id, values, expected_version), about=[f"settings {user_id}"]
+        )

@@ -46,6 +46,8 @@ def postgres_engine(dsn: str, options: PostgresOptions) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=options.pool_wait_s,
         pool_recycle=CONNECTION_MAX_AGE_S,
+        # The runner has ended its transaction, or closed the connection.
+        pool_reset_on_return=None,
         # Those that are not needed are left to grow old.
         pool_use_lifo=True,
         # Errors are logged with their cause, which must not hold texts or password hashes.

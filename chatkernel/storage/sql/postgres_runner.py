@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from hashlib import blake2b
+from weakref import WeakSet
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -38,15 +40,15 @@ MIGRATE_S = 600.0
 _MIGRATION_LOCK = 0x63686174
 
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_ALONE = "BEGIN ISOLATION LEVEL SERIALIZABLE"
-_LOCKING = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Not SERIALIZABLE: its locks are of pages, so in tables of a few pages all who write would undo each other."""
 _CONFIRM = "SELECT pg_logical_emit_message(true, 'chatcluster', '')"
 """Writes to the log and nowhere else. Its commit waits until all that was written before is where it has to be."""
 
 _Attempt = Callable[[AsyncConnection, Link], Awaitable[T]]
 
 
-class _NoAnswer(Exception):
+class NoAnswer(Exception):
     """The server did not answer in time, and the connection was given up."""
 
 
@@ -59,6 +61,7 @@ class PostgresRunner:
         self._engine, self._options = engine, options
         self._random = random_source or random.Random()
         self._tasks: set[asyncio.Task[object]] = set()
+        self._links: WeakSet[Link] = WeakSet()
         self._closed = False
 
     async def read(self, operation: Operation[T]) -> T:
@@ -68,14 +71,18 @@ class PostgresRunner:
         return await self._run(lambda conn, _link: conn.run_sync(operation))
 
     async def write(
-        self, operation: Operation[T], at_once: Operation[T | None] | None = None, *, locking: bool = False
+        self,
+        operation: Operation[T],
+        at_once: Operation[T | None] | None = None,
+        *,
+        about: Sequence[str] = (),
     ) -> T:
         async def attempt(conn: AsyncConnection, link: Link) -> T:
             if at_once is not None:
                 done = await _commit_at_once(conn, link, at_once)
                 if done is not None:
                     return done
-            return await _transact(conn, link, _LOCKING if locking else _ALONE, operation)
+            return await _transact(conn, link, _begin(about), operation)
 
         return await self._run(attempt)
 
@@ -88,7 +95,7 @@ class PostgresRunner:
             conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{self._options.lock_timeout_ms}ms'")
             return operation(conn)
 
-        return await self._run(lambda conn, link: _transact(conn, link, _LOCKING, alone), MIGRATE_S)
+        return await self._run(lambda conn, link: _transact(conn, link, _begin(()), alone), MIGRATE_S)
 
     async def confirm(self) -> None:
         async def attempt(_conn: AsyncConnection, link: Link) -> None:
@@ -101,6 +108,9 @@ class PostgresRunner:
         self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
+        # Nothing is under way on them. A farewell would wait for a server that may be frozen.
+        for link in self._links:
+            link.terminate()
         await self._engine.dispose()
 
     # --- attempts ---------------------------------------------------------------------------------------
@@ -127,12 +137,12 @@ class PostgresRunner:
                 async with self._connection(patience_s) as (conn, link):
                     return await attempt(conn, link)
             except Exception as error:
-                if not is_database_error(error) and not isinstance(error, _NoAnswer):
+                if not is_database_error(error) and not isinstance(error, NoAnswer):
                     raise
                 hide_values(error)
                 lost += is_gone(error)
                 again = asks_again(error) or (is_gone(error) and lost <= LOST_TRIES)
-                if isinstance(error, OutcomeUnknown | _NoAnswer) or not again or time.monotonic() > until_s:
+                if isinstance(error, OutcomeUnknown | NoAnswer) or not again or time.monotonic() > until_s:
                     raise translate(error) from error
             tries += 1
             most_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(tries, 10))
@@ -143,6 +153,7 @@ class PostgresRunner:
         """A connection of the pool, which is cut when this takes longer than `patience_s`."""
         async with self._engine.connect() as conn:
             link: Link = (await conn.get_raw_connection()).driver_connection  # type: ignore[assignment]
+            self._links.add(link)
             frozen = False
 
             def give_up() -> None:
@@ -158,15 +169,23 @@ class PostgresRunner:
                     # Said by the server, perhaps, before it closed: the next must not be given this one.
                     link.terminate()
                     if frozen and not isinstance(error, OutcomeUnknown):
-                        raise _NoAnswer from error
+                        raise NoAnswer from error
                 raise
             finally:
                 timer.cancel()
 
 
+def _begin(about: Sequence[str]) -> str:
+    """Begin, and wait for those who are about the same things: always in the same order, so never in a circle."""
+    locks = sorted(
+        {int.from_bytes(blake2b(thing.encode(), digest_size=8).digest(), signed=True) for thing in about}
+    )
+    return ";".join([_WRITE, *(f"SELECT pg_advisory_xact_lock({lock})" for lock in locks)])
+
+
 async def _transact(conn: AsyncConnection, link: Link, begin: str, operation: Operation[T]) -> T:
-    await link.execute(begin)
     try:
+        await link.execute(begin)
         result = await conn.run_sync(operation)
     except BaseException:
         await _roll_back(link)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -24,12 +24,17 @@ class Runner(Protocol):
         ...
 
     async def write(
-        self, operation: Operation[T], at_once: Operation[T | None] | None = None, *, locking: bool = False
+        self,
+        operation: Operation[T],
+        at_once: Operation[T | None] | None = None,
+        *,
+        about: Sequence[str] = (),
     ) -> T:
-        """Run in a transaction; durable when this returns. An error of the operation undoes all of it.
+        """Run in a transaction; durable when this returns. An error of the operation undoes all of it, and it may
+        be run more than once.
 
-        It runs as if nobody else wrote meanwhile, and so more than once if others did. With `locking` the operation
-        sees to that itself: by unique keys, guarded updates, or by locking what it decides by.
+        Others may write meanwhile, but nobody who is about one of the same things. So an operation that decides by
+        what it has read says what that was about, unless unique keys, guarded updates or locks of its own see to it.
 
         `at_once` does the same in one statement outside of a transaction, or answers None and has left no trace.
         It is used where nothing else is to share the commit.

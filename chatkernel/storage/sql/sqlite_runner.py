@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -80,7 +81,11 @@ class SqliteRunner:
         return await self.read(operation)
 
     async def write(
-        self, operation: Operation[T], at_once: Operation[T | None] | None = None, *, locking: bool = False
+        self,
+        operation: Operation[T],
+        at_once: Operation[T | None] | None = None,
+        *,
+        about: Sequence[str] = (),
     ) -> T:
         return await self._submit(self._writes, operation, at_once)
 
