@@ -130,19 +130,29 @@ async def test_a_frozen_server_does_not_keep_us_from_closing(server: Postgres) -
         server.thaw()
 
 
-async def test_a_promoted_standby_has_everything_that_was_acked(server: Postgres) -> None:
-    """The same store object goes on there: its URL names both."""
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_a_promoted_standby_has_everything_that_was_acked(server: Postgres, how: str) -> None:
+    """The same store object goes on there: its URL names both. A primary that is frozen, or whose host is cut off,
+    refuses nothing and answers nothing; when it comes back it cannot commit without its standby."""
     name = fresh_database(server)
     with standby_of(server) as standby:
         hosts = f"127.0.0.1:{server.port},127.0.0.1:{standby.port}"
-        url = server.url(name).replace(f"127.0.0.1:{server.port}", hosts)
+        url = server.url(name, timeout_s=2, connect_timeout_s=1).replace(f"127.0.0.1:{server.port}", hosts)
         async with opened(url) as a, opened(url) as b, sending(a, b) as people:
             await people.more(200)
-            server.kill()
+            # Connections that rest while it is frozen look well when it is back.
+            await asyncio.gather(*(a.heads(["local_gx"]) for _ in range(8)))
+            if how == "killed":
+                server.kill()
+            else:
+                server.freeze()
             standby.promote()
             await people.more(20)
+            if how == "frozen":
+                server.thaw()
+            await people.more(20)
             await people.end()
-            await people.check(a)
+            await asyncio.gather(*(people.check(a) for _ in range(8)))
 
 
 async def test_a_server_that_was_restarted_while_nothing_was_asked_is_not_noticed(server: Postgres) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -10,7 +12,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatkernel.errors import ChatError, Code, invalid
-from chatkernel.storage.sql.postgres_errors import hide_values
+from chatkernel.storage.sql.postgres_errors import hide_values, is_database_error
 from chatkernel.storage.sql.postgres_sql import escaped, unescaped
 from chatkernel.storage.sql.postgres_url import PostgresOptions
 
@@ -25,6 +27,7 @@ class Link(asyncpg.Connection):  # type: ignore[misc]
     standby although the commit is to be there, too."""
 
     warned = False
+    url = ""
 
     @staticmethod
     def note(link: Link, message: Any) -> None:
@@ -32,11 +35,22 @@ class Link(asyncpg.Connection):  # type: ignore[misc]
             link.warned = True
 
 
-def postgres_engine(dsn: str, options: PostgresOptions) -> AsyncEngine:
-    """An engine whose transactions the runner begins and ends itself."""
+def postgres_engine(urls: Sequence[str], options: PostgresOptions) -> AsyncEngine:
+    """An engine whose transactions the runner begins and ends itself. `urls`: of all servers that may be the
+    primary."""
+    found = deque(urls)
 
     async def connect() -> Link:
-        return await _connect(dsn, options)
+        """Each in turn, with a time of its own: one that is frozen or cut off must not keep us from the next. The
+        one that answers is asked first from then on."""
+        for _ in range(len(found) - 1):
+            try:
+                return await _connect(found[0], options)
+            except Exception as error:
+                if not is_database_error(error):
+                    raise
+                found.rotate(-1)
+        return await _connect(found[0], options)
 
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -55,8 +69,12 @@ def postgres_engine(dsn: str, options: PostgresOptions) -> AsyncEngine:
     )
 
     @event.listens_for(engine.sync_engine, "checkout")
-    def _refuse_closed(dbapi_connection: Any, _record: object, _proxy: object) -> None:
-        if dbapi_connection.driver_connection.is_closed():
+    def _refuse_useless(dbapi_connection: Any, _record: object, _proxy: object) -> None:
+        link: Link = dbapi_connection.driver_connection
+        if not link.is_closed() and link.url != found[0]:
+            # Another server is the primary now. The one before it may have come back, and not know.
+            link.terminate()
+        if link.is_closed():
             raise DisconnectionError
 
     @event.listens_for(engine.sync_engine, "handle_error")
@@ -80,6 +98,7 @@ async def _connect(dsn: str, options: PostgresOptions) -> Link:
         # Not chained: it may quote the URL.
         raise invalid("store_url", f"not usable ({type(error).__name__})") from None
     try:
+        link.url = dsn
         _check(link)
         for kind in ("text", "varchar"):
             await link.set_type_codec(kind, schema="pg_catalog", encoder=escaped, decoder=unescaped)

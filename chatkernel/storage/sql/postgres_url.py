@@ -31,8 +31,9 @@ class PostgresOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return int(self.timeout_s * 600)
 
 
-def parse_postgres_url(url: str) -> tuple[str, PostgresOptions]:
-    """asyncpg's form of the URL, and the options. Raises ChatError(INVALID_FIELD), which never quotes the URL."""
+def parse_postgres_url(url: str) -> tuple[list[str], PostgresOptions]:
+    """The URL in asyncpg's form for each of its hosts, and the options. Raises ChatError(INVALID_FIELD), which never
+    quotes the URL."""
     try:
         parts = urlsplit(url)
         given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
@@ -49,4 +50,9 @@ def parse_postgres_url(url: str) -> tuple[str, PostgresOptions]:
     for name in PostgresOptions.__struct_fields__:
         if getattr(options, name) <= 0:
             raise invalid("store_url", f"{name} must be more than 0")
-    return parts._replace(scheme="postgresql", query=urlencode(given)).geturl(), options
+    who, at, hosts = parts.netloc.rpartition("@")
+    query = urlencode(given)
+    return [
+        parts._replace(scheme="postgresql", netloc=who + at + host, query=query).geturl()
+        for host in hosts.split(",")
+    ], options

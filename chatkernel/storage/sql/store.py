@@ -93,14 +93,16 @@ async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
 
 
 async def open_postgres(url: str) -> SqlStore:
-    """Open a store by its URL: `postgresql://user:password@host:5432/chat?sslmode=verify-full&pool_size=8`. Nothing
-    is connected yet, so that a database that is away is told by the first call, and later calls find it again.
+    """Open a store by its URL: `postgresql://user:password@host,other:5433/chat?sslmode=verify-full&pool_size=8`.
+
+    Of several hosts the one that is the primary is used. Nothing is connected yet, so that a database that is away
+    is told by the first call, and later calls find it again.
 
     Raises ChatError(INVALID_FIELD) for a URL that cannot be meant.
     """
-    dsn, options = parse_postgres_url(url)
+    urls, options = parse_postgres_url(url)
     # Late: who stays with SQLite need not load the driver.
     from chatkernel.storage.sql.postgres_engine import postgres_engine
     from chatkernel.storage.sql.postgres_runner import PostgresRunner
 
-    return SqlStore(PostgresRunner(postgres_engine(dsn, options), options))
+    return SqlStore(PostgresRunner(postgres_engine(urls, options), options))
