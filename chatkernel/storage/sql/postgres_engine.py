@@ -94,7 +94,9 @@ async def _connect(dsn: str, options: PostgresOptions) -> Link:
             target_session_attrs="primary",
             server_settings=_settings(options),
         )
-    except (asyncpg.ClientConfigurationError, ValueError) as error:
+    except ValueError as error:
+        if isinstance(error, OSError):
+            raise  # A certificate that is not trusted is both.
         # Not chained: it may quote the URL.
         raise invalid("store_url", f"not usable ({type(error).__name__})") from None
     try:
