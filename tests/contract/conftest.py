@@ -13,6 +13,7 @@ import pytest
 from support.postgres import Postgres, drop_database, fresh_database, postgres_server
 
 from chatkernel.storage.open import Store, open_store
+from chatkernel.storage.sql import SqlStore
 
 TEMPLATE = "template_chat"
 """A database with the tables, of which the tests' own are copies."""
@@ -48,6 +49,25 @@ def postgres() -> Iterator[Postgres]:
             check=True,
         )
         yield server
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL of the test's own, to break."""
+    with postgres_server(max_connections=20) as started:
+        yield started
+
+
+@pytest.fixture
+async def sql(postgres: Postgres) -> AsyncIterator[SqlStore]:
+    """A store on PostgreSQL that is not patient, with tables."""
+    name = fresh_database(postgres, TEMPLATE)
+    store = await open_store(postgres.url(name, timeout_s=2))
+    assert isinstance(store, SqlStore)
+    store.database = name  # type: ignore[attr-defined]
+    yield store
+    await store.aclose()
+    drop_database(postgres, name)
 
 
 @pytest.fixture(params=sorted(STORES))
