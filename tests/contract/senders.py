@@ -71,7 +71,8 @@ class Senders:
     async def end(self) -> None:
         """Each has got its last ack."""
         self._stop = True
-        await asyncio.gather(*self._tasks)
+        async with asyncio.timeout(60):
+            await asyncio.gather(*self._tasks)
         for appender in self._appenders:
             await appender.aclose()
 

@@ -20,6 +20,7 @@ SERVER_VERSION_MIN = 14
 CONNECTION_MAX_AGE_S = 1800
 """Connections are made anew now and then: names of hosts may come to mean others."""
 _WARNING = "01000"
+_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 
 
 class Link(asyncpg.Connection):  # type: ignore[misc]
@@ -27,7 +28,10 @@ class Link(asyncpg.Connection):  # type: ignore[misc]
     standby although the commit is to be there, too."""
 
     warned = False
-    url = ""
+    timeline = 0
+    """It is higher on a server that was promoted than on the one that was the primary before it."""
+    trust = 0
+    """As of which doubt about the servers it was made."""
 
     @staticmethod
     def note(link: Link, message: Any) -> None:
@@ -35,26 +39,53 @@ class Link(asyncpg.Connection):  # type: ignore[misc]
             link.warned = True
 
 
-def postgres_engine(urls: Sequence[str], options: PostgresOptions) -> AsyncEngine:
-    """An engine whose transactions the runner begins and ends itself. `urls`: of all servers that may be the
-    primary."""
-    found = deque(urls)
+class Servers:
+    """Those that may be the primary, and which of them is."""
 
-    async def connect() -> Link:
+    def __init__(self, urls: Sequence[str], options: PostgresOptions) -> None:
+        self._urls, self._options = deque(urls), options
+        self._timeline = self._trust = 0
+        """The highest timeline that was seen, and how often an answer failed to come."""
+
+    async def connect(self) -> Link:
         """Each in turn, with a time of its own: one that is frozen or cut off must not keep us from the next. The
-        one that answers is asked first from then on."""
-        for _ in range(len(found) - 1):
+        one that is the primary is asked first from then on."""
+        failure: Exception = ConnectionError("no server")
+        trust = self._trust
+        for url in list(self._urls):
             try:
-                return await _connect(found[0], options)
+                link = await _connect(url, self._options)
             except Exception as error:
                 if not is_database_error(error):
                     raise
-                found.rotate(-1)
-        return await _connect(found[0], options)
+                failure = error
+                continue
+            if link.timeline < self._timeline:
+                link.terminate()
+                failure = ConnectionError("another server was promoted")
+                continue
+            self._timeline, link.trust = link.timeline, trust
+            while self._urls[0] != url:
+                self._urls.rotate(-1)
+            return link
+        raise failure
 
+    def distrust(self, link: Link) -> None:
+        """It gave no answer, or nothing came of it. Its server may have been replaced without knowing, and would then
+        never commit again: all connections from before are given up, and the other servers are asked first."""
+        if len(self._urls) > 1 and link.trust == self._trust:
+            self._trust += 1
+            self._urls.rotate(-1)
+
+    def trusts(self, link: Link) -> bool:
+        return link.trust == self._trust and link.timeline >= self._timeline
+
+
+def postgres_engine(servers: Servers, options: PostgresOptions) -> AsyncEngine:
+    """An engine whose transactions the runner begins and ends itself."""
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        async_creator=servers.connect,
         isolation_level="AUTOCOMMIT",
         pool_size=options.pool_size,
         max_overflow=0,
@@ -71,8 +102,7 @@ def postgres_engine(urls: Sequence[str], options: PostgresOptions) -> AsyncEngin
     @event.listens_for(engine.sync_engine, "checkout")
     def _refuse_useless(dbapi_connection: Any, _record: object, _proxy: object) -> None:
         link: Link = dbapi_connection.driver_connection
-        if not link.is_closed() and link.url != found[0]:
-            # Another server is the primary now. The one before it may have come back, and not know.
+        if not servers.trusts(link):
             link.terminate()
         if link.is_closed():
             raise DisconnectionError
@@ -100,8 +130,8 @@ async def _connect(dsn: str, options: PostgresOptions) -> Link:
         # Not chained: it may quote the URL.
         raise invalid("store_url", f"not usable ({type(error).__name__})") from None
     try:
-        link.url = dsn
         _check(link)
+        link.timeline = int(await link.fetchval(_TIMELINE), 16)
         for kind in ("text", "varchar"):
             await link.set_type_codec(kind, schema="pg_catalog", encoder=escaped, decoder=unescaped)
         link.add_log_listener(Link.note)

@@ -23,6 +23,8 @@ _AGAIN = {"40001", "40P01"}
 _GONE_CLASS = "08"
 _GONE = {"57P01", "57P02", "57P03", "57P05", "25P03"}
 """The server is stopping or starting, has lost a process, or ends what is idle."""
+_STUCK = {"55P03", "57014"}
+"""Time-outs of a lock and of a statement."""
 _SENTENCES = {
     "28": "The database refuses our credentials",
     "3D": "There is no such database",
@@ -74,6 +76,12 @@ def is_gone(error: BaseException) -> bool:
         return state in _GONE or state.startswith(_GONE_CLASS)
     cause = driver_error(error)
     return isinstance(cause, OSError | EOFError) or type(cause).__module__.startswith("asyncpg.")
+
+
+def is_stuck(error: BaseException) -> bool:
+    """Whether it waited in vain for somebody else: on a primary that was replaced and does not know, for a commit
+    that never ends."""
+    return sqlstate(error) in _STUCK
 
 
 def is_database_error(error: BaseException) -> bool:

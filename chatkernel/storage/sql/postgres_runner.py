@@ -19,13 +19,14 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chatkernel.errors import ChatError, Code
-from chatkernel.storage.sql.postgres_engine import Link
+from chatkernel.storage.sql.postgres_engine import Link, Servers
 from chatkernel.storage.sql.postgres_errors import (
     OutcomeUnknown,
     asks_again,
     hide_values,
     is_database_error,
     is_gone,
+    is_stuck,
     translate,
 )
 from chatkernel.storage.sql.postgres_url import PostgresOptions
@@ -56,9 +57,13 @@ class PostgresRunner:
     """The runner of one primary that many processes share."""
 
     def __init__(
-        self, engine: AsyncEngine, options: PostgresOptions, random_source: random.Random | None = None
+        self,
+        engine: AsyncEngine,
+        servers: Servers,
+        options: PostgresOptions,
+        random_source: random.Random | None = None,
     ) -> None:
-        self._engine, self._options = engine, options
+        self._engine, self._servers, self._options = engine, servers, options
         self._random = random_source or random.Random()
         self._tasks: set[asyncio.Task[object]] = set()
         self._links: WeakSet[Link] = WeakSet()
@@ -165,7 +170,11 @@ class PostgresRunner:
             try:
                 yield conn, link
             except Exception as error:
-                if is_database_error(error) and is_gone(error):
+                if not is_database_error(error):
+                    raise
+                if is_gone(error) or is_stuck(error):
+                    self._servers.distrust(link)
+                if is_gone(error):
                     # Said by the server, perhaps, before it closed: the next must not be given this one.
                     link.terminate()
                     if frozen and not isinstance(error, OutcomeUnknown):

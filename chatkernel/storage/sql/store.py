@@ -102,7 +102,8 @@ async def open_postgres(url: str) -> SqlStore:
     """
     urls, options = parse_postgres_url(url)
     # Late: who stays with SQLite need not load the driver.
-    from chatkernel.storage.sql.postgres_engine import postgres_engine
+    from chatkernel.storage.sql.postgres_engine import Servers, postgres_engine
     from chatkernel.storage.sql.postgres_runner import PostgresRunner
 
-    return SqlStore(PostgresRunner(postgres_engine(urls, options), options))
+    servers = Servers(urls, options)
+    return SqlStore(PostgresRunner(postgres_engine(servers, options), servers, options))
