@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from chatkernel.storage.model import Watermark, WatermarkState
-from chatkernel.storage.sql.statements import Query, Row, Write
+from chatkernel.storage.sql.statements import Query, Write
+from chatkernel.storage.standing import Key, Standing, move_all, states, to_count
 
 _standing = Query(
     "channel_id, user_id, read_seq, delivered_seq, read_messages, from_seq, head_seq, head_messages",
@@ -31,82 +32,23 @@ _move = Write(
 )
 
 
-class _Standing:
-    """A membership's watermarks while a batch is applied."""
-
-    __slots__ = (
-        "delivered_seq",
-        "from_seq",
-        "head_messages",
-        "head_seq",
-        "moved",
-        "read_messages",
-        "read_moved",
-        "read_seq",
-    )
-
-    def __init__(self, row: Row) -> None:
-        (
-            self.read_seq,
-            self.delivered_seq,
-            self.read_messages,
-            self.from_seq,
-            self.head_seq,
-            self.head_messages,
-        ) = row
-        self.moved = self.read_moved = False
-
-    def move(self, mark: Watermark) -> bool:
-        """Forward only, not past the head; what was read was delivered. Whether anything moved."""
-        read = max(self.read_seq, min(mark.read_seq, self.head_seq))
-        delivered = max(self.delivered_seq, min(mark.delivered_seq, self.head_seq), read)
-        if read == self.read_seq and delivered == self.delivered_seq:
-            return False
-        self.read_moved |= read != self.read_seq
-        self.read_seq, self.delivered_seq, self.moved = read, delivered, True
-        return True
-
-
-_Key = tuple[str, str]
-
-
 def put_watermarks(conn: Connection, watermarks: Sequence[Watermark]) -> list[WatermarkState | None]:
     """In one transaction, in which nobody else writes."""
-    keys: list[_Key] = list({(mark.channel_id, mark.user_id): None for mark in watermarks})
-    standing = {(row[0], row[1]): _Standing(row[2:]) for row in _standing.rows_for(conn, keys)}
-    moved = [
-        (found := standing.get((mark.channel_id, mark.user_id))) is not None and found.move(mark)
-        for mark in watermarks
-    ]
-    _count_read(conn, standing)
+    keys: list[Key] = list({(mark.channel_id, mark.user_id): None for mark in watermarks})
+    standing = {(row[0], row[1]): Standing(*row[2:]) for row in _standing.rows_for(conn, keys)}
+    moved = move_all(standing, watermarks)
+    _count_read(conn, to_count(standing))
     changed = [
         (*key, found.read_seq, found.delivered_seq, found.read_messages)
         for key, found in standing.items()
         if found.moved
     ]
     _move.run_for(conn, changed)
-    return [_state(mark, standing, did) for mark, did in zip(watermarks, moved, strict=True)]
+    return states(standing, watermarks, moved)
 
 
-def _count_read(conn: Connection, standing: dict[_Key, _Standing]) -> None:
-    """Messages up to the new marks: known at the head, else read from the event there."""
-    inside: dict[_Key, _Standing] = {}
-    for key, found in standing.items():
-        if not found.read_moved:
-            continue
-        if found.read_seq == found.head_seq:
-            found.read_messages = found.head_messages
-        elif found.read_seq > found.from_seq:
-            inside[key] = found
+def _count_read(conn: Connection, inside: dict[Key, Standing]) -> None:
     places = list({(key[0], found.read_seq): None for key, found in inside.items()})
     counts = {(row[0], row[1]): row[2] for row in _messages_upto.rows_for(conn, places)}
     for key, found in inside.items():
         found.read_messages = counts[key[0], found.read_seq]
-
-
-def _state(mark: Watermark, standing: dict[_Key, _Standing], moved: bool) -> WatermarkState | None:
-    found = standing.get((mark.channel_id, mark.user_id))
-    if found is None:
-        return None
-    unread = found.head_messages - found.read_messages
-    return WatermarkState(mark.channel_id, mark.user_id, found.read_seq, found.delivered_seq, unread, moved)
