@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from statistics import median
 
 STOLEN_SHARE_MAX = 0.01
 """Of all cores. A host that takes a core away for some milliseconds is in every latency of that second, and says
@@ -80,6 +81,13 @@ def undisturbed(windows: Sequence[Window]) -> list[Window]:
     """Those in which the machine was the bench's own; without any, the better half."""
     calm = [each for each in windows if each.stolen_share <= STOLEN_SHARE_MAX]
     return calm or sorted(windows, key=lambda each: each.stolen_share)[: (len(windows) + 1) // 2]
+
+
+def middle_percentile_ms(windows: Sequence[Window], share: float) -> float:
+    """The percentile of each window, and of these the median. What a pod does again and again (commits,
+    checkpoints) is in it; a pause of the host or its disk that falls into one or two windows is not: that shows in
+    the percentile of all windows merged, which is given beside it."""
+    return median([each.percentile_ms(share) for each in windows])
 
 
 def _percentile_ms(sorted_us: Sequence[int], share: float) -> float:
