@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from apipod.bodies import check_path_parameters, decode_json, decode_query, read_body
+from apipod.bodies import check_path_parameters, decode_json, decode_query
 from apipod.operation import Answer, Call, NoQuery, Operation
 from apipod.services import Services
 from apipod.tokens import Caller
 from chatkernel.errors import ChatError
+from chatkernel.httpbody import read_body
 from chatkernel.httplayer import MethodNotAllowed, header, respond
 from chatkernel.problems import Headers
 

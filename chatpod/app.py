@@ -14,6 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from chatkernel.errors import ChatError, Code
+from chatkernel.httpbody import read_body
 from chatkernel.httplayer import MethodNotAllowed, Problems, respond, unknown_path
 from chatkernel.opstoken import check_ops_token
 from chatkernel.settings import PositiveSeconds
@@ -78,7 +79,7 @@ def _routes(pod: Pod) -> list[Route | WebSocketRoute]:
 
     async def drain(request: Request) -> tuple[int, Any]:
         _check_token(pod, request)
-        wanted = _drain_request(await request.body())
+        wanted = _drain_request(await read_body(request.scope, request.receive, pod.settings.limits))
         if wanted.shed is not None:
             pod.drainer.shed(wanted.shed, wanted.rate_per_s)
         else:

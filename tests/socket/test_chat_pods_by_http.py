@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
+import msgspec
 import pytest
 from support.api_calls import problem, sign_up
 from support.cluster import Cluster, default_spec, running_cluster
 from support.rawhttp import RawHttp
 from support.rawsocket import seat
+
+from chatkernel.opstoken import ops_token
+from chatkernel.protocol import Limits
+from chatkernel.settings import SecretFile
 
 UPGRADE = b"GET /v1/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
 WHOLE = UPGRADE + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -59,6 +64,16 @@ async def test_refusals_are_problem_documents(http: httpx.AsyncClient) -> None:
         assert refused.headers["www-authenticate"] == "Bearer"
     assert problem(await http.get("/v1/socket"), 400, "malformed")["field"] == "Upgrade"
     assert (await http.head("/healthz")).status_code == 200
+
+
+async def test_the_body_of_an_order_is_bounded(bounded: Cluster, http: httpx.AsyncClient) -> None:
+    secrets = msgspec.json.decode((bounded.data / "secrets.json").read_bytes(), type=SecretFile)
+    most = Limits().body_max_bytes
+    refused = await http.post(
+        "/drain", content=b"x" * (most + 1), headers={"authorization": f"Bearer {ops_token(secrets)}"}
+    )
+    said = problem(refused, 413, "too_large")
+    assert (said["field"], said["limit"]) == ("body", most)
 
 
 @pytest.mark.parametrize(
