@@ -24,6 +24,8 @@ from chatkernel.storage.open import open_store
 from chatkernel.storage.sql import SqlStore
 from chatkernel.storage.sql.statements import Write, command
 
+pytestmark = pytest.mark.stores
+
 
 async def test_a_long_lock_is_waited_for_and_then_told(sql: SqlStore, postgres: Postgres) -> None:
     log = ChannelLog(sql)

@@ -13,6 +13,8 @@ from chatkernel.errors import ChatError, Code
 from chatkernel.storage.model import Device, FriendAction, FriendState, RefreshOutcome, User
 from chatkernel.storage.sql import SqlStore
 
+pytestmark = pytest.mark.stores
+
 
 def phone(number: int, seen_at: int = 1) -> Device:
     return Device(f"d_{number}", "u_ann", "phone", seen_at, seen_at, None)
