@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 FILE ?= examples/laptop.yaml
 ARGS ?=
 REDIS ?=
+STORE ?=
 
 # What needs only the product, and what needs the developers' tools too.
 RUN := $(VENV)/.installed-run
@@ -18,7 +19,8 @@ help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: export CHATCTL_REDIS = $(REDIS)
-run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, REDIS=URL, ARGS="--port 9000")
+run: export CHATCTL_STORE = $(STORE)
+run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, REDIS=URL, STORE=URL, ARGS="--port 9000")
 	@exec $(BIN)/chatctl up $(FILE) $(ARGS)
 
 install: $(RUN)  ## Make .venv and install what the product needs

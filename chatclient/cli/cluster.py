@@ -15,6 +15,7 @@ import typer
 DEFAULT_DATA = Path(".chatcluster")
 DATA_ENV = "CHATCTL_DATA"
 REDIS_ENV = "CHATCTL_REDIS"
+STORE_ENV = "CHATCTL_STORE"
 """For URLs with a password, which others could read off the command line."""
 
 Data = Annotated[
@@ -32,7 +33,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def up(
+def up(  # noqa: PLR0917 - options of a command line
     file: Annotated[
         Path | None, typer.Argument(help="A ChatCluster as YAML; without one, the defaults")
     ] = None,
@@ -48,9 +49,15 @@ def up(
             "over the file's",
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar=STORE_ENV, help="URL of the database (mongodb://…), over the file's; SQLite without one"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a cluster here until Ctrl-C: Redis, API pods, chat pods and a worker, on SQLite."""
+    """Run a cluster here until Ctrl-C: Redis, API pods, chat pods and a worker."""
     from chatoperator.datadir import UpError
     from chatoperator.laptop import Options
     from chatoperator.laptop import up as run_up
@@ -60,6 +67,7 @@ def up(
         file=file,
         port=port,
         redis_url=redis,
+        store_url=store,
         as_json=as_json,
         program=shlex.quote(_program()),
         data_option="" if data == DEFAULT_DATA else f" --data {shlex.quote(str(data))}",

@@ -129,7 +129,7 @@ async def test_an_earlier_version_is_refused_until_its_schema_is_ensured(
     with closing(other_process(tmp_path)) as other:
         other.execute("DROP TRIGGER events_move_head")
         other.execute("UPDATE schema_version SET version = 1")
-    with pytest.raises(ChatError, match=r"version 1.*ensure_schema"):
+    with pytest.raises(ChatError, match=r"version 1.*schema apply"):
         await sql.check()
     await sql.ensure_schema()
     await sql.check()
@@ -177,9 +177,9 @@ async def test_the_tables_themselves_refuse_what_does_not_follow_the_head(
 
 async def test_a_store_without_tables_says_so(tmp_path: Path) -> None:
     store = await open_sql(f"sqlite:///{tmp_path}/new/chat.db")
-    with pytest.raises(ChatError, match="ensure_schema"):
+    with pytest.raises(ChatError, match="schema apply"):
         await store.check()
-    with pytest.raises(ChatError, match="ensure_schema"):
+    with pytest.raises(ChatError, match="schema apply"):
         await store.heads(["local_gx"])
     await store.aclose()
 

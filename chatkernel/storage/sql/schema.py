@@ -109,25 +109,26 @@ Index(
 # Whoever writes, a log is dense and its message ids rise: an event moves its channel's head, or is refused. Who
 # sends has read what is before it. As triggers they are one step with the insert, which is what makes the common
 # write a single statement.
-_TRIGGERS = (
-    """CREATE TRIGGER IF NOT EXISTS events_move_head AFTER INSERT ON events BEGIN
+TRIGGERS = {
+    "events_move_head": """CREATE TRIGGER IF NOT EXISTS events_move_head AFTER INSERT ON events BEGIN
     UPDATE channels SET head_seq = NEW.seq, head_message_id = NEW.message_id,
         head_messages = NEW.messages_before + (NEW.kind = 'message'), members_seq = NEW.members_seq,
         message_seq = CASE WHEN NEW.kind = 'message' THEN NEW.seq ELSE message_seq END
         WHERE channel_id = NEW.channel_id AND head_seq = NEW.seq - 1 AND head_message_id < NEW.message_id;
     SELECT RAISE(ABORT, 'does not follow the head of its channel') WHERE changes() = 0;
     END""",
-    """CREATE TRIGGER IF NOT EXISTS events_read_by_sender AFTER INSERT ON events WHEN NEW.kind = 'message' BEGIN
+    "events_read_by_sender": """CREATE TRIGGER IF NOT EXISTS events_read_by_sender AFTER INSERT ON events
+    WHEN NEW.kind = 'message' BEGIN
     UPDATE memberships SET read_seq = NEW.seq, read_messages = NEW.messages_before + 1,
         delivered_seq = MAX(delivered_seq, NEW.seq)
         WHERE channel_id = NEW.channel_id AND user_id = NEW.sender_id AND read_seq < NEW.seq;
     END""",
-)
+}
 
 
 def make_triggers(conn: Connection) -> None:
     """What is missing of them."""
-    for statement in _TRIGGERS:
+    for statement in TRIGGERS.values():
         conn.exec_driver_sql(statement)
 
 
