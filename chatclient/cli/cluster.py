@@ -33,11 +33,12 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def up(  # noqa: PLR0917 - options of a command line
+def up(
     file: Annotated[
         Path | None, typer.Argument(help="A ChatCluster as YAML; without one, the defaults")
     ] = None,
     data: Data = DEFAULT_DATA,
+    *,
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Over the file's apiPods.port; 0: any free one")
     ] = None,
@@ -52,12 +53,13 @@ def up(  # noqa: PLR0917 - options of a command line
     store: Annotated[
         str | None,
         typer.Option(
-            envvar=STORE_ENV, help="URL of the database (mongodb://…), over the file's; SQLite without one"
+            envvar=STORE_ENV,
+            help="URL of the store (postgresql://, mongodb://, sqlite:///file), over the file's",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a cluster here until Ctrl-C: Redis, API pods, chat pods and a worker."""
+    """Run a cluster here until Ctrl-C: Redis, API pods, chat pods and a worker, on SQLite or a store of yours."""
     from chatoperator.datadir import UpError
     from chatoperator.laptop import Options
     from chatoperator.laptop import up as run_up

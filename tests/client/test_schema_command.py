@@ -20,14 +20,6 @@ from chatkernel.storage.mongo.schema import COLLECTIONS
 INDEXES = sum(len(spec.indexes) for spec in COLLECTIONS)
 
 
-@pytest.fixture(params=["mongo", "sqlite"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "mongo":
-        url: str = request.getfixturevalue("mongo_url")
-        return url
-    return f"sqlite:///{tmp_path}/chat.db"
-
-
 @pytest.fixture
 def chatctl(tmp_path: Path) -> Chatctl:
     return Chatctl(tmp_path / "data")
@@ -60,15 +52,6 @@ def test_on_mongo_what_is_planned_is_done_and_then_nothing_is_left(chatctl: Chat
 
     checked = chatctl.here("schema", "check", mongo_url)
     assert checked.returncode == 0 and checked.stdout.rstrip().endswith("nothing to do")
-
-
-@pytest.mark.slow
-def test_several_may_apply_at_once(chatctl: Chatctl, store_url: str) -> None:
-    starts = [chatctl.start("schema", "apply", store_url, "--json") for _ in range(4)]
-    applied = [(process.communicate(timeout=60), process.returncode) for process in starts]
-    assert [code for _, code in applied] == [0] * 4, applied
-    assert all(json.loads(out)["ok"] for (out, _), _ in applied)
-    assert chatctl.run("schema", "check", store_url).returncode == 0
 
 
 def test_on_mongo_an_index_that_was_changed_is_made_beside_it_and_strange_ones_are_kept(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, inspect, select
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.schema_step import ANYWHERE, Placement, SchemaStep, StepKind
 from chatkernel.storage.sql.accounts import SqlAccounts
 from chatkernel.storage.sql.conversations import SqlConversations
 from chatkernel.storage.sql.devices import SqlDevices
-from chatkernel.storage.sql.engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
 from chatkernel.storage.sql.event_log import SqlEventLog
 from chatkernel.storage.sql.people import SqlPeople
-from chatkernel.storage.sql.planned import SqlStep, differences
-from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
-from chatkernel.storage.sql.schema import SCHEMA_VERSION, make_triggers, metadata, migrate, schema_version
+from chatkernel.storage.sql.planned import differences
+from chatkernel.storage.sql.postgres_url import parse_postgres_url
+from chatkernel.storage.sql.runner import Runner
+from chatkernel.storage.sql.schema import SCHEMA_VERSION, schema_version
+from chatkernel.storage.sql.sqlite_engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
+from chatkernel.storage.sql.sqlite_runner import LOCK_WAIT_S, SqliteRunner
 from chatkernel.storage.sql.turnstile import Turnstile
 
 
@@ -28,16 +30,20 @@ class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople
         self._db = db
 
     async def plan_schema(self, placement: Placement = ANYWHERE) -> list[SchemaStep]:
-        """There are no shards here: `placement` is of no matter."""
-        return [each.step for each in await self._db.read(_planned)]
+        """There are no shards here: `placement` is of no matter. Of a database that has not this version's tables
+        only that step: the rest shows after it."""
+        return await self._db.read(_planned)
 
     async def ensure_schema(
         self, placement: Placement = ANYWHERE, *, allow_destructive: bool = False
     ) -> list[SchemaStep]:
-        """All in one transaction. Whoever finds nothing to do takes no lock."""
-        if not any(_is_done(each.step, allow_destructive) for each in await self._db.read(_planned)):
-            return []
-        return await self._db.write(partial(_apply, allow_destructive=allow_destructive))
+        """Whoever finds nothing to do takes no lock."""
+        done: list[SchemaStep] = []
+        if await self._db.read(_version) != SCHEMA_VERSION:
+            done += await self._db.migrate(_bring_up)
+        if any(_is_done(step, allow_destructive) for step in await self._db.read(_planned)):
+            done += await self._db.build(partial(_mend, allow_destructive=allow_destructive))
+        return done
 
     async def check(self) -> None:
         """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has this version's tables."""
@@ -68,43 +74,47 @@ def _refuse_later(version: int) -> None:
         )
 
 
-def _planned(conn: Connection) -> list[SqlStep]:
-    """Of a database that has another version's tables only that step: the rest shows after it."""
+def _planned(conn: Connection) -> list[SchemaStep]:
     version = _version(conn)
+    if version == SCHEMA_VERSION:
+        return [each.step for each in differences(conn)]
+    if version is not None:
+        _refuse_later(version)
+    return [_step_from(version)]
+
+
+def _step_from(version: int | None) -> SchemaStep:
     if version is None:
-        return [SqlStep(SchemaStep(StepKind.ADDS, f"make the tables of version {SCHEMA_VERSION}"), _make)]
-    _refuse_later(version)
-    if version < SCHEMA_VERSION:
-        does = f"bring the tables from version {version} to {SCHEMA_VERSION}"
-        return [SqlStep(SchemaStep(StepKind.ADDS, does), _bring_up)]
-    return differences(conn)
+        return SchemaStep(StepKind.ADDS, f"make the tables of version {SCHEMA_VERSION}")
+    return SchemaStep(StepKind.ADDS, f"bring the tables from version {version} to {SCHEMA_VERSION}")
 
 
-def _apply(conn: Connection, *, allow_destructive: bool) -> list[SchemaStep]:
-    """Under the write lock: of several processes the first makes the tables, the others find them."""
-    done: list[SchemaStep] = []
-    for _ in range(2):  # what earlier tables lack beside their version is seen when they are brought up
-        for each in _planned(conn):
-            if _is_done(each.step, allow_destructive):
-                each.do(conn)
-                done.append(each.step)
-    return done
+def _bring_up(conn: Connection) -> list[SchemaStep]:
+    """One process at a time: the first makes or changes the tables, the others find them."""
+    version = _version(conn)
+    if version is not None:
+        _refuse_later(version)
+        if version == SCHEMA_VERSION:
+            return []
+    # Late: pods only check.
+    from chatkernel.storage.sql.migrations import upgrade
+
+    reached = upgrade(conn, version or 0)
+    conn.execute(schema_version.delete())
+    conn.execute(schema_version.insert().values(one=1, version=reached))
+    return [_step_from(version)]
+
+
+def _mend(conn: Connection, *, allow_destructive: bool) -> list[SchemaStep]:
+    """One process at a time, too; what there is to do is looked at again."""
+    due = [each for each in differences(conn) if _is_done(each.step, allow_destructive)]
+    for each in due:
+        each.do(conn)
+    return [each.step for each in due]
 
 
 def _is_done(step: SchemaStep, allow_destructive: bool) -> bool:
     return step.kind is not StepKind.BY_HAND and (allow_destructive or not step.destructive)
-
-
-def _make(conn: Connection) -> None:
-    metadata.create_all(conn)
-    make_triggers(conn)
-    conn.execute(insert(schema_version).values(one=1, version=SCHEMA_VERSION))
-
-
-def _bring_up(conn: Connection) -> None:
-    migrate(conn)
-    make_triggers(conn)
-    conn.execute(update(schema_version).values(version=SCHEMA_VERSION))
 
 
 async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
@@ -120,3 +130,20 @@ async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
     await asyncio.to_thread(prepare_file, engine, path)
     turnstile = Turnstile(path.with_name(path.name + "-turn"))
     return SqlStore(SqliteRunner(engine, turnstile, lock_wait_s))
+
+
+async def open_postgres(url: str) -> SqlStore:
+    """Open a store by its URL: `postgresql://user:password@host,other:5433/chat?sslmode=verify-full&pool_size=8`.
+
+    Of several hosts the one that is the primary is used. Nothing is connected yet, so that a database that is away
+    is told by the first call, and later calls find it again.
+
+    Raises ChatError(INVALID_FIELD) for a URL that cannot be meant.
+    """
+    urls, options = parse_postgres_url(url)
+    # Late: who stays with SQLite need not load the driver.
+    from chatkernel.storage.sql.postgres_engine import Servers, postgres_engine
+    from chatkernel.storage.sql.postgres_runner import PostgresRunner
+
+    servers = Servers(urls, options)
+    return SqlStore(PostgresRunner(postgres_engine(servers, options), servers, options))
