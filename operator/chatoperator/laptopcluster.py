@@ -193,8 +193,9 @@ class LaptopCluster:
             if code == 0:
                 return
             problem = said[0] if said else f"exit code {code}"
-            if code == REFUSED:
-                raise UpError(f"the store cannot be used: {problem}")
+            if code == REFUSED or (not told and self.source.fixed.store_url is not None):
+                # Whoever gave it hears at once that it is not there, as with Redis. A file of ours may be locked.
+                raise UpError(f"the store at {shown_url(self.store_url)} cannot be used: {problem}")
             if problem != told:
                 log.warning("the store is not ready", extra={"error": problem})
             told = problem
