@@ -30,9 +30,10 @@ PASSWORD_HASH = "$argon2id$v=19$m=65536,t=3,p=4$" + "s" * 22 + "$" + "h" * 43
 
 
 class Sample(Struct, frozen=True):
-    """BSON bytes of the document, and of the key of each index by its name."""
+    """BSON bytes of the document, of its `_id`, and of the key of each index by its name."""
 
     document: int
+    identity: int
     keys: dict[str, int]
 
 
@@ -59,7 +60,7 @@ async def scenario() -> Scenario:
                     index.name: _size({field: document.get(field) for field in index.fields})
                     for index in spec.indexes
                 }
-                samples[name] = Sample(_size(document), keys)
+                samples[name] = Sample(_size(document), _size({"_id": document["_id"]}), keys)
         return Scenario(samples, list(server.commands))
 
 

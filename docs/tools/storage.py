@@ -31,6 +31,7 @@ def storage_tables() -> dict[str, str]:
         "mongo-collections": collection_table(),
         "mongo-indexes": index_table(),
         "mongo-bytes": byte_table(),
+        "mongo-growth": growth_table(),
         "sql-tables": sql_table(),
         "sql-indexes": sql_index_table(),
         "storage-settings": setting_table(),
@@ -57,14 +58,15 @@ def _bytes(sample: Sample | None) -> str:
 
 def index_table() -> str:
     return rows_of(
-        ("collection", "index", "unique", "serves", "bytes of a key"),
+        ("collection", "index", "unique", "serves", "asks", "bytes of a key"),
         (row for spec in COLLECTIONS for row in _indexes(spec)),
     )
 
 
 def _indexes(spec: CollectionSpec) -> Iterator[tuple[str, ...]]:
     sample = observed().samples.get(spec.name)
-    yield f"`{spec.name}`", "`_id`", "yes", _by_id(spec), ""
+    one_shard = "one shard" if spec.shard_key == "_id" else ""
+    yield f"`{spec.name}`", "`_id`", "yes", _by_id(spec), one_shard, _id_bytes(sample)
     for index in spec.indexes:
         size = "" if sample is None else str(sample.keys[index.name])
         yield (
@@ -72,6 +74,7 @@ def _indexes(spec: CollectionSpec) -> Iterator[tuple[str, ...]]:
             f"`{', '.join(index.fields)}`",
             "yes" if index.unique else "",
             index.serves,
+            "one shard" if index.fields[0] == spec.shard_key else "all shards",
             size,
         )
 
@@ -80,13 +83,39 @@ def _by_id(spec: CollectionSpec) -> str:
     return f"by {spec.by_id}" if spec.by_id else "nothing of ours (every collection has it)"
 
 
+def _id_bytes(sample: Sample | None) -> str:
+    return "" if sample is None else str(sample.identity)
+
+
+def growth_table() -> str:
+    """What a deployment is reckoned with."""
+    samples = observed().samples
+    whole = {name: sample.document + _keys(sample) for name, sample in samples.items()}
+    person = whole["users"] + whole["claims"] + whole["settings"]
+    device = whole["devices"] + 2 * whole["refresh_tokens"]
+    rows = [
+        (f"a message of {TEXT_BYTES} bytes of text", whole["events"]),
+        ("a reaction (the event, and the reaction)", whole["events: reaction"] + whole["reactions"]),
+        ("a channel (with the event that made it)", whole["channels"] + whole["events: created"]),
+        ("a member of a channel", whole["memberships"]),
+        ("a person (account, name, settings)", person),
+        ("a device (with its refresh token, and the one before)", device),
+        ("two friends", whole["pairs"]),
+    ]
+    return rows_of(("what", "bytes"), ((what, str(size)) for what, size in rows))
+
+
+def _keys(sample: Sample) -> int:
+    return sample.identity + sum(sample.keys.values())
+
+
 def byte_table() -> str:
-    """What a deployment is reckoned with: the document and the keys of all its indexes."""
+    """The document and the keys of all its indexes."""
     specs = {spec.name: spec for spec in COLLECTIONS}
     rows = []
     for name, sample in observed().samples.items():
         spec = specs[name.partition(":")[0]]
-        keys = sum(sample.keys.values())
+        keys = _keys(sample)
         rows.append((_kind_of(spec.name, name), str(sample.document), str(keys), str(sample.document + keys)))
     return rows_of(("one", "document", "its keys", "together"), rows)
 
@@ -121,7 +150,8 @@ def _parents(table: Table) -> Iterator[str]:
 
 
 def _guards(table: Table) -> list[str]:
-    checks = {str(each.sqltext) for each in table.constraints if isinstance(each, CheckConstraint)}
+    everywhere = [*table.constraints, *(each for column in table.columns for each in column.constraints)]
+    checks = {str(each.sqltext) for each in everywhere if isinstance(each, CheckConstraint)}
     return [f"`{check}`" for check in sorted(checks)]
 
 
@@ -162,11 +192,17 @@ def setting_table() -> str:
 def _settings(path: str, struct: type[Struct]) -> Iterable[tuple[str, str, str]]:
     for field in msgspec.structs.fields(struct):
         name = f"{path}.{field.encode_name}"
-        default = "" if field.required or not field.default else f"`{field.default}`"
+        default = "" if field.required else _default_of(field)
         yield f"`{name}`", _description(field.type), default
         inner = {"url_from": UrlFrom, "zones": StorageZone}.get(field.name)
         if inner is not None:
             yield from _settings(f"{name}[]" if inner is StorageZone else name, inner)
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> str:
+    if field.default is msgspec.NODEFAULT or field.default is None:
+        return "none"
+    return f"`{field.default}`"
 
 
 def _description(hint: object) -> str:
