@@ -15,6 +15,9 @@ TEMPLATE = "template_chat"
 """A database with the tables, of which the tests' own are copies, if they change more than rows."""
 EMPTIED = "emptied_chat"
 """One with the tables, that is used by one test after the other."""
+PATIENT = {"pool_wait_s": 30, "connect_timeout_s": 30, "timeout_s": 30}
+"""The contract says nothing of deadlines, and a machine that is busy with other tests is slow. Those of faults have
+theirs."""
 
 
 @contextmanager
@@ -28,10 +31,10 @@ def _postgres(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
     server: Postgres = request.getfixturevalue("postgres")
     if made:
         server.sql(f"TRUNCATE {', '.join(set(metadata.tables) - {'schema_version'})}", EMPTIED)
-        yield server.url(EMPTIED)
+        yield server.url(EMPTIED, **PATIENT)
         return
     name = fresh_database(server)
-    yield server.url(name)
+    yield server.url(name, **PATIENT)
     drop_database(server, name)
 
 
