@@ -113,6 +113,7 @@ spec:
 """
 
 
+@pytest.mark.slow
 async def test_on_a_mongos_collections_are_sharded_split_and_kept_in_their_zones(
     chatctl: Chatctl, tmp_path: Path
 ) -> None:

@@ -147,6 +147,7 @@ async def test_commands_that_do_not_name_the_shard_key_are_noted(
     assert [next(iter(each)) for each in router.broadcasts] == ["aggregate"]
 
 
+@pytest.mark.slow
 async def test_several_bring_a_store_to_its_schema_at_once(router: ScriptedServer) -> None:
     placement = Placement({"eu": ("shard01",)})
     stores = [await open_mongo(f"mongodb://{router.host}/chat") for _ in range(2)]
@@ -158,6 +159,7 @@ async def test_several_bring_a_store_to_its_schema_at_once(router: ScriptedServe
             await store.aclose()
 
 
+@pytest.mark.slow
 async def test_a_region_that_comes_later_is_split_and_kept_too_and_its_channels_stay(
     router: ScriptedServer, client: Client
 ) -> None:
