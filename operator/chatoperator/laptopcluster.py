@@ -35,9 +35,10 @@ from chatoperator.model import PodKind
 from chatoperator.podsettings import Surroundings
 from chatoperator.reconcile import Reconciler
 from chatoperator.registry_port import RedisRegistry
-from chatoperator.schemajob import REFUSED, STORE_ENV
+from chatoperator.schemajob import PLACEMENT_ENV, REFUSED, STORE_ENV
 from chatoperator.spec import Spec
 from chatoperator.status import cluster_phase, is_ready, pod_phase
+from chatoperator.storesource import placement
 
 log = logging.getLogger(__name__)
 
@@ -181,9 +182,11 @@ class LaptopCluster:
     async def _ensure_schema(self) -> None:
         """Before any pod: services do not start without the store's tables. Raises UpError."""
         told = ""
+        wanted = msgspec.json.encode(placement(self.source.current.spec)).decode()
+        job = {STORE_ENV: self.store_url, PLACEMENT_ENV: wanted}
         while True:
             try:
-                code = await self.launcher.run_schema_job({STORE_ENV: self.store_url})
+                code = await self.launcher.run_schema_job(job)
                 said = (self.data.logs / "schema.log").read_text(errors="replace").splitlines()[-1:]
             except OSError as error:
                 code, said = 1, [str(error)]

@@ -82,7 +82,7 @@ async def test_a_file_of_an_earlier_version_is_taken_over_with_all_that_is_in_it
     store = await open_store(f"sqlite:///{tmp_path}/chat.db")
     assert isinstance(store, SqlStore)
     if version < SCHEMA_VERSION:
-        with pytest.raises(ChatError, match=rf"version {version}.*ensure_schema"):
+        with pytest.raises(ChatError, match=rf"version {version}.*schema apply"):
             await store.check()
     await store.ensure_schema()
     await store.check()
@@ -163,7 +163,7 @@ async def test_a_later_revision_is_run_once_by_many_processes(
     real = migrations.upgrade
     monkeypatch.setattr(migrations, "upgrade", upgrade)
     monkeypatch.setattr(store_module, "SCHEMA_VERSION", 4)
-    with pytest.raises(ChatError, match=r"version 3, not 4.*ensure_schema"):
+    with pytest.raises(ChatError, match=r"version 3, not 4.*schema apply"):
         await store.check()
     others = [await open_store(sql_url) for _ in range(4)]
     await asyncio.gather(*(other.ensure_schema() for other in others))

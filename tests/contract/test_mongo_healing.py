@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from channel_log import ChannelLog
+from support.cluster import eventually
 
 from chatkernel.ids import now_ms
 from chatkernel.protocol import Event, EventKind, Role
@@ -87,6 +88,44 @@ async def test_a_delete_is_made_sure_of(store: MongoStore, how: str) -> None:
         await store.events([EventRange(log.channel_id, 2, 10)])
     found = await store.message(log.channel_id, said.message_id)
     assert found is not None and found.deleted and found.event.text is None
+
+
+async def test_a_head_that_was_not_written_is_made_up_for_by_whoever_reads_the_log(
+    store: MongoStore, mongo_url: str
+) -> None:
+    log = ChannelLog(store)
+    await log.create("u_ann", "u_bob")
+    await log.say("u_ann", "before")
+    await store._trail.settle()
+    said = await dies_after(store, log.event(EventKind.MESSAGE, "u_ann", text="last words"), announced=False)
+    other = await open_mongo(mongo_url)
+    try:
+        assert await other.unread("u_bob", [log.channel_id]) == {log.channel_id: 1}
+        await other.heads([log.channel_id])
+
+        async def mended() -> bool:
+            return await other.unread("u_bob", [log.channel_id]) == {log.channel_id: 2}
+
+        assert await eventually(mended)
+        assert await other.unread("u_ann", [log.channel_id]) == {log.channel_id: 0}
+        (line,) = (await other.conversations("u_bob", cursor=None, limit=5, archived=False)).conversations
+        assert line.seq == said.seq and line.last_message is not None and line.last_message.event == said
+    finally:
+        await other.aclose()
+
+
+async def test_a_removal_that_a_copy_of_the_store_had_only_in_the_log_counts(store: MongoStore) -> None:
+    """Nobody announced it there: the channels were copied before it, and the logs after."""
+    log = ChannelLog(store)
+    await log.create("u_ann", "u_bob")
+    await dies_after(store, log.event(EventKind.LEAVE, "u_bob", users=["u_bob"]), announced=False)
+    assert isinstance(await store.grant(log.channel_id, "u_bob"), Grant)
+    await store.heads([log.channel_id])
+
+    async def gone() -> bool:
+        return await store.grant(log.channel_id, "u_bob") is Absence.NOT_MEMBER
+
+    assert await eventually(gone)
 
 
 async def test_another_process_sees_heads_and_marks_soon(store: MongoStore, mongo_url: str) -> None:

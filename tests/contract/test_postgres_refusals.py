@@ -94,7 +94,7 @@ async def test_a_database_without_tables_says_so(postgres: Postgres) -> None:
     name = fresh_database(postgres)
     store = await open_store(postgres.url(name))
     for call in (store.check, lambda: store.heads(["local_gx"])):
-        with pytest.raises(ChatError, match="ensure_schema"):
+        with pytest.raises(ChatError, match="schema apply"):
             await call()
     await store.aclose()
     drop_database(postgres, name)

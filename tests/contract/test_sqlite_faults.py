@@ -123,9 +123,9 @@ async def test_a_later_version_is_refused(sql: SqlStore, tmp_path: Path) -> None
 
 async def test_a_store_without_tables_says_so(tmp_path: Path) -> None:
     store = await open_sql(f"sqlite:///{tmp_path}/new/chat.db")
-    with pytest.raises(ChatError, match="ensure_schema"):
+    with pytest.raises(ChatError, match="schema apply"):
         await store.check()
-    with pytest.raises(ChatError, match="ensure_schema"):
+    with pytest.raises(ChatError, match="schema apply"):
         await store.heads(["local_gx"])
     await store.aclose()
 

@@ -147,7 +147,9 @@ class MongoEventLog:
 
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
         with translated():
-            return await history.heads(self._collections, channel_ids)
+            found = await history.heads(self._collections, channel_ids)
+        self._trail.seen(found)
+        return found
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
         """Whoever asks does not know what became of these: what follows from them is made sure of."""

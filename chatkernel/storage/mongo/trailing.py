@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pymongo import UpdateOne
@@ -18,6 +18,7 @@ from pymongo.errors import PyMongoError
 from chatkernel.protocol import Event, EventKind
 from chatkernel.storage.model import Head
 from chatkernel.storage.mongo.client import Collections
+from chatkernel.storage.mongo.laggards import Laggards
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Trail:
         self._collections = collections
         self._heads: dict[str, tuple[Head, int]] = {}
         self._reads: dict[tuple[str, str], _Read] = {}
+        self._laggards = Laggards(collections)
         self._task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
         self._failed = False
@@ -61,7 +63,15 @@ class Trail:
         if len(self._heads) + len(self._reads) > PENDING_MAX:
             self._heads.clear()
             self._reads.clear()
-        if self._task is None and (self._heads or self._reads):
+        self._begin()
+
+    def seen(self, heads: Mapping[str, Head]) -> None:
+        """Heads that were read from the log: a channel that lags behind, whoever left it so, is mended."""
+        self._laggards.seen(heads)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._task is None and (self._heads or self._reads or self._laggards):
             self._task = asyncio.create_task(self._run(), name="mongo-trail")
 
     async def settle(self) -> None:
@@ -81,10 +91,11 @@ class Trail:
             log.warning("heads of channels not written", extra={"error": type(error).__name__})
 
     async def _run(self) -> None:
-        while self._heads or self._reads:
+        while self._heads or self._reads or self._laggards:
             await asyncio.sleep(RETRY_S if self._failed else WRITE_INTERVAL_S)
             try:
                 await self._write()
+                await self._laggards.mend()
                 self._failed = False
             except PyMongoError as error:
                 if not self._failed:
@@ -119,6 +130,8 @@ class Trail:
             writes.append(UpdateOne({"_id": channel_id, "head_seq": {"$lt": head.seq}}, values))
         if writes:
             await self._collections.channels.bulk_write(writes, ordered=False)
+        for channel_id, (head, _) in heads.items():
+            self._laggards.written(channel_id, head.seq)
 
     async def _write_reads(self, reads: dict[tuple[str, str], _Read]) -> None:
         writes = [

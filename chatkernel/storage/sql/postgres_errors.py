@@ -30,7 +30,7 @@ _SENTENCES = {
     "3D": "There is no such database",
     "25006": "The database is read-only",
     "42501": "The database does not let this user do what is needed",
-    "42P01": "The database has no tables yet: ensure_schema was not run",
+    "42P01": "The database has no tables yet: run `chatctl schema apply`",
     "55P03": "The database stayed locked by somebody else",
     "57014": "The database took too long",
 }

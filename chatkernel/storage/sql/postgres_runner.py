@@ -38,7 +38,10 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.005, 0.2
 LOST_TRIES = 2
 """How often an operation may find its connection gone: the whole pool of them goes with a server."""
 MIGRATE_S = 600.0
-_MIGRATION_LOCK = 0x63686174
+BUILD_S = 24 * 3600.0
+"""An index of a large table takes hours, in which others write."""
+BUILD_POLL_S = 0.2
+_MIGRATION_LOCK, _BUILD_LOCK = 0x63686174, 0x63686175
 
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -101,6 +104,27 @@ class PostgresRunner:
             return operation(conn)
 
         return await self._run(lambda conn, link: _transact(conn, link, _begin(()), alone), MIGRATE_S)
+
+    async def build(self, operation: Operation[T]) -> T:
+        def alone(conn: Connection) -> T:
+            for name in ("statement_timeout", "lock_timeout"):
+                conn.exec_driver_sql(f"SET {name} = '{BUILD_S:.0f}s'")
+            # Tried again and again: who waits for it in a statement has a snapshot, and a concurrent build of
+            # whoever holds it waits for all snapshots.
+            until_s = time.monotonic() + BUILD_S
+            while not conn.exec_driver_sql(f"SELECT pg_try_advisory_lock({_BUILD_LOCK})").scalar():
+                if time.monotonic() > until_s:
+                    raise ChatError(Code.STORAGE_UNAVAILABLE, "Another process is building indexes")
+                conn.exec_driver_sql(f"SELECT pg_sleep({BUILD_POLL_S})")
+            return operation(conn)
+
+        async def attempt(conn: AsyncConnection, link: Link) -> T:
+            try:
+                return await conn.run_sync(alone)
+            finally:
+                link.terminate()  # nobody else is to have its time-outs, and the lock goes with it
+
+        return await self._run(attempt, BUILD_S)
 
     async def confirm(self) -> None:
         async def attempt(_conn: AsyncConnection, link: Link) -> None:

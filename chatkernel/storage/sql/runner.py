@@ -45,6 +45,11 @@ class Runner(Protocol):
         """A write of which one at a time runs, in all processes, and which may take long."""
         ...
 
+    async def build(self, operation: Operation[T]) -> T:
+        """As `migrate`, of what the database can build while others write, if it can: outside of a transaction
+        then, so that an error leaves what was done before it."""
+        ...
+
     async def confirm(self) -> None:
         """Wait until nothing that was read so far can be taken back, by no failover either."""
         ...

@@ -115,6 +115,12 @@ Index(
     postgresql_where=text("listed"),
 )
 
+TRIGGERS = {
+    "sqlite": ("events_move_head", "events_read_by_sender"),
+    "postgresql": ("events_move_head",),
+}
+"""By dialect; all of table `events`. The revisions have their statements."""
+
 # Which events hold texts of a message, for when it is deleted. Not a partial index of `events`: SQLite without
 # statistics would rather read the whole channel than use one.
 edits = Table(

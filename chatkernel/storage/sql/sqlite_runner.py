@@ -92,6 +92,10 @@ class SqliteRunner:
     async def migrate(self, operation: Operation[T]) -> T:
         return await self.write(operation)
 
+    async def build(self, operation: Operation[T]) -> T:
+        """In one transaction; writers wait."""
+        return await self.write(operation)
+
     async def confirm(self) -> None:
         """What can be read here is in the file."""
 
