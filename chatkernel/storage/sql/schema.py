@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -19,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change of the tables; an adapter refuses a store of a later version."""
 
 metadata = MetaData()
@@ -62,6 +63,11 @@ channels = Table(
     # Of the last message, for lists of conversations; 0 while there is none.
     _number("message_seq", 0),
     _number("member_count", 0),
+    # Retention: events up to the floor are gone, and so many messages with them. The channel's own setting in
+    # seconds, 0 where it has none.
+    _number("floor_seq", 0),
+    _number("floor_messages", 0),
+    _number("retention_s", 0),
     CheckConstraint("head_seq >= 0 AND member_count >= 0"),
     sqlite_with_rowid=False,
 )
@@ -142,10 +148,15 @@ _TO_VERSION_3 = (
 
 def migrate(conn: Connection) -> None:
     """Bring the tables of an earlier version to this one's. Version 2 kept the last listed event of a channel, which
-    may be a join, and not its last message."""
-    if "listed_seq" in {column["name"] for column in inspect(conn).get_columns("channels")}:
+    may be a join, and not its last message. Version 3 kept everything for ever, and had no jobs."""
+    columns = {column["name"] for column in inspect(conn).get_columns("channels")}
+    if "listed_seq" in columns:
         for statement in _TO_VERSION_3:
             conn.exec_driver_sql(statement)
+    if "floor_seq" not in columns:
+        for column in ("floor_seq", "floor_messages", "retention_s"):
+            conn.exec_driver_sql(f"ALTER TABLE channels ADD COLUMN {column} BIGINT NOT NULL DEFAULT 0")
+    metadata.create_all(conn, tables=[jobs, job_chunks, erased])
 
 
 # Which events hold texts of a message, for when it is deleted. Not a partial index of `events`: SQLite without
@@ -282,5 +293,50 @@ user_settings = Table(
     _id("user_id", ForeignKey("users.user_id"), primary_key=True),
     _number("version"),
     Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# --- jobs -------------------------------------------------------------------------------------------------
+
+# One row per kind and subject: a new job of the two takes the place of one that has ended.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("kind", Text, CheckConstraint("kind IN ('retention', 'erase', 'export')"), primary_key=True),
+    _id("subject", primary_key=True),
+    _id("job_id"),
+    Column(
+        "state", Text, CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')"), nullable=False
+    ),
+    _number("created_at"),
+    _number("updated_at"),
+    _number("run_at"),
+    _number("lease_until", 0),
+    _number("attempt", 0),
+    _number("failures", 0),
+    _number("progress", 0),
+    Column("cursor", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    _number("expires_at", 0),
+    UniqueConstraint("job_id", name="jobs_id"),
+)
+Index("jobs_due", jobs.c.state, jobs.c.run_at)
+
+# What a job has made: each chunk under the attempt that made it.
+job_chunks = Table(
+    "job_chunks",
+    metadata,
+    _id("job_id", primary_key=True),
+    Column("attempt", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# Digests of user names and of issuers' subjects that were erased: that a name was used, and not whose it was.
+erased = Table(
+    "erased",
+    metadata,
+    _id("digest", primary_key=True),
+    _number("at"),
     sqlite_with_rowid=False,
 )
