@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from chatkernel.storage.directory import Accounts, Devices, People
+from chatkernel.storage.lifecycle import Jobs, Lifecycle
 from chatkernel.storage.messages import Conversations, EventLog
 
 
-class Store(EventLog, Conversations, Accounts, Devices, People, Protocol):
+class Store(EventLog, Conversations, Accounts, Devices, People, Lifecycle, Jobs, Protocol):
     """What `open_store` gives. On Kubernetes the directory may live in another database than the messages."""
 
     async def ensure_schema(self) -> None:

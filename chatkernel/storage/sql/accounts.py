@@ -12,9 +12,10 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from chatkernel.errors import ChatError, Code
+from chatkernel.storage.erased import SUBJECT_HOLD_MS, subject_digest, username_digest
 from chatkernel.storage.model import Credentials, User
 from chatkernel.storage.sql.runner import Runner
-from chatkernel.storage.sql.schema import subjects, users
+from chatkernel.storage.sql.schema import erased, subjects, users
 from chatkernel.storage.sql.statements import Query, Write
 from chatkernel.storage.usernames import numbered, username_key
 
@@ -38,7 +39,7 @@ def _user(row: Sequence[Any]) -> User:
 
 def create_user(conn: Connection, user: User, password_hash: str) -> None:
     key = username_key(user.username)
-    if conn.execute(select(users.c.user_id).where(users.c.username_key == key)).first() is not None:
+    if not _is_free(conn, user.username):
         raise ChatError(Code.USERNAME_TAKEN, field="username")
     values = {**msgspec.structs.asdict(user), "username_key": key, "password_hash": password_hash}
     try:
@@ -47,6 +48,12 @@ def create_user(conn: Connection, user: User, password_hash: str) -> None:
         taken = "username_key" in str(error.orig)
         code = Code.USERNAME_TAKEN if taken else Code.CONFLICT
         raise ChatError(code, field="username" if taken else "user_id") from error
+
+
+def _is_free(conn: Connection, username: str) -> bool:
+    """Neither somebody's nor that of somebody erased."""
+    gone = select(erased.c.digest).where(erased.c.digest == username_digest(username_key(username)))
+    return user_by_name(conn, username) is None and conn.execute(gone).first() is None
 
 
 def find_users(conn: Connection, user_ids: Sequence[str]) -> dict[str, User]:
@@ -101,8 +108,12 @@ def user_of_subject(conn: Connection, issuer: str, subject: str, new: User) -> U
     ).first()
     if known is not None:
         return _user(known)
+    gone = select(erased.c.at).where(erased.c.digest == subject_digest(issuer, subject))
+    since = conn.execute(gone).scalar()
+    if since is not None and since > new.created_at - SUBJECT_HOLD_MS:
+        raise ChatError(Code.ACCOUNT_ERASED)
     for name in numbered(new.username):
-        if user_by_name(conn, name) is None:
+        if _is_free(conn, name):
             made = msgspec.structs.replace(new, username=name)
             create_user(conn, made, "")
             conn.execute(insert(subjects).values(issuer=issuer, subject=subject, user_id=made.user_id))

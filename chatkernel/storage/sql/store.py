@@ -12,14 +12,16 @@ from chatkernel.storage.sql.conversations import SqlConversations
 from chatkernel.storage.sql.devices import SqlDevices
 from chatkernel.storage.sql.engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
 from chatkernel.storage.sql.event_log import SqlEventLog
+from chatkernel.storage.sql.jobs import SqlJobs
+from chatkernel.storage.sql.lifecycle import SqlLifecycle
 from chatkernel.storage.sql.people import SqlPeople
 from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
 from chatkernel.storage.sql.schema import SCHEMA_VERSION, make_triggers, metadata, migrate, schema_version
 from chatkernel.storage.sql.turnstile import Turnstile
 
 
-class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople):
-    """EventLog, Conversations, Accounts, Devices and People on one database."""
+class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople, SqlLifecycle, SqlJobs):
+    """All ports on one database."""
 
     def __init__(self, db: Runner) -> None:
         self._db = db
