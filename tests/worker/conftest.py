@@ -40,3 +40,20 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.ensure_schema()
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture(params=["mongo", "sqlite"])
+def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "mongo":
+        url: str = request.getfixturevalue("mongo_url")
+        return url
+    return f"sqlite:///{tmp_path}/any.db"
+
+
+@pytest.fixture
+async def any_store(any_url: str) -> AsyncIterator[Store]:
+    """On each adapter."""
+    opened = await open_store(any_url)
+    await opened.ensure_schema()
+    yield opened
+    await opened.aclose()
