@@ -1,4 +1,5 @@
-"""`chatctl`: the commands of a cluster (`cluster.py`), of people (`people.py`), and the drill (`drill.py`)."""
+"""`chatctl`: the commands of a cluster (`cluster.py`), of people (`people.py`), about how long
+things live (`lifecycle.py`), and the drill (`drill.py`)."""
 
 from __future__ import annotations
 
@@ -21,9 +22,10 @@ def make_app(command: str = "") -> typer.Typer:
     )
     cluster.register(app)
     if command not in cluster.NAMES:
-        from chatclient.cli import drill, people
+        from chatclient.cli import drill, lifecycle, people
 
         people.register(app)
+        lifecycle.register(app)
         drill.register(app)
     return app
 
