@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import httpx
 import msgspec
 from support.api_calls import PASSWORD, problem, sign_up
-from support.api_pod import Pod
+from support.api_pod import Pod, serving, settings_of
+from support.valkey import Valkey
 
 from chatkernel.ids import now_ms
 from chatkernel.jobs import ArchiveCursor
@@ -119,3 +121,13 @@ async def test_a_groups_retention_is_its_admins_and_bounded(http: httpx.AsyncCli
     assert (await ann.ask("PATCH", path, {"retention_s": 0, "name": "Us"})).status_code == 204
     state = await ann.ok("GET", path)
     assert (state["retention_s"], state["name"]) == (0, "Us")
+
+
+async def test_a_group_keeps_nothing_for_longer_than_the_cluster(valkey: Valkey, tmp_path: Path) -> None:
+    async with serving(settings_of(tmp_path, valkey.url, retention_s=86_400)) as (_, http):
+        ann = await sign_up(http, "ann")
+        group = await ann.ok("POST", "/v1/channels", {"kind": "group", "name": "Team"})
+        path = f"/v1/channels/{group['channel_id']}"
+        refused = problem(await ann.ask("PATCH", path, {"retention_s": 86_401}), 422, "invalid_field")
+        assert (refused["field"], refused["limit"]) == ("retention_s", 86_400)
+        assert (await ann.ask("PATCH", path, {"retention_s": 86_400})).status_code == 204

@@ -19,7 +19,7 @@ from chatkernel.jobs import CLUSTER, OPEN, archive_cursor, ask_erasure, ask_expo
 from chatkernel.protocol import EventKind, Limits, Page, Sync
 from chatkernel.reading import Reading
 from chatkernel.storage.model import Device, EventRange, Job, JobKind, JobState, User
-from chatkernel.storage.open import Store
+from chatkernel.storage.open import Store, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -163,3 +163,37 @@ async def test_an_export_is_whole_though_its_worker_was_killed(
     assert {log.channel_id: found.get(log.channel_id) for log in logs} == {
         log.channel_id: list(range(1, 3_006)) for log in logs
     }
+
+
+async def test_while_redis_is_away_an_erasure_waits_says_so_and_ends_by_itself(
+    own_valkey: Valkey, tmp_path: Path
+) -> None:
+    store = await open_store(f"sqlite:///{tmp_path}/chat.db")
+    await store.ensure_schema()
+    await store.create_user(User("u_ann", "ann", "ann", 1), "hash")
+    log = await talk(store, "u_ann", "u_bob", old=3)
+    job = await ask_erasure(store, "u_ann", now_ms)
+    own_valkey.kill()
+    with workers(own_valkey, tmp_path) as (worker,):
+
+        async def waits() -> bool:
+            try:
+                degraded = (await worker.get("/readyz"))[1]["degraded"]
+            except OSError:
+                return False
+            found = await store.job(job.job_id)
+            assert found is not None
+            return "job:erase" in degraded and (found.state, found.error) == (
+                JobState.WAITING,
+                "redis_unavailable",
+            )
+
+        await eventually(waits, 30)
+        assert await store.users(["u_ann"]) == {}  # what needs no Redis is done
+        own_valkey.start()
+        ended = await eventually(lambda: _ended(store, job), 90)
+        assert (ended.state, ended.failures, ended.error) == (JobState.DONE, 0, "")
+        assert "job:erase" not in (await worker.get("/readyz"))[1]["degraded"]
+    [events] = await store.events([EventRange(log.channel_id, 0, 100)])
+    assert not any(event.text for event in events)
+    await store.aclose()
