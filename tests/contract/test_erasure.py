@@ -100,10 +100,9 @@ async def talk(store: Store) -> ChannelLog:
     return log
 
 
-@pytest.mark.parametrize("limit", [1, 2, 500])
-async def test_what_a_person_wrote_becomes_tombstones_in_batches(store: Store, limit: int) -> None:
+async def test_what_a_person_wrote_becomes_tombstones_in_batches(store: Store) -> None:
     log = await talk(store)
-    for _ in range(2):
+    for limit in (2, 1, 500):
         after, more, changed = "", True, 0
         while more:
             done = await store.blank(log.channel_id, "u_ann", after, limit)

@@ -11,6 +11,7 @@ Nobody can append as them once they have left, for the log itself says so; what 
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 
 import msgspec
@@ -36,6 +37,7 @@ from chatkernel.protocol import (
 )
 from chatkernel.storage.model import ChannelKind, Grant, Job, JobKind, JobState, Member
 from chatkernel.storage.store import Store
+from worker.jobs.runner import BATCH_S
 
 CHANNELS_LEFT_PER_BATCH = 50
 CHANNELS_PER_BATCH = 200
@@ -138,8 +140,11 @@ class Erasure:
 
     async def _channels(self, job: Job, cursor: _Cursor) -> _Cursor:
         grants = (await self._store.grants_of([job.subject]))[job.subject]
+        until = time.monotonic() + BATCH_S
         for grant in grants[:CHANNELS_LEFT_PER_BATCH]:
             await self._leave(grant)
+            if time.monotonic() > until:
+                break
         if grants:
             return cursor
         await self._store.forget_marks(job.subject)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 from msgspec import Struct
 
@@ -9,6 +11,7 @@ from chatkernel.ids import NowMs
 from chatkernel.message_ids import message_id_at
 from chatkernel.storage.lifecycle import Lifecycle
 from chatkernel.storage.model import Job, JobState, Keeping
+from worker.jobs.runner import BATCH_S
 
 PASS_INTERVAL_S = 300.0
 """From the end of one round over all channels to the next: what is due goes at most this much later, and as long as
@@ -43,8 +46,10 @@ class Retention:
             # Far enough ahead of the pass that this worker's own claim finds other work first.
             run_at = self._now() + int(PASS_INTERVAL_S * 1000)
             return msgspec.structs.replace(job, cursor="", state=JobState.WAITING, run_at=run_at)
-        removed = 0
+        removed, until = 0, time.monotonic() + BATCH_S
         for channel in channels:
+            if time.monotonic() > until:
+                break
             done = await self._channel(channel, EVENTS_PER_BATCH - removed)
             removed += abs(done)
             if done < 0:

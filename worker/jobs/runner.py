@@ -27,6 +27,8 @@ JOBS_INTERVAL_S = 0.5
 SLICE_S = 3.0
 """After this a job goes back into the line, so that a long one does not hold up the others."""
 BACKOFF_MOST_S = 300.0
+BATCH_S = 2.0
+"""After this a batch of many small steps ends, however slow the store is: well before its lease."""
 FORGET_EVERY_S = 60.0
 FORGET_MAX = 100
 LEASES = 4
