@@ -70,7 +70,7 @@ class Authenticator:
         self._remembered: OrderedDict[tuple[str, bytes], _Remembered] = OrderedDict()
 
     async def caller(self, scope: Scope) -> Caller:
-        """Raises ChatError(UNAUTHENTICATED | TOKEN_EXPIRED | DEVICE_REVOKED | ACCOUNT_SUSPENDED)."""
+        """Raises ChatError(UNAUTHENTICATED | TOKEN_EXPIRED | DEVICE_REVOKED | ACCOUNT_SUSPENDED | ACCOUNT_ERASED)."""
         token = _bearer(scope)
         device_header = header(scope, DEVICE_HEADER) or b""
         key = (token, device_header)

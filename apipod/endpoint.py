@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -97,9 +97,22 @@ class Endpoint:
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
             return
+        if isinstance(answer, AsyncIterator):
+            await _send_pieces(send, status, answer, headers)
+            return
         if extra is None or "content-type" not in extra:
             headers.append(_JSON)
         await respond(send, status, answer if isinstance(answer, bytes) else _encoder.encode(answer), headers)
+
+
+async def _send_pieces(send: Send, status: int, pieces: AsyncIterator[bytes], headers: Headers) -> None:
+    """The first before the head: what cannot be begun is answered as an error."""
+    first = await anext(pieces, b"")
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": first, "more_body": True})
+    async for piece in pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def client_address(scope: Scope) -> str:

@@ -17,7 +17,13 @@ REF_TEMPLATE = "#/components/schemas/{name}"
 
 _COMMON = (Code.ORIGIN_NOT_ALLOWED, Code.RATE_LIMITED, Code.STORAGE_UNAVAILABLE, Code.INTERNAL)
 _WITH_BODY = (Code.MALFORMED, Code.INVALID_FIELD, Code.TOO_LARGE)
-_WITH_TOKEN = (Code.UNAUTHENTICATED, Code.TOKEN_EXPIRED, Code.DEVICE_REVOKED, Code.ACCOUNT_SUSPENDED)
+_WITH_TOKEN = (
+    Code.UNAUTHENTICATED,
+    Code.TOKEN_EXPIRED,
+    Code.DEVICE_REVOKED,
+    Code.ACCOUNT_SUSPENDED,
+    Code.ACCOUNT_ERASED,
+)
 _OPERATIONS_TAG = "operations"
 
 
@@ -65,7 +71,7 @@ def _types(operations: Sequence[Operation]) -> list[Any]:
             operation.error_answer,
             *operation.other_answers.values(),
         ):
-            if kind is not None:
+            if kind is not None and kind is not bytes:
                 found[id(kind)] = kind
     return list(found.values())
 
@@ -124,7 +130,8 @@ def _responses(operation: Operation, schema_of: dict[int, dict[str, Any]]) -> di
     for status, kind in answers.items():
         responses[str(status)] = {"description": operation.summary if kind else "Done"}
         if kind is not None:
-            responses[str(status)]["content"] = {"application/json": {"schema": schema_of[id(kind)]}}
+            schema = {"type": "string", "format": "binary"} if kind is bytes else schema_of[id(kind)]
+            responses[str(status)]["content"] = {operation.answer_type: {"schema": schema}}
     codes = [*_COMMON, *operation.errors]
     if operation.body is not None:
         codes += _WITH_BODY

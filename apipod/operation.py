@@ -44,7 +44,8 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """A response whose status or headers differ from the operation's usual ones."""
+    """A response whose status or headers differ from the operation's usual ones. Content that comes in pieces is sent
+    piece by piece; its headers say how long it is."""
 
     content: Any
     status: int
@@ -77,4 +78,6 @@ class Operation:
     """Further statuses that are answers, with their types."""
     error_answer: Any = None
     """The type of its errors when it is more than a problem document."""
+    answer_type: str = "application/json"
+    """The media type of the answer; another one is bytes, given as they are."""
     tag: str = ""

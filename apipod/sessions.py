@@ -168,6 +168,19 @@ class Sessions:
             if others:
                 await self.log_out(caller.user_id, others)
 
+    async def confirm(self, caller: Caller, password: str, name: str) -> None:
+        """That it is the person who asks, before something that cannot be undone: by the password, or, of a person of
+        an issuer, who has none here, by the user name. Raises ChatError(WRONG_CREDENTIALS | USER_NOT_FOUND)."""
+        user = (await self._store.users([caller.user_id])).get(caller.user_id)
+        credentials = None if user is None else await self._store.credentials(user.username)
+        if user is None or credentials is None:
+            raise ChatError(Code.USER_NOT_FOUND)
+        if credentials.password_hash:
+            async with self._attempt(user.username, f"device:{caller.device_id}"):
+                await self._verify(credentials, password)
+        elif name.lower() != user.username.lower():
+            raise ChatError(Code.WRONG_CREDENTIALS, "confirm: is not your user name", field="confirm")
+
     async def log_out(self, user_id: str, device_ids: list[str] | None) -> list[str]:
         """End these (None: all) log-ins of the person; those that were live. Their sockets close at once."""
         ended = await self._store.revoke_devices(user_id, device_ids, self._now())

@@ -60,6 +60,12 @@ class Archive:
             self._kept = dict(self._cursors)
         return True
 
+    def forget_before(self, first_seqs: dict[str, int]) -> None:
+        """Channel to the first seq that there still is to see."""
+        self.flush()
+        with suppress(NotKept):  # said again at the next sync
+            self._cache.drop_before(first_seqs)
+
     def close(self) -> None:
         self.flush()
         self._cache.close()

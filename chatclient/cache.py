@@ -18,7 +18,7 @@ import msgspec
 from chatclient.errors import NotKept
 from chatclient.history import fold, is_item
 from chatclient.outbox import Command
-from chatkernel.protocol import ClientFrame, Delete, Edit, Event, HistoryItem, React, Send
+from chatkernel.protocol import ClientFrame, Delete, Edit, Event, EventKind, HistoryItem, React, Send
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -128,12 +128,26 @@ class Cache:
         if is_item(event):
             self._put_item(event.channel_id, HistoryItem(event))
             return
+        if event.kind is EventKind.ERASE:
+            self._erase(event)
+            return
         row = self._db.execute(
             "SELECT body FROM items WHERE channel_id = ? AND message_id = ?",
             (event.channel_id, event.target_id),
         ).fetchone()
         if row is not None:
             self._put_item(event.channel_id, fold(_decode_item(row[0]), event))
+
+    def _erase(self, erasure: Event) -> None:
+        """Every item of the channel may have something of the person."""
+        kept = self._db.execute(
+            "SELECT body FROM items WHERE channel_id = ?", (erasure.channel_id,)
+        ).fetchall()
+        for row in kept:
+            item = _decode_item(row[0])
+            folded = fold(item, erasure)
+            if folded is not item:
+                self._put_item(erasure.channel_id, folded)
 
     def _put_item(self, channel_id: str, item: HistoryItem) -> None:
         row = (channel_id, item.event.seq, item.event.message_id, _encode(item))
@@ -142,6 +156,18 @@ class Cache:
     def _forget(self, channel_id: str) -> None:
         for table in ("cursors", "items", "ranges"):
             self._db.execute(f"DELETE FROM {table} WHERE channel_id = ?", (channel_id,))  # noqa: S608
+
+    @_writing
+    def drop_before(self, first_seqs: dict[str, int]) -> None:
+        """Channel to its first seq: what is before it is not there to see any more."""
+        with self._transaction():
+            for where in first_seqs.items():
+                self._db.execute("DELETE FROM items WHERE channel_id = ? AND seq < ?", where)
+                self._db.execute("DELETE FROM ranges WHERE channel_id = ? AND high < ?", where)
+                self._db.execute(
+                    "UPDATE OR REPLACE ranges SET low = ?2 WHERE channel_id = ?1 AND low BETWEEN 1 AND ?2 - 1",
+                    where,
+                )
 
     # --- history ---
 

@@ -239,6 +239,9 @@ class Engine:
         events = self._sync.page(page)
         self.paged_events += len(events)
         self._hand_on(events, live=False)
+        first = {channel_id: head.first_seq for channel_id, head in page.heads.items() if head.first_seq > 1}
+        if first and self._archive is not None:
+            self._archive.forget_before(first)
         if self._sync.wants:
             self._ask()
 

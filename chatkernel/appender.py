@@ -390,6 +390,7 @@ class Appender:
                     draft.users,
                     draft.role,
                     draft.name,
+                    draft.retention_s,
                 )
             )
             messages += draft.kind is EventKind.MESSAGE

@@ -22,6 +22,9 @@ from chatkernel.storage.model import (
 )
 from chatkernel.validation import check_name
 
+RETENTION_LEAST_S = 3_600
+"""The shortest that a group may keep what is in it: longer than any sender tries to send again."""
+
 RANK = {Role.MEMBER: 0, Role.ADMIN: 1, Role.OWNER: 2}
 
 
@@ -37,9 +40,12 @@ class Channels:
         appender: Appender,
         limits: Limits,
         region: str,
+        retention_s: int = 0,
     ) -> None:
+        """`retention_s`: how long the cluster keeps what is in channels; 0: for ever."""
         self._conversations, self._accounts, self._people = conversations, accounts, people
         self._appender, self._limits, self._region = appender, limits, region
+        self._retention_s = retention_s
 
     async def open_direct(self, actor_id: str, other_id: str) -> tuple[ChannelState, bool]:
         """The 1:1 channel of the two and whether this call made it. Raises ChatError."""
@@ -103,6 +109,17 @@ class Channels:
         grant = await self._group_grant(actor_id, channel_id)
         _needs(Role.ADMIN)(grant)
         await self._change(grant, EventKind.RENAME, name=name, check=_needs(Role.ADMIN))
+
+    async def set_retention(self, actor_id: str, channel_id: str, retention_s: int) -> None:
+        """How long the group keeps what is in it; 0: as long as the cluster. Raises ChatError."""
+        if 0 < retention_s < RETENTION_LEAST_S:
+            raise invalid("retention_s", f"0, or at least {RETENTION_LEAST_S}", RETENTION_LEAST_S)
+        if self._retention_s and retention_s > self._retention_s:
+            most = self._retention_s
+            raise invalid("retention_s", f"at most {most}, which is what the cluster keeps", most)
+        grant = await self._group_grant(actor_id, channel_id)
+        _needs(Role.ADMIN)(grant)
+        await self._change(grant, EventKind.RETENTION, retention_s=retention_s, check=_needs(Role.ADMIN))
 
     async def add_members(self, actor_id: str, channel_id: str, user_ids: Sequence[str]) -> list[str]:
         """Add people who are not in the group; those who were really added. Banned people need an unban: an admin
@@ -245,6 +262,7 @@ class Channels:
         users: list[str] | None = None,
         role: Role | None = None,
         name: str | None = None,
+        retention_s: int | None = None,
         check: Check,
     ) -> Placed:
         placed, _ = await self._appender.append(
@@ -256,6 +274,7 @@ class Channels:
             users=users,
             role=role,
             name=name,
+            retention_s=retention_s,
             check=check,
         )
         return placed

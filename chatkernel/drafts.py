@@ -51,6 +51,7 @@ class Draft(msgspec.Struct, eq=False):
     users: list[str] | None = None
     role: Role | None = None
     name: str | None = None
+    retention_s: int | None = None
     channel: ChannelInfo | None = None
     check: Check | None = None
     """Raises ChatError if the fresh grant does not allow this; None: being a member is enough. It is asked before

@@ -32,6 +32,7 @@ class Code(StrEnum):
     TICKET_WRONG_POD = "ticket_wrong_pod"
     DEVICE_REVOKED = "device_revoked"
     ACCOUNT_SUSPENDED = "account_suspended"
+    ACCOUNT_ERASED = "account_erased"
     FORBIDDEN = "forbidden"
     BANNED = "banned"
     BLOCKED = "blocked"
@@ -79,6 +80,7 @@ CATALOGUE: dict[Code, ErrorSpec] = {
     Code.TICKET_WRONG_POD: ErrorSpec(401, False, "The ticket is for another pod: ask for a new seat"),
     Code.DEVICE_REVOKED: ErrorSpec(401, False, "This device was logged out"),
     Code.ACCOUNT_SUSPENDED: ErrorSpec(403, False, "This account is suspended"),
+    Code.ACCOUNT_ERASED: ErrorSpec(403, False, "This account was erased"),
     Code.FORBIDDEN: ErrorSpec(403, False, "Your role does not allow this"),
     Code.BANNED: ErrorSpec(403, False, "You are banned from this channel"),
     Code.BLOCKED: ErrorSpec(403, False, "One of the two has blocked the other"),

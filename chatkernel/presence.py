@@ -74,6 +74,12 @@ class PresenceStore:
         (went,) = await run_scripts(self._redis, [_LEAVE.call(keys, (user_id, device_id, now, KEPT_MS))])
         return bool(went)
 
+    async def forget(self, user_id: str) -> None:
+        """Everything that is here about the person; who is to hear of it has been told."""
+        shard = self._keys.presence_shard(user_id)
+        commands: list[Command] = [("ZREM", table, user_id) for table in self._tables(shard)]
+        await execute(self._redis, [*commands, ("DEL", self._keys.presence_user(user_id))])
+
     async def states(self, user_ids: Sequence[str]) -> list[PresenceEntry]:
         """ONLINE or OFFLINE now, in the order asked. `last_active_at` is None where Redis does not know
         it."""

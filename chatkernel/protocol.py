@@ -64,6 +64,9 @@ class EventKind(StrEnum):
     BAN = "ban"
     ROLE = "role"
     RENAME = "rename"
+    RETENTION = "retention"
+    ERASE = "erase"
+    """Everything that `users` have written in the channel up to here is deleted: their messages, edits, reactions."""
 
 
 class Role(StrEnum):
@@ -77,8 +80,8 @@ MEMBERSHIP_KINDS = frozenset(
 )
 """Events that change who is in the channel or what they may do: they move `members_seq`."""
 
-CHANGE_KINDS = frozenset({EventKind.EDIT, EventKind.DELETE, EventKind.REACTION})
-"""Events that change an earlier message and are folded into it in history."""
+CHANGE_KINDS = frozenset({EventKind.EDIT, EventKind.DELETE, EventKind.REACTION, EventKind.ERASE})
+"""Events that change earlier messages and are folded into them in history."""
 
 
 class Event(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="event"):
@@ -104,9 +107,11 @@ class Event(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="even
     on: bool | None = None
     """For a reaction: set or taken back."""
     users: list[str] | None = None
-    """For CREATED, JOIN, LEAVE, BAN and ROLE: whom it concerns. For CREATED all members, the creator first."""
+    """For CREATED, JOIN, LEAVE, BAN, ROLE and ERASE: whom it concerns. For CREATED all members, the creator first."""
     role: Role | None = None
     name: str | None = None
+    retention_s: int | None = None
+    """For RETENTION: how long what is in the channel is kept; 0: as long as the cluster keeps it."""
 
 
 class HistoryItem(Struct, frozen=True, omit_defaults=True):
@@ -264,6 +269,7 @@ class Limits(Struct, frozen=True):
     sockets_per_device_max: int = 8
     reads_at_once_max: int = 4
     waiting_max_bytes: int = 64 * 1024 * 1024
+    export_max_bytes: int = 1024 * 1024 * 1024
 
 
 class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):
@@ -344,6 +350,8 @@ class ChannelHead(Struct, frozen=True, omit_defaults=True):
     seq: int
     message_id: int = 0
     unread: int | None = None
+    first_seq: int = 0
+    """What is before this seq is not (or no longer) there to see: forget what is kept of it. 0: nothing is hidden."""
 
 
 class Page(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="page"):
@@ -418,6 +426,7 @@ class NoticeTopic(StrEnum):
     DEVICES = "devices"
     FRIENDS = "friends"
     CONVERSATION = "conversation"
+    EXPORT = "export"
 
 
 class Notice(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="notice"):

@@ -96,7 +96,11 @@ class Reading:
                 grants = await self._grants(user_id)
             fresh = not events
             theirs = [e for e in events if e.channel_id in grants and e.seq > grants[e.channel_id].from_seq]
-            done = {c: ChannelHead(heads[c].seq, heads[c].message_id) for c in complete if c in grants}
+            done = {
+                c: ChannelHead(heads[c].seq, heads[c].message_id, first_seq=first_seq(grants[c]))
+                for c in complete
+                if c in grants
+            }
             yield Page(frame.id, "sync", events=theirs, heads=done, done=False)
         if not fresh:
             grants = await self._grants(user_id)
@@ -144,6 +148,11 @@ async def strangers(event_log: EventLog, cursors: Cursors, heads: Mapping[str, H
         if message_id != place_of(cursors[channel_id])[1]:
             found.append(channel_id)
     return found
+
+
+def first_seq(grant: Grant) -> int:
+    """As `ChannelHead` says it."""
+    return grant.from_seq + 1 if grant.from_seq else 0
 
 
 def place_of(cursor: Cursor) -> tuple[int, int]:

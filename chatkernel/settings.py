@@ -103,6 +103,8 @@ class ServiceSettings(Struct, frozen=True):
     """Watermarks that move within this are one frame."""
     receipt_members_max: int = 50
     """In larger groups receipts go to the reader's own devices only; the others ask."""
+    retention_s: Annotated[int, Meta(ge=0)] = 0
+    """What is older is removed; 0: everything is kept."""
     log_level: str = "INFO"
     limits: Limits = Limits()
     presence: PresenceSettings = PresenceSettings()

@@ -79,6 +79,7 @@ class Kernel:
             appender=self.appender,
             limits=settings.limits,
             region=settings.region,
+            retention_s=settings.retention_s,
         )
 
     @classmethod

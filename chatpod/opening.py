@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from chatkernel.errors import ChatError, Close, Code
 from chatkernel.paging import HEADS_PER_PAGE, OUTBOX_SHARE, Stride
 from chatkernel.protocol import ChannelHead, Cursors, Event, Limits, Page, Resync, encode_json
-from chatkernel.reading import place_of, seq_of, strangers
+from chatkernel.reading import first_seq, place_of, seq_of, strangers
 from chatkernel.storage.model import Absence, EventRange, Grant
 from chatkernel.storage.store import Store
 from chatpod.client import Client
@@ -147,7 +147,7 @@ class Opener:
                 behind[grant.channel_id] = (max(cursor, grant.from_seq), grant)
                 continue
             self._hub.attach(client, room)
-            ready[grant.channel_id] = room.head_for(cursor or 0)
+            ready[grant.channel_id] = room.head_for(cursor or 0, first_seq(grant))
             if len(ready) >= HEADS_PER_PAGE:
                 client.send(Page(page_id, "sync", heads=ready, done=False))
                 ready = {}
@@ -240,7 +240,9 @@ class Opener:
             behind[asked.channel_id] = (reached, grant)
             # After a change of membership the grant is read again first, in the next round.
             if reached >= upto and self._open_room(asked.channel_id).members_seq <= grant.members_seq:
-                heads[asked.channel_id] = ChannelHead(reached, got[-1].message_id if got else 0)
+                heads[asked.channel_id] = ChannelHead(
+                    reached, got[-1].message_id if got else 0, first_seq=first_seq(grant)
+                )
         client.send(Page(page_id, "sync", events=events, heads=heads, done=False))
         for channel_id in heads:
             del behind[channel_id]

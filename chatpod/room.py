@@ -103,10 +103,15 @@ class Room:
             self.last_seq = min([head.seq, *(seq - 1 for seq in self._early or ())])
             self.members_seq = head.members_seq
 
-    def head_for(self, cursor: int = 0) -> ChannelHead:
+    def head_for(self, cursor: int = 0, first_seq: int = 0) -> ChannelHead:
         """Where a client stands that has everything: with a cursor that may be ahead of what was told here."""
         seq = max(self.last_seq or 0, cursor)
-        return ChannelHead(seq, self.head.message_id if seq == self.head.seq else 0)
+        return ChannelHead(seq, self.head.message_id if seq == self.head.seq else 0, first_seq=first_seq)
+
+    def skip_to(self, seq: int) -> None:
+        """What is up to this seq is no longer in the store: retention was quicker than this pod."""
+        if self.last_seq is not None and self.last_seq < seq:
+            self.last_seq = seq
 
     def vouches_for(self, seq: int, message_id: int) -> bool:
         """Whether a client's cursor is of this log, as far as that is known here."""

@@ -10,6 +10,7 @@ from apipod.resources import (
     frames,
     friends,
     health,
+    lifecycle,
     me,
     members,
     presence,
@@ -31,5 +32,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *users.OPERATIONS,
     *friends.OPERATIONS,
     *presence.OPERATIONS,
+    *lifecycle.OPERATIONS,
     *health.OPERATIONS,
 )

@@ -15,6 +15,7 @@ from chatkernel.storage.model import ChannelState, ConversationPage, Conversatio
 
 MILLISECONDS_MAX = (1 << 53) - 1
 MEMBERS_IN_BODY_MAX = 10_000
+RETENTION_MAX_S = 100 * 366 * 86_400
 
 
 class OpenDirect(Struct, frozen=True, tag_field="kind", tag="direct"):
@@ -44,7 +45,11 @@ class ConversationQuery(Struct, frozen=True):
 
 
 class ChannelChange(Struct, frozen=True):
-    name: Name
+    """What is missing stays. `retention_s`: how long the group keeps what is in it, in seconds, at least an hour and
+    at most as long as the cluster keeps it; 0: as long as the cluster."""
+
+    name: Name | None = None
+    retention_s: Annotated[int, Meta(ge=0, le=RETENTION_MAX_S)] | None = None
 
 
 class PrefsChange(Struct, frozen=True):
@@ -89,9 +94,16 @@ async def read_channel(services: Services, call: Call) -> ChannelState:
     return await services.kernel.channels.state(call.user_id, call.path["channel_id"])
 
 
-async def rename_channel(services: Services, call: Call) -> None:
+async def change_channel(services: Services, call: Call) -> None:
+    """Each change is an event of its own."""
     body: ChannelChange = call.body
-    await services.kernel.channels.rename(call.user_id, call.path["channel_id"], body.name)
+    channels, channel_id = services.kernel.channels, call.path["channel_id"]
+    if body.name is None and body.retention_s is None:
+        raise invalid("name", "nothing is to be changed")
+    if body.retention_s is not None:
+        await channels.set_retention(call.user_id, channel_id, body.retention_s)
+    if body.name is not None:
+        await channels.rename(call.user_id, channel_id, body.name)
 
 
 async def change_prefs(services: Services, call: Call) -> ConversationPrefs:
@@ -145,9 +157,9 @@ OPERATIONS = (
     Operation(
         "PATCH",
         "/v1/channels/{channel_id}",
-        "renameChannel",
-        "Rename a group",
-        rename_channel,
+        "changeChannel",
+        "Rename a group, or say how long it keeps what is in it",
+        change_channel,
         status=204,
         body=ChannelChange,
         errors=(Code.CHANNEL_NOT_FOUND, Code.FORBIDDEN, Code.BANNED, Code.CONFLICT),

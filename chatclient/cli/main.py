@@ -1,5 +1,5 @@
 """`chatctl`: the commands of a cluster (`cluster.py`), of its store (`schema.py`, `backup.py`), of people
-(`people.py`), and the drill (`drill.py`)."""
+(`people.py`), about how long things live (`lifecycle.py`), and the drill (`drill.py`)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def make_app(command: str = "") -> typer.Typer:
     schema.register(app)
     backup.register(app)
     if command not in QUICK:
-        from chatclient.cli import drill, people
+        from chatclient.cli import drill, lifecycle, people
 
         people.register(app)
+        lifecycle.register(app)
         drill.register(app)
     return app
 

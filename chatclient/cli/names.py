@@ -55,6 +55,11 @@ class Names:
                 return f"* {who} made {whom} {event.role}"
             case EventKind.RENAME:
                 return f"* {who} called it {event.name}"
+            case EventKind.RETENTION:
+                kept = f"for {event.retention_s} s" if event.retention_s else "as long as the cluster does"
+                return f"* {who} set that the group keeps its messages {kept}"
+            case EventKind.ERASE:
+                return "* somebody who was here was erased, with what they wrote"
             case EventKind.REACTION:
                 return f"* {who} {'set' if event.on is not False else 'took back'} {event.emoji}"
             case EventKind.EDIT:

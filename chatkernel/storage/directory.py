@@ -19,7 +19,7 @@ from chatkernel.storage.model import (
 
 class Accounts(Protocol):
     async def create_user(self, user: User, password_hash: str) -> None:
-        """Raises ChatError(USERNAME_TAKEN). User names are unique without regard to case."""
+        """Raises ChatError(USERNAME_TAKEN). User names are unique without regard to case, and never given again."""
 
     async def users(self, user_ids: Sequence[str]) -> dict[str, User]: ...
 
@@ -42,7 +42,7 @@ class Accounts(Protocol):
 
     async def user_of_subject(self, issuer: str, subject: str, new: User) -> User:
         """The account of a person of an issuer of their own, made from `new` at first sight (idempotent; a taken
-        user name gets a suffix)."""
+        user name gets a suffix). Raises ChatError(ACCOUNT_ERASED) for a while after the person's erasure."""
 
 
 class Devices(Protocol):

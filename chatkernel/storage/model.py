@@ -65,7 +65,7 @@ class Grant(Struct, frozen=True):
     channel_id: str
     role: Role
     from_seq: int
-    """Events up to and including this seq are not theirs to see."""
+    """Events up to and including this seq are not theirs to see: from before their time, or removed by retention."""
     members_seq: int
     kind: ChannelKind
     member_count: int
@@ -147,6 +147,10 @@ class ChannelState(Struct, frozen=True):
     created_at: int
     head: Head
     member_count: int
+    retention_s: int = 0
+    """The channel's own setting; 0: as long as the cluster keeps it."""
+    first_seq: int = 1
+    """What was before this seq has been removed by retention."""
 
 
 class ConversationPrefs(Struct, frozen=True):
@@ -274,3 +278,71 @@ class UserSettings(Struct, frozen=True):
 
     values: dict[str, Any]
     version: int
+
+
+# --- retention, erasure, export ---------------------------------------------------------------------------
+
+
+class Keeping(Struct, frozen=True):
+    """A channel as retention looks at it."""
+
+    channel_id: str
+    retention_s: int
+    """Its own setting, 0 where it has none."""
+
+
+class Expired(Struct, frozen=True):
+    """What one batch of retention did: events up to `floor_seq` are gone."""
+
+    floor_seq: int
+    removed: int
+    more: bool
+    """Whether there may be more to remove."""
+
+
+class Blanked(Struct, frozen=True):
+    """One batch of making somebody's messages in a channel tombstones. `upto`: where the next one begins."""
+
+    upto: str
+    changed: int
+    more: bool
+
+
+class JobKind(StrEnum):
+    RETENTION = "retention"
+    ERASE = "erase"
+    EXPORT = "export"
+
+
+class JobState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Job(Struct, frozen=True):
+    """Work in the background. There is one at most of a kind and subject (a user id; of retention `cluster`)."""
+
+    job_id: str
+    kind: JobKind
+    subject: str
+    created_at: int
+    state: JobState = JobState.WAITING
+    updated_at: int = 0
+    run_at: int = 0
+    """Not before this (Unix ms)."""
+    lease_until: int = 0
+    """Whoever claimed it is believed to work on it until then."""
+    attempt: int = 0
+    """Counts the claims: what a claim of before writes is refused."""
+    failures: int = 0
+    """In a row."""
+    progress: int = 0
+    """What was done so far: events removed or blanked, bytes exported."""
+    cursor: str = ""
+    """Where the next batch begins: JSON that only the kind's own code reads."""
+    error: str = ""
+    """The code of the last failure; empty after a batch that worked."""
+    expires_at: int = 0
+    """When a job that has ended is forgotten, with what it made. 0: never."""

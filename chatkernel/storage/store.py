@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from chatkernel.storage.directory import Accounts, Devices, People
+from chatkernel.storage.lifecycle import Jobs, Lifecycle
 from chatkernel.storage.messages import Conversations, EventLog
 from chatkernel.storage.schema_step import ANYWHERE, Placement, SchemaStep
 
 
-class Store(EventLog, Conversations, Accounts, Devices, People, Protocol):
+class Store(EventLog, Conversations, Accounts, Devices, People, Lifecycle, Jobs, Protocol):
     """What `open_store` gives. On Kubernetes the directory may live in another database than the messages."""
 
     async def plan_schema(self, placement: Placement = ANYWHERE) -> list[SchemaStep]:

@@ -99,6 +99,7 @@ FIELDS: dict[str, str] = {
     "Event.emoji": "`reaction`: which",
     "Event.role": "`role`: the new role",
     "Event.name": "`created`, `rename`: the group's name",
+    "Event.retention_s": "`retention`: how long the group keeps what is in it; 0: as long as the cluster",
     "HistoryItem.event": "The event as it was",
     "HistoryItem.edited_at": "When its text was last changed (Unix ms); `event.text` is the present text",
     "HistoryItem.deleted": "Deleted since: there is no text",
@@ -116,6 +117,7 @@ FIELDS: dict[str, str] = {
     "ChannelHead.seq": "Your cursor from now on",
     "ChannelHead.message_id": "That of the event at `seq`, where known",
     "ChannelHead.unread": "Unread messages, where known",
+    "ChannelHead.first_seq": "[What is before it](#what-is-no-longer-there) is not there to see: forget it",
     "Page.id": "That of the frame that asked",
     "Page.kind": "`sync` or `history`",
     "Page.events": "`sync`: rising by `seq` within each channel",
@@ -176,6 +178,9 @@ SQL_TABLES: dict[str, str] = {
     "friends": "friends and requests, from both sides",
     "blocks": "who has blocked whom",
     "user_settings": "free settings of a person",
+    "jobs": "retention, erasure and export: the newest job of each kind and subject",
+    "job_chunks": "what a job has made: the parts of an archive",
+    "erased": "digests of user names and of issuers' subjects that were erased",
 }
 
 SQL_INDEXES: dict[tuple[str, str], str] = {
@@ -186,4 +191,6 @@ SQL_INDEXES: dict[tuple[str, str], str] = {
     ("devices", "user_id"): "a person's devices",
     ("refresh_tokens", "device_id"): "tokens of a device, expired ones",
     ("refresh_tokens", "user_id"): "tokens of a person",
+    ("jobs", "job_id"): "the state of a job",
+    ("jobs", "state, run_at"): "jobs that are due",
 }

@@ -16,12 +16,24 @@ from support.mongo.scripted import scripted_server
 
 from chatkernel.message_ids import message_id_at
 from chatkernel.protocol import Event, EventKind
-from chatkernel.storage.model import ChannelInfo, ChannelKind, Device, FriendAction, Run, User, Watermark
+from chatkernel.storage.model import (
+    ChannelInfo,
+    ChannelKind,
+    Device,
+    FriendAction,
+    Job,
+    JobKind,
+    Run,
+    User,
+    Watermark,
+)
 from chatkernel.storage.mongo.schema import COLLECTIONS
 from chatkernel.storage.mongo.store import MongoStore, open_mongo
 
 TEXT_BYTES = 100
 """Of a message: what people write is mostly shorter."""
+CHUNK_BYTES = 64 * 1024
+"""Of an archive; all but the last are larger."""
 AT_MS = 1_790_000_000_000
 CHANNEL = "local_g0123456789abcdef01234567"
 ANN, BOB = "u_0123456789abcdef", "u_fedcba9876543210"
@@ -95,6 +107,7 @@ async def _live(store: MongoStore) -> None:
     await store.put_settings(ANN, {"theme": "dark", "language": "en"}, 0)
     await _talk(store)
     await _look(store)
+    await _work(store)
 
 
 async def _talk(store: MongoStore) -> None:
@@ -123,6 +136,23 @@ def _typed(fields: dict[str, Any]) -> dict[str, Any]:
     from chatkernel.protocol import Role
 
     return {name: Role(value) if name == "role" else value for name, value in fields.items()}
+
+
+async def _work(store: MongoStore) -> None:
+    """What the worker's jobs do, as far as it takes nothing away."""
+    job = await store.put_job(Job("j_0123456789abcdef", JobKind.EXPORT, ANN, AT_MS))
+    claimed = await store.claim_job(AT_MS, AT_MS + 1000) or job
+    await store.put_chunk(claimed.job_id, claimed.attempt, 0, b"c" * CHUNK_BYTES)
+    await store.chunk(claimed.job_id, claimed.attempt, 0)
+    await store.keep_job(claimed)
+    await store.job(claimed.job_id)
+    await store.job_of(JobKind.EXPORT, ANN)
+    await store.jobs(10)
+    await store.ended_jobs(AT_MS, 10)
+    await store.kept_channels("", 10)
+    await store.expire(CHANNEL, 0, 10)
+    await store.wrote_in(ANN, [CHANNEL])
+    await store.sent(CHANNEL, ANN, "", 10)
 
 
 async def _look(store: MongoStore) -> None:

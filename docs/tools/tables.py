@@ -38,6 +38,8 @@ EVENT_FIELDS: dict[EventKind, str] = {
     EventKind.BAN: "`users`",
     EventKind.ROLE: "`users`, `role`",
     EventKind.RENAME: "`name`",
+    EventKind.RETENTION: "`retention_s`",
+    EventKind.ERASE: "`users` (whose messages, edits and reactions are deleted)",
 }
 
 

@@ -9,7 +9,7 @@ from chatkernel.protocol import Limits
 from chatkernel.settings import AuthSettings, DrainSettings, Issuer, PresenceSettings, ServiceSettings
 from chatoperator.model import PodKind
 from chatoperator.place import PodSpec
-from chatoperator.spec import Auth
+from chatoperator.spec import Auth, duration_s
 
 SOCKET_PATH = "/v1/socket"
 RENEWALS_PER_LEASE = 5
@@ -54,6 +54,7 @@ def service_settings(pod: PodSpec, name: str, port: int, around: Surroundings) -
         hello_timeout_s=spec.chat_pods.hello_timeout_seconds,
         receipt_interval_s=spec.receipts.interval_seconds,
         receipt_members_max=spec.receipts.members_max,
+        retention_s=duration_s(spec.retention.messages) if spec.retention.messages else 0,
         drain=DrainSettings(deadline_s=spec.drain.deadline_seconds, rate_per_s=spec.drain.rate_per_second),
     )
 

@@ -37,6 +37,8 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
         parts.append(spec.chat_pods.lease_seconds)
     if kind in (PodKind.CHAT, PodKind.API):
         parts.append(spec.receipts)
+    if kind in (PodKind.API, PodKind.WORKER):  # one bounds what groups may choose, the other removes
+        parts.append(spec.retention)
     raw = msgspec.json.encode(parts, order="sorted")
     return hashlib.sha256(raw).hexdigest()[:REVISION_CHARS]
 

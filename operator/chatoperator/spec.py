@@ -27,6 +27,7 @@ Bytes = Annotated[int, Meta(ge=256, le=16 * 1024 * 1024)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+Duration = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}[hd]$")]
 DnsLabel = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 
 
@@ -200,6 +201,26 @@ class LimitsSpec(_Spec, frozen=True):
     waiting_max_bytes: Annotated[
         int, Meta(ge=65_536, le=1 << 40, description="What waits in one pod to be stored; above, `busy`")
     ] = 64 * 1024 * 1024
+    export_max_bytes: Annotated[
+        int, Meta(ge=4096, le=1 << 40, description="The archive of a person's data; one that is larger fails")
+    ] = 1024 * 1024 * 1024
+
+
+class Retention(_Spec, frozen=True):
+    """How long things are kept. What is older is removed for good."""
+
+    messages: Annotated[
+        Duration | None,
+        Meta(
+            description="Messages and everything else in a channel, in hours or days (`90d`), at least `1h`; groups "
+            "may choose less; absent: for ever",
+        ),
+    ] = None
+
+
+def duration_s(text: str) -> int:
+    """Seconds of `12h` or `90d`."""
+    return int(text[:-1]) * (3600 if text.endswith("h") else 86_400)
 
 
 class IssuerSpec(_Spec, frozen=True):
@@ -318,6 +339,7 @@ class Spec(_Spec, frozen=True):
     auth: Auth = Auth()
     redis: Redis = Redis()
     storage: Storage = Storage()
+    retention: Retention = Retention()
     pause: Annotated[bool, Meta(description="The operator only watches and changes nothing")] = False
 
 

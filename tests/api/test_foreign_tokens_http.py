@@ -1,6 +1,7 @@
 """People of an issuer of their own, end to end: their issuer's token is all they need."""
 
 import asyncio
+import time
 
 import httpx
 import pytest
@@ -53,6 +54,28 @@ async def test_the_device_must_be_named_and_ones_own(http):
     problem(await http.get("/v1/me", headers={**bare, "x-device-id": "a b c d"}), 422, "invalid_field")
     assert (await http.get("/v1/me", headers=headers("device-1"))).status_code == 200
     problem(await http.get("/v1/me", headers=headers("device-1", sub="person-2")), 409, "conflict")
+
+
+async def test_they_erase_themselves_by_their_user_name_and_no_device_gets_in_again(http):
+    me = (await http.get("/v1/me", headers=headers())).json()
+    for wrong in ({}, {"password": ""}, {"confirm": "somebody"}, {"password": me["username"]}):
+        answer = await http.post("/v1/me/erasure", json=wrong, headers=headers())
+        problem(answer, 401, "wrong_credentials")
+    answer = await http.post("/v1/me/erasure", json={"confirm": me["username"]}, headers=headers())
+    assert answer.status_code == 202
+    problem(await http.get("/v1/me", headers=headers()), 401, "device_revoked")
+    problem(await http.get("/v1/me", headers=headers("device-2")), 403, "account_suspended")
+
+
+async def test_the_token_of_somebody_erased_makes_no_new_account(valkey, tmp_path):
+    async with JwksServer().running() as jwks:
+        auth = AuthSettings(issuers=[Issuer("https://id.example", jwks.url, "chat")])
+        async with serving(settings_of(tmp_path, valkey.url, auth=auth)) as (pod, http):
+            me = (await http.get("/v1/me", headers=headers())).json()
+            store = pod.services.store
+            erasing = store.forget_person(me["user_id"], int(time.time() * 1000))
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(erasing, pod.loop))
+            problem(await http.get("/v1/me", headers=headers("device-3")), 403, "account_erased")
 
 
 async def test_each_algorithm_is_accepted(http):

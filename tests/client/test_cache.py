@@ -101,3 +101,35 @@ def test_another_person_finds_nothing_and_the_file_is_private(tmp_path: Path) ->
     other = Cache(path, "u_other")
     assert other.cursors() == {} and other.outbox() == [] and known(other, 2) is None
     other.close()
+
+
+def test_an_erasure_makes_all_of_the_persons_items_tombstones_and_takes_their_reactions_out(
+    tmp_path: Path,
+) -> None:
+    cache = Cache(tmp_path / "c.db", "u_me")
+    mine = HistoryItem(
+        Event(ROOM, 2, 20, EventKind.MESSAGE, "u_b", "k", 2, text="of b"),
+        None,
+        False,
+        {"x": ["u_a", "u_b"], "y": ["u_a"]},
+    )
+    cache.put_page(ROOM, [*items(1), mine, *items(3)], 1, 3)
+    cache.keep([event(4, EventKind.ERASE, users=["u_a"])], {ROOM: 4})
+    stretch = cache.before(ROOM, 5, 10)
+    assert stretch is not None and stretch.low == 1
+    shown = [(item.event.text, item.deleted, item.reactions) for item in stretch.items]
+    assert shown == [(None, True, None), ("of b", False, {"x": ["u_b"]}), (None, True, None)]
+    cache.close()
+
+
+def test_what_is_no_longer_there_to_see_goes(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c.db", "u_me")
+    cache.put_page(ROOM, items(1, 2), 1, 3)
+    cache.put_page(ROOM, items(6, 7, 8, 9), 6, 9)
+    for _ in range(2):
+        cache.drop_before({ROOM: 8, "other": 3})
+        assert known(cache, 3) is None
+        assert known(cache, 10) == ([8, 9], 8)
+    cache.drop_before({ROOM: 10})
+    assert known(cache, 10) is None
+    cache.close()

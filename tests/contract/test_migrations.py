@@ -138,8 +138,8 @@ NEXT = """
 from alembic import op
 from sqlalchemy import Column, Text
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -155,15 +155,15 @@ async def test_a_later_revision_is_run_once_by_many_processes(
     await log.create("u_ann", "u_bob")
     folder = tmp_path / "migrations"
     shutil.copytree(migrations.FOLDER, folder)
-    (folder / "versions" / "v0004_motto.py").write_text(NEXT)
+    (folder / "versions" / "v0005_motto.py").write_text(NEXT)
 
     def upgrade(conn: Connection, version: int) -> int:
         return real(conn, version, folder)
 
     real = migrations.upgrade
     monkeypatch.setattr(migrations, "upgrade", upgrade)
-    monkeypatch.setattr(store_module, "SCHEMA_VERSION", 4)
-    with pytest.raises(ChatError, match=r"version 3, not 4.*schema apply"):
+    monkeypatch.setattr(store_module, "SCHEMA_VERSION", 5)
+    with pytest.raises(ChatError, match=r"version 4, not 5.*schema apply"):
         await store.check()
     others = [await open_store(sql_url) for _ in range(4)]
     await asyncio.gather(*(other.ensure_schema() for other in others))
@@ -171,9 +171,9 @@ async def test_a_later_revision_is_run_once_by_many_processes(
     for other in others:
         await other.aclose()
     await log.say("u_ann", "hi")
-    monkeypatch.setattr(store_module, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(store_module, "SCHEMA_VERSION", 4)
     for method in (store.check, store.ensure_schema):
-        with pytest.raises(ChatError, match="version 4"):
+        with pytest.raises(ChatError, match="version 5"):
             await method()
 
 

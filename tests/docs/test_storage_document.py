@@ -46,6 +46,8 @@ def test_everything_that_is_looked_for_is_found_by_an_index() -> None:
     looked = [each for command in made.commands for each in filters(command) if each[0] in SPECS]
     assert len(looked) > 60
     for collection, wanted in looked:
+        if (collection, wanted) == ("jobs", {}):
+            continue  # an operator lists all of these few
         first = {index.fields[0] for index in SPECS[collection].indexes} | {"_id"}
         assert named_by(wanted) & first, (collection, wanted)
     assert {collection for collection, _ in looked} == set(SPECS)

@@ -227,6 +227,7 @@ presence: {heartbeatSeconds: 2, offlineSeconds: 9, smallGroupMax: 4}
 receipts: {intervalSeconds: 0.25, membersMax: 9}
 limits: {nestingMaxDepth: 3}
 auth: {ticketTtlSeconds: 5}
+retention: {messages: 90d}
 region: eu
 """
 GIVEN_BY_NOTHING = {"log_level"}
@@ -239,6 +240,7 @@ def test_every_setting_of_a_pod_comes_from_the_resource_or_from_where_it_runs() 
     settings = service_settings(PodSpec(PodKind.CHAT, "rev", cluster), "chat-1", 20001, around)
     assert (settings.lease_s, settings.lease_renew_s, settings.hello_timeout_s) == (10, 2, 3)
     assert (settings.receipt_interval_s, settings.receipt_members_max) == (0.25, 9)
+    assert settings.retention_s == 90 * 86_400
     same = {
         field.name
         for field in msgspec.structs.fields(ServiceSettings)

@@ -55,6 +55,10 @@ REPLICAS = "7: spec.chatPods.replicas: expected a whole number from 1 to 1 000, 
         ),
         ("drain: 5", "6: spec.drain: expected a mapping, got 5"),
         ("auth:\n    issuers: x", '7: spec.auth.issuers: expected a list, got "x"'),
+        (
+            "retention: {messages: 90}",
+            "6: spec.retention.messages: expected text matching ^[1-9][0-9]{0,3}[hd]$, got 90",
+        ),
         ("pause: maybe", '6: spec.pause: expected true or false, got "maybe"'),
         ("pause: true\n  pause: false", "7: spec.pause: given twice (first in line 6)"),
         (

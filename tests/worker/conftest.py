@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from support.postgres import Postgres, fresh_database, postgres_server
 from support.valkey import Valkey, fresh_keys, redis_client, valkey_server
 
 from chatkernel.keys import Keys
@@ -14,6 +15,12 @@ from chatkernel.storage.open import Store, open_store
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     with valkey_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
         yield server
 
 
@@ -37,6 +44,26 @@ def keys() -> Keys:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     opened = await open_store(f"sqlite:///{tmp_path}/chat.db")
+    await opened.ensure_schema()
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture(params=["mongo", pytest.param("postgres", marks=pytest.mark.stores), "sqlite"])
+def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "mongo":
+        url: str = request.getfixturevalue("mongo_url")
+        return url
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.url(fresh_database(server), timeout_s=30)
+    return f"sqlite:///{tmp_path}/any.db"
+
+
+@pytest.fixture
+async def any_store(any_url: str) -> AsyncIterator[Store]:
+    """On each adapter."""
+    opened = await open_store(any_url)
     await opened.ensure_schema()
     yield opened
     await opened.aclose()

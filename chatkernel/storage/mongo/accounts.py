@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import now_ms
+from chatkernel.storage.erased import SUBJECT_HOLD_MS, subject_digest, username_digest
 from chatkernel.storage.model import Credentials, User
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import Document
@@ -29,7 +30,12 @@ class MongoAccounts:
 
     async def create_user(self, user: User, password_hash: str) -> None:
         with translated():
-            await self._claim(f"username:{username_key(user.username)}", user.user_id, "username")
+            key = username_key(user.username)
+            await self._claim(f"username:{key}", user.user_id, "username")
+            # Looked at behind the claim: whoever erases puts the digest there before the claim goes.
+            if await self._collections.claims.find_one({"_id": f"erased:{username_digest(key)}"}):
+                await self._collections.claims.delete_one({"_id": f"username:{key}", "user_id": user.user_id})
+                raise ChatError(Code.USERNAME_TAKEN, field="username")
             try:
                 await self._collections.users.insert_one(_document(user, password_hash))
             except PyMongoError as error:
@@ -130,6 +136,9 @@ class MongoAccounts:
         value = f"subject:{issuer}\n{subject}"
         with translated():
             claims = self._collections.claims
+            gone = await claims.find_one({"_id": f"erased:{subject_digest(issuer, subject)}"})
+            if gone is not None and gone["at"] > new.created_at - SUBJECT_HOLD_MS:
+                raise ChatError(Code.ACCOUNT_ERASED)
             try:
                 await claims.insert_one({"_id": value, "user_id": new.user_id, "at": now_ms()})
             except PyMongoError as error:

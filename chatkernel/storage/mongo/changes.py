@@ -15,7 +15,9 @@ from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import Document
 from chatkernel.storage.mongo.membership import insert_or_update
 
-CHANGING_KINDS = frozenset({EventKind.EDIT, EventKind.DELETE, EventKind.REACTION, EventKind.RENAME})
+CHANGING_KINDS = frozenset(
+    {EventKind.EDIT, EventKind.DELETE, EventKind.REACTION, EventKind.RENAME, EventKind.RETENTION}
+)
 
 
 RECENT_MS = 600_000
@@ -60,6 +62,11 @@ class Changes:
                 await self._channels.update_one(
                     {"_id": event.channel_id, "name_seq": {"$not": {"$gte": event.seq}}},
                     {"$set": {"name": event.name or "", "name_seq": event.seq}},
+                )
+            case EventKind.RETENTION:
+                await self._channels.update_one(
+                    {"_id": event.channel_id, "retention_seq": {"$not": {"$gte": event.seq}}},
+                    {"$set": {"retention_s": event.retention_s or 0, "retention_seq": event.seq}},
                 )
             case _:
                 pass

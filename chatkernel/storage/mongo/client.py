@@ -85,3 +85,5 @@ class Collections:
         self.refresh_tokens: AsyncCollection[Document] = database["refresh_tokens"]
         self.pairs: AsyncCollection[Document] = database["pairs"]
         self.settings: AsyncCollection[Document] = database["settings"]
+        self.jobs: AsyncCollection[Document] = database["jobs"]
+        self.job_chunks: AsyncCollection[Document] = database["job_chunks"]

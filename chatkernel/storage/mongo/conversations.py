@@ -113,6 +113,8 @@ class MongoConversations:
             found["created_at"],
             _head(found),
             found["member_count"],
+            found.get("retention_s", 0),
+            found.get("floor_seq", 0) + 1,
         )
 
     async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:
@@ -158,7 +160,7 @@ class MongoConversations:
         return ConversationPage(found, next_cursor)
 
     async def _last_item(self, channel: Document, membership: Document) -> HistoryItem | None:
-        if channel["message_seq"] <= membership["from_seq"]:
+        if channel["message_seq"] <= _visible_from(membership, channel):
             return None
         found = await self._collections.events.find_one(
             {"channel_id": channel["_id"], "seq": channel["message_seq"]}, EVENT_FIELDS
@@ -208,10 +210,21 @@ class MongoConversations:
             mine = await self._collections.memberships.find(where).to_list()
             channels = await self._channels([each["channel_id"] for each in mine])
         return {
-            each["channel_id"]: channels[each["channel_id"]]["head_messages"] - each["read_messages"]
+            each["channel_id"]: _unread(each, channels[each["channel_id"]])
             for each in mine
             if each["channel_id"] in channels
         }
+
+
+def _visible_from(membership: Document, channel: Document) -> int:
+    """What is before one's time, and what retention has removed."""
+    return max(int(membership["from_seq"]), int(channel.get("floor_seq", 0)))
+
+
+def _unread(membership: Document, channel: Document) -> int:
+    """What is gone is not unread."""
+    read = max(int(membership["read_messages"]), channel.get("floor_messages", 0))
+    return max(0, int(channel["head_messages"]) - int(read))
 
 
 def _grant(membership: Document, channel: Document) -> Grant:
@@ -219,7 +232,7 @@ def _grant(membership: Document, channel: Document) -> Grant:
         membership["user_id"],
         membership["channel_id"],
         Role(membership["role"]),
-        membership["from_seq"],
+        _visible_from(membership, channel),
         channel["members_seq"],
         ChannelKind(channel["kind"]),
         channel["member_count"],
@@ -246,7 +259,7 @@ def _line(
         name=channel["name"],
         activity_id=channel["head_message_id"],
         seq=channel["head_seq"],
-        unread=channel["head_messages"] - membership["read_messages"],
+        unread=_unread(membership, channel),
         read_seq=membership["read_seq"],
         role=Role(membership["role"]),
         member_count=channel["member_count"],

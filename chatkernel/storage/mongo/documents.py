@@ -11,7 +11,7 @@ from chatkernel.storage.model import ChannelInfo, ChannelKind, Head
 
 Document: TypeAlias = dict[str, Any]
 
-_OPTIONAL = ("text", "reply_to", "target_id", "emoji", "on", "users", "name")
+_OPTIONAL = ("text", "reply_to", "target_id", "emoji", "on", "users", "name", "retention_s")
 _STATE = ("edited_text", "edited_at", "deleted_seq")
 """The present state of a message that a later event changed."""
 
@@ -76,6 +76,7 @@ def event_of(found: Document) -> Event:
         found.get("users"),
         None if role is None else Role(role),
         found.get("name"),
+        found.get("retention_s"),
     )
 
 

@@ -68,11 +68,12 @@ async def events_in(collections: Collections, ranges: Sequence[EventRange]) -> l
 
 
 async def _range(collections: Collections, wanted: EventRange) -> list[Event]:
-    """The log is dense, so a limit is a bound on seq."""
-    high = wanted.after_seq + wanted.limit
-    upto = high if wanted.upto_seq is None else min(high, wanted.upto_seq)
-    where = {"channel_id": wanted.channel_id, "seq": {"$gt": wanted.after_seq, "$lte": upto}}
-    found = await collections.events.find(where, EVENT_FIELDS).sort("seq", 1).to_list()
+    """The log is dense above its floor; a range may begin below."""
+    seqs = {"$gt": wanted.after_seq}
+    if wanted.upto_seq is not None:
+        seqs["$lte"] = wanted.upto_seq
+    where = {"channel_id": wanted.channel_id, "seq": seqs}
+    found = await collections.events.find(where, EVENT_FIELDS).sort("seq", 1).limit(wanted.limit).to_list()
     return [event_of(document) for document in found]
 
 
@@ -97,11 +98,11 @@ class _Pages:
 
     async def read(self) -> HistoryPage:
         query = self._query
-        self._low_id = await self._id_of(query.from_seq, 0)
+        self._low_id = await self._first_id(query.from_seq + 1) - 1
         if query.before is not None:
-            return await self._before(await self._id_of(query.before, _END))
+            return await self._before(await self._first_id(query.before))
         if query.after is not None:
-            return await self._from(await self._id_of(query.after, _END) + 1)
+            return await self._from(await self._first_id(query.after + 1))
         if query.around is not None:
             return await self._around(query.around)
         if query.at is not None:
@@ -110,14 +111,15 @@ class _Pages:
                 return at
         return await self._before(_END)
 
-    async def _id_of(self, seq: int, beyond: int) -> int:
-        """The message id of that event; before the first 0, behind the last `beyond`."""
-        if seq <= 0:
-            return 0
+    async def _first_id(self, seq: int) -> int:
+        """The message id of the first event from that seq on (what stood there may have been removed by retention);
+        behind the last _END."""
+        if seq <= 1:
+            return 1 if seq == 1 else 0
         found = await self._collections.events.find_one(
-            {"channel_id": self._query.channel_id, "seq": seq}, {"message_id": 1}
+            {"channel_id": self._query.channel_id, "seq": {"$gte": seq}}, {"message_id": 1}, sort=[("seq", 1)]
         )
-        return beyond or _END if found is None else int(found["message_id"])
+        return _END if found is None else int(found["message_id"])
 
     async def _before(self, before_id: int) -> HistoryPage:
         limit = self._query.limit

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pymongo import ASCENDING, IndexModel
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change; an adapter refuses a store of a later version."""
 
 
@@ -72,7 +72,13 @@ COLLECTIONS: tuple[CollectionSpec, ...] = (
         ),
     ),
     CollectionSpec("users", "_id", "accounts and profiles", by_id="user_id"),
-    CollectionSpec("claims", "_id", "what is unique among people", by_id="kind and claimed value"),
+    CollectionSpec(
+        "claims",
+        "_id",
+        "what is unique among people, and digests of names that were erased",
+        (IndexSpec(("user_id",), "what somebody who is erased had claimed"),),
+        by_id="kind and claimed value",
+    ),
     CollectionSpec(
         "devices",
         "_id",
@@ -95,4 +101,20 @@ COLLECTIONS: tuple[CollectionSpec, ...] = (
         by_id="both user ids, the smaller first",
     ),
     CollectionSpec("settings", "_id", "free settings of a person", by_id="user_id"),
+    CollectionSpec(
+        "jobs",
+        "_id",
+        "retention, erasure and export: one document per kind and subject",
+        (
+            IndexSpec(("state", "run_at"), "jobs that are due"),
+            IndexSpec(("job_id",), "the state of a job"),
+        ),
+        by_id="kind and subject",
+    ),
+    CollectionSpec(
+        "job_chunks",
+        "job_id",
+        "what a job has made, in pieces of at most a megabyte",
+        (IndexSpec(("job_id", "attempt", "number"), "a piece, all pieces of a job", unique=True),),
+    ),
 )

@@ -13,6 +13,8 @@ from chatkernel.storage.mongo.devices import MongoDevices
 from chatkernel.storage.mongo.documents import Document
 from chatkernel.storage.mongo.errors import translated
 from chatkernel.storage.mongo.event_log import MongoEventLog
+from chatkernel.storage.mongo.jobs import MongoJobs
+from chatkernel.storage.mongo.lifecycle import MongoLifecycle
 from chatkernel.storage.mongo.membership import Membership
 from chatkernel.storage.mongo.migrate import Migrator
 from chatkernel.storage.mongo.people import MongoPeople
@@ -21,7 +23,9 @@ from chatkernel.storage.mongo.trailing import Trail
 from chatkernel.storage.schema_step import ANYWHERE, Placement, SchemaStep
 
 
-class MongoStore(MongoEventLog, MongoConversations, MongoAccounts, MongoDevices, MongoPeople):
+class MongoStore(
+    MongoEventLog, MongoConversations, MongoAccounts, MongoDevices, MongoPeople, MongoLifecycle, MongoJobs
+):
     """One client of a process behind all ports."""
 
     def __init__(self, client: AsyncMongoClient[Document]) -> None:

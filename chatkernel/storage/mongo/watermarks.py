@@ -50,28 +50,39 @@ async def _read(collections: Collections, keys: Sequence[Key]) -> dict[Key, Stan
 
     pages = await gathered([members(*each) for each in by_channel.items()])
     found = [document for page in pages for document in page]
-    ends = await heads(collections, [document["channel_id"] for document in found])
+    channel_ids = [document["channel_id"] for document in found]
+    ends, floors = await heads(collections, channel_ids), await _floors(collections, channel_ids)
     standing: dict[Key, Standing] = {}
     for each in found:
         head = ends.get(each["channel_id"], Head())
+        floor_seq, floor_messages = floors.get(each["channel_id"], (0, 0))
         standing[each["channel_id"], each["user_id"]] = Standing(
             each["read_seq"],
             each["delivered_seq"],
-            each["read_messages"],
-            each["from_seq"],
+            max(each["read_messages"], floor_messages),
+            max(each["from_seq"], floor_seq),
             head.seq,
             head.messages,
         )
     return standing
 
 
+async def _floors(collections: Collections, channel_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Of channels of which retention has removed something: what is gone is not unread, and cannot be counted."""
+    wanted = {"_id": {"$in": list(dict.fromkeys(channel_ids))}, "floor_seq": {"$gt": 0}}
+    found = collections.channels.find(wanted, {"floor_seq": 1, "floor_messages": 1})
+    return {each["_id"]: (each["floor_seq"], each["floor_messages"]) async for each in found}
+
+
 async def _count_read(collections: Collections, inside: dict[Key, Standing]) -> None:
     places = list(dict.fromkeys((key[0], found.read_seq) for key, found in inside.items()))
 
-    async def messages_upto(channel_id: str, seq: int) -> int:
+    async def messages_upto(channel_id: str, seq: int) -> int | None:
         document = await collections.events.find_one({"channel_id": channel_id, "seq": seq})
-        return 0 if document is None else head_of(document).messages
+        return None if document is None else head_of(document).messages
 
     counts = dict(zip(places, await gathered([messages_upto(*place) for place in places]), strict=True))
     for key, found in inside.items():
-        found.read_messages = counts[key[0], found.read_seq]
+        count = counts[key[0], found.read_seq]
+        if count is not None:  # else retention has just removed it, and the floor counts it
+            found.read_messages = count

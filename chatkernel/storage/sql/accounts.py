@@ -13,9 +13,10 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from chatkernel.errors import ChatError, Code
+from chatkernel.storage.erased import SUBJECT_HOLD_MS, subject_digest, username_digest
 from chatkernel.storage.model import Credentials, User
 from chatkernel.storage.sql.runner import Runner
-from chatkernel.storage.sql.schema import subjects, users
+from chatkernel.storage.sql.schema import erased, subjects, users
 from chatkernel.storage.sql.statements import Query, Write
 from chatkernel.storage.usernames import numbered, username_key
 
@@ -33,10 +34,15 @@ _touch = Write(
 )
 
 
-def _name_group(username: str) -> str:
+def name_group(username: str) -> str:
     """Names that differ by numbers at the end are given one at a time: the free one must stay free. By numbers, for
     who is called `ann-2` may have to be told from others as `ann-2-2`."""
     return "name " + re.sub(r"(-[0-9]+)+$", "", username_key(username))
+
+
+def subject_group(issuer: str, subject: str) -> str:
+    """Whoever comes with an issuer's token for the first time gets one account, not two."""
+    return f"subject {issuer} {subject}"
 
 
 def _user(row: Sequence[Any]) -> User:
@@ -45,7 +51,7 @@ def _user(row: Sequence[Any]) -> User:
 
 def create_user(conn: Connection, user: User, password_hash: str) -> None:
     key = username_key(user.username)
-    if conn.execute(select(users.c.user_id).where(users.c.username_key == key)).first() is not None:
+    if not _is_free(conn, user.username):
         raise ChatError(Code.USERNAME_TAKEN, field="username")
     values = {**msgspec.structs.asdict(user), "username_key": key, "password_hash": password_hash}
     try:
@@ -54,6 +60,12 @@ def create_user(conn: Connection, user: User, password_hash: str) -> None:
         taken = "username_key" in str(error.orig)
         code = Code.USERNAME_TAKEN if taken else Code.CONFLICT
         raise ChatError(code, field="username" if taken else "user_id") from error
+
+
+def _is_free(conn: Connection, username: str) -> bool:
+    """Neither somebody's nor that of somebody erased."""
+    gone = select(erased.c.digest).where(erased.c.digest == username_digest(username_key(username)))
+    return user_by_name(conn, username) is None and conn.execute(gone).first() is None
 
 
 def find_users(conn: Connection, user_ids: Sequence[str]) -> dict[str, User]:
@@ -108,8 +120,12 @@ def user_of_subject(conn: Connection, issuer: str, subject: str, new: User) -> U
     ).first()
     if known is not None:
         return _user(known)
+    gone = select(erased.c.at).where(erased.c.digest == subject_digest(issuer, subject))
+    since = conn.execute(gone).scalar()
+    if since is not None and since > new.created_at - SUBJECT_HOLD_MS:
+        raise ChatError(Code.ACCOUNT_ERASED)
     for name in numbered(new.username):
-        if user_by_name(conn, name) is None:
+        if _is_free(conn, name):
             made = msgspec.structs.replace(new, username=name)
             create_user(conn, made, "")
             conn.execute(insert(subjects).values(issuer=issuer, subject=subject, user_id=made.user_id))
@@ -122,7 +138,7 @@ class SqlAccounts:
 
     async def create_user(self, user: User, password_hash: str) -> None:
         await self._db.write(
-            lambda conn: create_user(conn, user, password_hash), about=[_name_group(user.username)]
+            lambda conn: create_user(conn, user, password_hash), about=[name_group(user.username)]
         )
 
     async def users(self, user_ids: Sequence[str]) -> dict[str, User]:
@@ -158,5 +174,5 @@ class SqlAccounts:
     async def user_of_subject(self, issuer: str, subject: str, new: User) -> User:
         return await self._db.write(
             lambda conn: user_of_subject(conn, issuer, subject, new),
-            about=[f"subject {issuer} {subject}", _name_group(new.username)],
+            about=[subject_group(issuer, subject), name_group(new.username)],
         )

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from chatkernel.protocol import HistoryItem, Role
 from chatkernel.storage.list_cursor import cursor_of, parse_cursor
 from chatkernel.storage.model import ChannelKind, Conversation, ConversationPage, ConversationPrefs
+from chatkernel.storage.sql.floor import READ_MESSAGES, VISIBLE_FROM
 from chatkernel.storage.sql.rows import EVENT_COLUMNS, STATE_COLUMNS, item_of, qualified
 from chatkernel.storage.sql.statements import Query, Row
 
@@ -25,8 +26,8 @@ _LINE_COLUMNS = (
 _lines = Query(
     _LINE_COLUMNS,
     "SELECT c.channel_id, c.kind, c.name, c.head_message_id AS activity_id, c.head_seq AS seq,"
-    " c.head_messages - m.read_messages AS unread, m.read_seq, m.role, c.member_count, m.muted_until, m.pinned,"
-    " m.archived, c.message_seq, m.from_seq"
+    f" c.head_messages - {READ_MESSAGES} AS unread, m.read_seq, m.role, c.member_count, m.muted_until, m.pinned,"
+    f" m.archived, c.message_seq, {VISIBLE_FROM} AS from_seq"
     # The inner part touches only an index of memberships and the heads; the rest is read for one page.
     " FROM (SELECT i.channel_id FROM memberships i CROSS JOIN channels h"
     " WHERE i.user_id = :user_id AND i.archived = :archived AND h.channel_id = i.channel_id"

@@ -1,5 +1,7 @@
 """The port Conversations on SQL: grants, members and a person's own view of a channel."""
 
+# ruff: noqa: S608 - constants of this package are joined; values are always bound
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -20,14 +22,16 @@ from chatkernel.storage.model import (
     WatermarkState,
 )
 from chatkernel.storage.sql.conversation_list import conversations
+from chatkernel.storage.sql.floor import READ_MESSAGES, VISIBLE_FROM
 from chatkernel.storage.sql.runner import Runner
 from chatkernel.storage.sql.statements import Query, Row, Write
 from chatkernel.storage.sql.watermarks import put_watermarks
 
-_GRANT = (
-    "SELECT m.user_id, m.channel_id, m.role, m.from_seq, c.members_seq, c.kind, c.member_count, m.joined_seq"
-    " FROM memberships m CROSS JOIN channels c"
+_GRANTED = (
+    f"SELECT m.user_id, m.channel_id, m.role, {VISIBLE_FROM} AS from_seq, c.members_seq, c.kind, c.member_count,"
+    " m.joined_seq"
 )
+_GRANT = f"{_GRANTED} FROM memberships m CROSS JOIN channels c"
 _GRANT_COLUMNS = "user_id, channel_id, role, from_seq, members_seq, kind, member_count, joined_seq"
 _grant = Query(
     _GRANT_COLUMNS,
@@ -36,8 +40,7 @@ _grant = Query(
 _banned = Query("seq", "SELECT seq FROM bans WHERE channel_id = :channel_id AND user_id = :user_id")
 _grants_of = Query(
     _GRANT_COLUMNS,
-    "SELECT m.user_id, m.channel_id, m.role, m.from_seq, c.members_seq, c.kind, c.member_count, m.joined_seq"
-    " FROM {values} k CROSS JOIN memberships m CROSS JOIN channels c"
+    f"{_GRANTED} FROM {{values}} k CROSS JOIN memberships m CROSS JOIN channels c"
     " WHERE m.user_id = k.user_id AND c.channel_id = m.channel_id",
     values="user_id",
 )
@@ -49,9 +52,9 @@ _channel_counts = Query(
 )
 _channel = Query(
     "channel_id, kind, name, history_from_start, created_at, head_seq, head_message_id, head_messages,"
-    " members_seq, member_count",
+    " members_seq, member_count, retention_s, floor_seq",
     "SELECT channel_id, kind, name, history_from_start, created_at, head_seq, head_message_id, head_messages,"
-    " members_seq, member_count FROM channels WHERE channel_id = :channel_id",
+    " members_seq, member_count, retention_s, floor_seq FROM channels WHERE channel_id = :channel_id",
 )
 _members = Query(
     "user_id, role, joined_seq, read_seq, delivered_seq",
@@ -70,7 +73,7 @@ _prefs = Query(
 )
 _unread = Query(
     "channel_id, unread",
-    "SELECT c.channel_id, c.head_messages - m.read_messages AS unread"
+    f"SELECT c.channel_id, c.head_messages - {READ_MESSAGES} AS unread"
     " FROM {values} k CROSS JOIN memberships m CROSS JOIN channels c"
     " WHERE m.channel_id = k.channel_id AND m.user_id = :user_id AND c.channel_id = k.channel_id",
     values="channel_id",
@@ -105,7 +108,10 @@ def channel(conn: Connection, channel_id: str) -> ChannelState | None:
     if row is None:
         return None
     head = Head(row[5], row[6], row[7], row[8])
-    return ChannelState(row[0], ChannelKind(row[1]), row[2], bool(row[3]), row[4], head, row[9])
+    count, retention_s, floor_seq = row[9:12]
+    return ChannelState(
+        row[0], ChannelKind(row[1]), row[2], bool(row[3]), row[4], head, count, retention_s, floor_seq + 1
+    )
 
 
 def members(conn: Connection, channel_id: str, after_user_id: str, limit: int) -> list[Member]:

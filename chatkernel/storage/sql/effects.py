@@ -42,6 +42,9 @@ _yield_ownership = Write(
     " WHERE channel_id = :channel_id AND user_id = :user_id AND role = 'owner'"
 )
 _rename = Write("UPDATE channels SET name = :name WHERE channel_id = :channel_id AND head_seq >= :seq")
+_set_retention = Write(
+    "UPDATE channels SET retention_s = :retention_s WHERE channel_id = :channel_id AND head_seq >= :seq"
+)
 _edit = Write(
     "UPDATE events SET edited_text = :text, edited_at = :at, edit_seq = :seq"
     " WHERE channel_id = :channel_id AND message_id = :target_id AND listed"
@@ -136,6 +139,10 @@ def _renamed(conn: Connection, event: Event, _infos: Mapping[str, ChannelInfo]) 
     _rename.run(conn, _of(event, name=event.name or ""))
 
 
+def _retention(conn: Connection, event: Event, _infos: Mapping[str, ChannelInfo]) -> None:
+    _set_retention.run(conn, _of(event, retention_s=event.retention_s or 0))
+
+
 def _edited(conn: Connection, event: Event, _infos: Mapping[str, ChannelInfo]) -> None:
     params = _of(event, text=event.text or "", at=event.created_at)
     if _edit.run(conn, params):
@@ -167,6 +174,7 @@ _EFFECTS: dict[EventKind, Callable[[Connection, Event, Mapping[str, ChannelInfo]
     EventKind.BAN: _leave,
     EventKind.ROLE: _role,
     EventKind.RENAME: _renamed,
+    EventKind.RETENTION: _retention,
     EventKind.EDIT: _edited,
     EventKind.DELETE: _deleted,
     EventKind.REACTION: _reacted,

@@ -38,20 +38,27 @@ _sent = Query(
     " WHERE e.channel_id = k.channel_id AND e.sender_id = k.sender_id AND e.client_msg_id = k.client_msg_id",
     values="n, channel_id, sender_id, client_msg_id",
 )
-# The log is dense, so a limit is a bound on seq, and one statement reads all ranges.
+# The log is dense above its floor, so a limit is a bound on seq, and one statement reads all ranges. A range that
+# begins below the floor begins at it. That is reckoned apart: PostgreSQL would not look up in an index what hangs on
+# two tables.
 _ranges = Query(
     f"n, {EVENT_COLUMNS}",
-    f"SELECT k.n, {qualified(EVENT_COLUMNS, 'e')} FROM {{values}} k CROSS JOIN events e"
-    " WHERE e.channel_id = k.channel_id AND e.seq > k.low AND e.seq <= k.high",
-    values="n, channel_id, low, high",
+    "WITH wanted AS MATERIALIZED (SELECT k.n, k.channel_id, k.most, k.upto,"
+    " CASE WHEN k.low > c.floor_seq THEN k.low ELSE c.floor_seq END AS low"
+    " FROM {values} k CROSS JOIN channels c WHERE c.channel_id = k.channel_id)"
+    f" SELECT wanted.n, {qualified(EVENT_COLUMNS, 'e')} FROM wanted CROSS JOIN events e"
+    " WHERE e.channel_id = wanted.channel_id AND e.seq > wanted.low"
+    " AND e.seq <= wanted.low + wanted.most AND e.seq <= wanted.upto",
+    values="n, channel_id, low, most, upto",
 )
-# Pages go by message id, which rises with seq and has the index; a bound by seq is looked up first.
+# Pages go by message id, which rises with seq and has the index; a bound by seq is looked up first. What stands at
+# the bound itself may have been removed by retention: the next event that is there is the bound as well.
 _BOUNDS = (
     " channel_id = :channel_id AND listed"
-    " AND message_id > CASE WHEN :low = 0 THEN 0 ELSE COALESCE("
-    "(SELECT l.message_id FROM events l WHERE l.channel_id = :channel_id AND l.seq = :low), :end) END"
-    " AND message_id < COALESCE("
-    "(SELECT h.message_id FROM events h WHERE h.channel_id = :channel_id AND h.seq = :high), :end)"
+    " AND message_id >= COALESCE((SELECT l.message_id FROM events l"
+    " WHERE l.channel_id = :channel_id AND l.seq > :low ORDER BY l.seq LIMIT 1), :end)"
+    " AND message_id < COALESCE((SELECT h.message_id FROM events h"
+    " WHERE h.channel_id = :channel_id AND h.seq >= :high ORDER BY h.seq LIMIT 1), :end)"
 )
 _older = Query(
     _ITEM_COLUMNS,
@@ -99,9 +106,8 @@ def find_sent(conn: Connection, keys: Sequence[SendKey]) -> dict[SendKey, Event]
 def events_in(conn: Connection, ranges: Sequence[EventRange]) -> list[list[Event]]:
     values: list[Row] = []
     for n, wanted in enumerate(ranges):
-        high = wanted.after_seq + wanted.limit
-        upto = high if wanted.upto_seq is None else min(high, wanted.upto_seq)
-        values.append((n, wanted.channel_id, wanted.after_seq, upto))
+        upto = _END if wanted.upto_seq is None else wanted.upto_seq
+        values.append((n, wanted.channel_id, wanted.after_seq, wanted.limit, upto))
     answer: list[list[Event]] = [[] for _ in ranges]
     for row in sorted(_ranges.rows_for(conn, values), key=itemgetter(0, 2)):
         answer[row[0]].append(event_of(row[1:], row[10]))

@@ -27,7 +27,9 @@ _EXTRA_TYPES = {
     "id": "text",
     "after": "text",
     "on": "boolean",
-    **dict.fromkeys(("n", "at", "low", "high", "end", "limit", "others", "activity_id"), "bigint"),
+    **dict.fromkeys(
+        ("n", "at", "low", "high", "end", "limit", "others", "activity_id", "most", "upto"), "bigint"
+    ),
 }
 """Of the names that are no column's."""
 

@@ -19,6 +19,7 @@ class _Extra(Struct, frozen=True, omit_defaults=True):
     users: list[str] | None = None
     role: Role | None = None
     name: str | None = None
+    retention_s: int | None = None
 
 
 EVENT_COLUMNS = (
@@ -42,7 +43,9 @@ def qualified(columns: str, table: str) -> str:
 def extra_of(event: Event) -> str | None:
     if event.kind is EventKind.MESSAGE:
         return None
-    return _encode(_Extra(event.emoji, event.on, event.users, event.role, event.name)).decode()
+    return _encode(
+        _Extra(event.emoji, event.on, event.users, event.role, event.name, event.retention_s)
+    ).decode()
 
 
 def metadata_text(value: dict[str, Any] | None) -> str | None:
@@ -72,6 +75,7 @@ def event_of(row: Row, text: str | None) -> Event:
         more.users,
         more.role,
         more.name,
+        more.retention_s,
     )
 
 

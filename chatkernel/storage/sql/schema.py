@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The number of the last revision in `migrations/`; an adapter refuses a store of a later version."""
 
 HOT_FILL = {"fillfactor": 80}
@@ -70,6 +71,11 @@ channels = Table(
     # Of the last message, for lists of conversations; 0 while there is none.
     _number("message_seq", 0),
     _number("member_count", 0),
+    # Retention: events up to the floor are gone, and so many messages with them. The channel's own setting in
+    # seconds, 0 where it has none.
+    _number("floor_seq", 0),
+    _number("floor_messages", 0),
+    _number("retention_s", 0),
     CheckConstraint("head_seq >= 0 AND member_count >= 0"),
     sqlite_with_rowid=False,
     postgresql_with=HOT_FILL,
@@ -256,5 +262,50 @@ user_settings = Table(
     _id("user_id", ForeignKey("users.user_id"), primary_key=True),
     _number("version"),
     Column("body", _text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# --- jobs -------------------------------------------------------------------------------------------------
+
+# One row per kind and subject: a new job of the two takes the place of one that has ended.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("kind", _text, CheckConstraint("kind IN ('retention', 'erase', 'export')"), primary_key=True),
+    _id("subject", primary_key=True),
+    _id("job_id"),
+    Column(
+        "state", _text, CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')"), nullable=False
+    ),
+    _number("created_at"),
+    _number("updated_at"),
+    _number("run_at"),
+    _number("lease_until", 0),
+    _number("attempt", 0),
+    _number("failures", 0),
+    _number("progress", 0),
+    Column("cursor", _text, nullable=False),
+    Column("error", _text, nullable=False),
+    _number("expires_at", 0),
+    UniqueConstraint("job_id", name="jobs_id"),
+)
+Index("jobs_due", jobs.c.state, jobs.c.run_at)
+
+# What a job has made: each chunk under the attempt that made it.
+job_chunks = Table(
+    "job_chunks",
+    metadata,
+    _id("job_id", primary_key=True),
+    Column("attempt", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# Digests of user names and of issuers' subjects that were erased: that a name was used, and not whose it was.
+erased = Table(
+    "erased",
+    metadata,
+    _id("digest", primary_key=True),
+    _number("at"),
     sqlite_with_rowid=False,
 )

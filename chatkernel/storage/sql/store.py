@@ -13,6 +13,8 @@ from chatkernel.storage.sql.accounts import SqlAccounts
 from chatkernel.storage.sql.conversations import SqlConversations
 from chatkernel.storage.sql.devices import SqlDevices
 from chatkernel.storage.sql.event_log import SqlEventLog
+from chatkernel.storage.sql.jobs import SqlJobs
+from chatkernel.storage.sql.lifecycle import SqlLifecycle
 from chatkernel.storage.sql.people import SqlPeople
 from chatkernel.storage.sql.planned import differences
 from chatkernel.storage.sql.postgres_url import parse_postgres_url
@@ -23,8 +25,8 @@ from chatkernel.storage.sql.sqlite_runner import LOCK_WAIT_S, SqliteRunner
 from chatkernel.storage.sql.turnstile import Turnstile
 
 
-class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople):
-    """EventLog, Conversations, Accounts, Devices and People on one database."""
+class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople, SqlLifecycle, SqlJobs):
+    """All ports on one database."""
 
     def __init__(self, db: Runner) -> None:
         self._db = db

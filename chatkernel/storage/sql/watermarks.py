@@ -1,5 +1,7 @@
 """Moving watermarks forward, and the unread counts that follow."""
 
+# ruff: noqa: S608 - constants of this package are joined; values are always bound
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -7,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from chatkernel.storage.model import Watermark, WatermarkState
+from chatkernel.storage.sql.floor import READ_MESSAGES, VISIBLE_FROM
 from chatkernel.storage.sql.statements import Query, Write, writers_meet
 from chatkernel.storage.standing import Key, Standing, move_all, states, to_count
 
@@ -18,8 +21,9 @@ _hold = Query(
 )
 _standing = Query(
     "channel_id, user_id, read_seq, delivered_seq, read_messages, from_seq, head_seq, head_messages",
-    "SELECT m.channel_id, m.user_id, m.read_seq, m.delivered_seq, m.read_messages, m.from_seq, c.head_seq,"
-    " c.head_messages FROM {values} k CROSS JOIN memberships m CROSS JOIN channels c"
+    f"SELECT m.channel_id, m.user_id, m.read_seq, m.delivered_seq, {READ_MESSAGES} AS read_messages,"
+    f" {VISIBLE_FROM} AS from_seq, c.head_seq, c.head_messages"
+    " FROM {values} k CROSS JOIN memberships m CROSS JOIN channels c"
     " WHERE m.channel_id = k.channel_id AND m.user_id = k.user_id AND c.channel_id = k.channel_id",
     values="channel_id, user_id",
 )
@@ -60,4 +64,4 @@ def _count_read(conn: Connection, inside: dict[Key, Standing]) -> None:
     places = list({(key[0], found.read_seq): None for key, found in inside.items()})
     counts = {(row[0], row[1]): row[2] for row in _messages_upto.rows_for(conn, places)}
     for key, found in inside.items():
-        found.read_messages = counts[key[0], found.read_seq]
+        found.read_messages = counts.get((key[0], found.read_seq), found.read_messages)
