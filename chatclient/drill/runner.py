@@ -6,15 +6,23 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
 
 from chatclient.control import ClusterStatus, Control, Refused, same_place
-from chatclient.drill.arena import Arena
+from chatclient.drill.arena import Arena, DrillError
 from chatclient.drill.checker import check
 from chatclient.drill.crowd import Crowd, Device, gather_limited, read_log
-from chatclient.drill.faults import FAULTS, MOVING, expand, needs_control, needs_own_redis
+from chatclient.drill.faults import (
+    MOVING,
+    expand,
+    fault_of,
+    has_program,
+    label_of,
+    needs_control,
+    needs_own_redis,
+)
 from chatclient.drill.histories import Latencies
 from chatclient.drill.load import Intruders, Load
 from chatclient.drill.moves import Breach, breach_of
@@ -45,10 +53,6 @@ REBALANCING = "rebalancing"
 """A pod's word for moves that even out the load after a fault; they are not the fault's own."""
 
 Tell = Callable[[str], None]
-
-
-class DrillError(Exception):
-    """The drill could not be run; a sentence for a person."""
 
 
 class Drill:
@@ -140,6 +144,13 @@ class Drill:
             )
         return status
 
+    async def _environ(self) -> dict[str, str]:
+        """For faults that are programs."""
+        environ = {"CHATCTL_URL": self.url}
+        if self._control is not None and await self._can_be_asked():
+            environ["CHATCTL_DATA"] = str(self._control.data)
+        return environ
+
     async def _gather_crowd(self) -> None:
         users, devices = self.options.users, sum(self._crowd.shape.devices)
         self._tell(f"{users} users with {devices} devices log in")
@@ -154,7 +165,14 @@ class Drill:
     async def _drill(self, faults: list[str]) -> Report:
         load = self._load = Load(self._crowd, self.options.rate, Random(self.options.seed + 2), self._now)
         intruders = Intruders(self._crowd, Random(self.options.seed + 3))
-        arena = Arena(self._crowd.devices, self._control, self._rng, self._now)
+        arena = Arena(
+            self._crowd.devices,
+            self._control,
+            self._rng,
+            self._now,
+            self.options.hold_s,
+            await self._environ(),
+        )
         self._started = self._now()
         self._tell(f"sending {self.options.rate:g} messages/s")
         sending = asyncio.create_task(load.run(), name="drill load")
@@ -184,12 +202,12 @@ class Drill:
 
     async def _fault(self, name: str, arena: Arena) -> None:
         started = self._now()
-        record = FaultRecord(name, round(started - self._started, 1))
+        record = FaultRecord(label_of(name), round(started - self._started, 1))
         self._measured.fault_log.append(record)
-        self._tell(f"fault: {name}")
+        self._tell(f"fault: {record.name}")
         self._latencies.calm = False
         arena.forget()
-        await self._strike(record, arena)
+        await self._strike(name, record, arena)
         ended = self._now()
         record.took_s = round(ended - started, 1)
         parts = set(name.split("+"))
@@ -210,21 +228,29 @@ class Drill:
         words = [*arena.notes, record.unjudged] if record.unjudged else arena.notes
         back = f"all back after {record.took_s} s" if record.recovered else "not all came back"
         notes = f" ({', '.join(words)})" if words else ""
-        self._tell(f"{name}: {back}{notes}")
+        self._tell(f"{record.name}: {back}{notes}")
 
-    async def _strike(self, record: FaultRecord, arena: Arena) -> None:
+    async def _strike(self, name: str, record: FaultRecord, arena: Arena) -> None:
         """Does it, and waits until everything is as before."""
         chat_pods = 0
         try:
-            if needs_control(record.name):
+            if needs_control(name) or (has_program(name) and await self._can_be_asked()):
                 chat_pods = (await arena.server().status()).chat_replicas
             async with AsyncExitStack() as stack:
-                for part in record.name.split("+"):
-                    await stack.enter_async_context(FAULTS[part](arena))
+                for part in name.split("+"):
+                    await stack.enter_async_context(fault_of(part)(arena))
         except (Refused, Unreachable) as error:
             record.unjudged = str(error)  # it was not done, which is no promise broken
         back = await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
         record.recovered = back and (not chat_pods or await arena.whole(chat_pods))
+
+    async def _can_be_asked(self) -> bool:
+        """Whether the operator of this cluster is here, to say if it is whole."""
+        if self._control is None or not self._control.exists:
+            return False
+        with suppress(Refused, Unreachable):
+            return same_place((await self._control.status()).url, self.url)
+        return False
 
     def _judge_moves(self, record: FaultRecord, arena: Arena, started: float, ended: float) -> None:
         """Only devices that nothing but the drain befell."""
