@@ -52,14 +52,19 @@ async def test_it_strikes_and_heals_each_time_and_knows_the_cluster(
     cluster: Cluster, program: Program
 ) -> None:
     program.does('[ "$1" = heal ] || echo "put out the light"; sleep 20 &')
+    fault = f"exec:dark={program.path}"
     done = Chatctl(cluster.data).run(
-        "drill", *SMALL, "--fault", f"exec:dark={program.path}", "--times", "2", "--hold", "0.5", "--json"
+        "drill", *SMALL, "--fault", fault, "--times", "2", "--hold", "0.5", "--json"
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["kept"] and report["faults"] == {"exec:dark": 2}
     assert report["fault_log"][0]["notes"] == ["put out the light"]
-    assert report["fault_log"][0]["took_s"] >= 0.5
+    for record in report["fault_log"]:
+        assert record["took_s"] >= 0.5
+        assert record["lost_connections"] == 0
+        assert 0 < record["slowest_ack_s"] < 5
+        assert 0 <= record["level_after_s"] < 5
     assert program.done == ["strike", "heal"] * 2
     assert program.calls[0][1:] == ["dark", "0.5", cluster.url, str(cluster.data)]
 
@@ -112,3 +117,10 @@ def test_it_is_called_by_its_name_and_may_be_one_of_several(program: Program) ->
     assert program_of("drain") is None
     with pytest.raises(ValueError, match="nothing is not an executable file"):
         expand(["exec:"])
+
+
+async def test_connections_that_are_lost_under_a_fault_are_counted(cluster: Cluster) -> None:
+    done = Chatctl(cluster.data).run("drill", *SMALL, "--fault", "cut-connections", "--json")
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)["fault_log"]
+    assert record["notes"] == [f"cut {record['lost_connections']}"] != ["cut 0"]
