@@ -66,6 +66,8 @@ class PresenceStore:
         self._redis, self._keys = redis, keys
         self._doubt_s = settings.heartbeat_interval_s * DOUBT_HEARTBEATS
         self._begun_at = time.monotonic()
+        self._kept_since: dict[int, int] = {}
+        """Of shards that were asked: their marks (Unix ms of Redis' clock)."""
         self._lease_ms = int(settings.offline_after_s * 1000)
         self._beats: Coalescer[Sequence[DeviceRef], list[str]] = Coalescer(self._flush_beats)
         self._audiences: Coalescer[tuple[str, bytes], None] = Coalescer(self._flush_audiences)
@@ -86,7 +88,7 @@ class PresenceStore:
     async def states(self, user_ids: Sequence[str]) -> list[PresenceEntry]:
         """ONLINE or OFFLINE now, or UNKNOWN while a lease may only not be there yet, in the order asked.
         `last_active_at` is None where Redis does not know it."""
-        doubted, may_be_emptied = self._in_doubt(), self._is_old()
+        doubted = self._in_doubt()
         by_shard = [
             (shard, users[start : start + SCRIPT_DEVICES_MAX])
             for shard, users in self._by_shard(user_ids)
@@ -107,9 +109,9 @@ class PresenceStore:
             ],
         )
         found: dict[str, PresenceEntry] = {}
-        for (_, users), (age_ms, *flat) in zip(by_shard, replies, strict=True):
-            is_new = may_be_emptied and age_ms < self._doubt_s * 1000
-            absent = PresenceState.UNKNOWN if doubted or is_new else PresenceState.OFFLINE
+        for (shard, users), (now_ms, since_ms, *flat) in zip(by_shard, replies, strict=True):
+            doubtful = doubted or self._was_emptied(shard, since_ms, now_ms)
+            absent = PresenceState.UNKNOWN if doubtful else PresenceState.OFFLINE
             for user, online, last in zip(users, flat[::2], flat[1::2], strict=True):
                 state = PresenceState.ONLINE if online else absent
                 found[user] = PresenceEntry(user, state, None if last is None else int(last))
@@ -173,9 +175,14 @@ class PresenceStore:
         """Whether Redis was away, or refused, lately."""
         return time.monotonic() - self._redis.guard.failed_at < self._doubt_s
 
-    def _is_old(self) -> bool:
-        """Whether a shard that is younger than the doubt lasts was made anew: at first all are young."""
-        return time.monotonic() - self._begun_at >= self._doubt_s
+    def _was_emptied(self, shard: int, since_ms: int, now_ms: int) -> bool:
+        """Whether the shard was made anew lately. In a new cluster all are young: what a process finds so at its
+        beginning, and not for the second time, was not emptied."""
+        if now_ms - since_ms >= self._doubt_s * 1000:
+            self._kept_since[shard] = since_ms
+            return False
+        is_another = self._kept_since.setdefault(shard, since_ms) != since_ms
+        return is_another or time.monotonic() - self._begun_at >= self._doubt_s
 
     async def _flush_beats(self, calls: Sequence[Sequence[DeviceRef]]) -> list[list[str]]:
         by_shard: dict[int, list[tuple[int, str, str]]] = defaultdict(list)
