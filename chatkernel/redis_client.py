@@ -90,6 +90,10 @@ def connect(url: str) -> Redis:
     return Redis(parse_redis_url(url))
 
 
+_OUR_MISTAKES = frozenset({"ERR", "WRONGTYPE", "CROSSSLOT"})
+"""How an answer begins by which a Redis that is well refuses one command."""
+
+
 class Guard:
     """`with guard:` raises ChatError(REDIS_UNAVAILABLE) from what the client library or the network raised."""
 
@@ -97,15 +101,16 @@ class Guard:
 
     def __init__(self) -> None:
         self.failed_at = -math.inf
-        """The last time that Redis did not answer, or refused (monotonic, seconds). Every service asks it something
-        each second."""
+        """The last time that Redis did not answer, or took no writes (monotonic, seconds). Every service asks it
+        something each second."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, RedisError | OSError):
-            self.failed_at = time.monotonic()
+            if not (isinstance(error, ResponseError) and str(error).partition(" ")[0] in _OUR_MISTAKES):
+                self.failed_at = time.monotonic()
             raise ChatError(Code.REDIS_UNAVAILABLE) from error
 
 
