@@ -6,21 +6,19 @@ BIN := $(VENV)/bin
 FILE ?= examples/laptop.yaml
 ARGS ?=
 REDIS ?=
-STORE ?=
 
 # What needs only the product, and what needs the developers' tools too.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev check test test-slow test-stores docs mongo-java bench bench-short drill drill-short lock clean
+.PHONY: help run install dev check test test-slow test-stores docs mongo-java bench bench-short drill drill-short drill-stores drill-redis lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: export CHATCTL_REDIS = $(REDIS)
-run: export CHATCTL_STORE = $(STORE)
-run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, STORE=URL, REDIS=URL, ARGS="--port 9000")
+run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, REDIS=URL, ARGS="--port 9000")
 	@exec $(BIN)/chatctl up $(FILE) $(ARGS)
 
 install: $(RUN)  ## Make .venv and install what the product needs
@@ -41,8 +39,16 @@ test: $(DEV)  ## The tests, in under five minutes
 test-slow: $(DEV)  ## The tests that take longer
 	$(BIN)/python -m pytest -m "slow and not stores" $(ARGS)
 
-test-stores: $(DEV)  ## The rest of the tests of stores: all of the contract on PostgreSQL, and its faults
+test-stores: $(DEV)  ## The rest of the tests of stores: the contract on PostgreSQL, and stores and Redis broken under the drill
 	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m drills.stores
+
+drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over
+	PYTHONPATH=tests $(BIN)/python -m drills.stores --short
+	PYTHONPATH=tests $(BIN)/python -m drills redis-failover --times 1
+
+drill-redis: $(DEV)  ## The faults of a Redis under the drill, three times each (ARGS="redis-stopped --times 1")
+	PYTHONPATH=tests $(BIN)/python -m drills $(ARGS)
 
 mongo-java: $(DEV)  ## Build the MongoDB-protocol server for tests (needs a JDK and Maven), if there is none yet
 	PYTHONPATH=tests $(BIN)/python -m support.mongo.java_build

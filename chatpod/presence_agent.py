@@ -73,15 +73,21 @@ class PresenceAgent:
                 if client.beat_at < oldest and not client.opening:
                     client.connection.close(Close.HEARTBEAT_TIMEOUT, "no heartbeat")
             now_s = loop.time()
-            await self._renew([c for c in self._hub.clients.values() if c.beat_at >= heard_since])
+            if self.degraded:
+                await self.renew_all()  # those, too, who could not be renewed when they were heard of
+            else:
+                await self._renew([c for c in self._hub.clients.values() if c.beat_at >= heard_since])
             heard_since, turn = now_s, turn + 1
             if turn % (RENEWALS_PER_HEARTBEAT * AUDIENCE_HEARTBEATS) == 0:
                 await self._refresh_audiences()
 
     async def renew_all(self) -> None:
-        """Redis was emptied: everyone who was heard of within a heartbeat is here."""
+        """Redis was emptied, or away: everyone who was heard of within a heartbeat is here."""
         recent = asyncio.get_running_loop().time() - self._settings.heartbeat_interval_s
-        await self._renew([c for c in self._hub.clients.values() if c.beat_at >= recent])
+        clients = [c for c in self._hub.clients.values() if c.beat_at >= recent]
+        if not clients:
+            self.degraded = False  # nobody's lease is wanting
+        await self._renew(clients)
 
     async def _renew(self, clients: Sequence[Client]) -> None:
         """Those that are still coming in announce themselves when they are in all their channels."""
