@@ -221,7 +221,9 @@ class Appender:
             for draft in left:
                 draft.tries += 1
                 draft.failure = error
-            return left
+                if not error.retryable:
+                    draft.answer(None, error)
+            return left if error.retryable else []
 
     def _in_time(self, drafts: list[Draft]) -> list[Draft]:
         """Give up what has been tried for long enough, and while the store fails, what has waited for as long."""

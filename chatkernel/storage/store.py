@@ -15,4 +15,5 @@ class Store(EventLog, Conversations, Accounts, Devices, People, Protocol):
         """Make tables and indexes that are missing; idempotent, safe from several processes at once."""
 
     async def check(self) -> None:
-        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has its schema."""
+        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has its schema, and
+        ChatError(STORAGE_DAMAGED) where it is known to be damaged."""
