@@ -65,6 +65,11 @@ class Control:
     def __init__(self, data: Path) -> None:
         self._data = data
 
+    @property
+    def data(self) -> Path:
+        """The data directory, absolute."""
+        return self._data.absolute()
+
     def _path(self) -> Path:
         path = self._data / "control.sock"
         note = self._data / "control.path"  # written when the directory's own path is too long for a socket

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from chatclient.cli.common import DATA, JSON, URL, Fail, base_url, run
 from chatclient.control import Control
+from chatclient.drill.arena import DrillError
 from chatclient.drill.report import Report, table_of
-from chatclient.drill.runner import Drill, DrillError
+from chatclient.drill.runner import Drill
 from chatclient.drill.shape import DrillOptions
 
 PROGRESS_EVERY_S = 5.0
@@ -42,9 +43,13 @@ def drill(  # noqa: PLR0917 - options of a command line
     devices: Annotated[float, typer.Option(help="Devices per user, on average.", min=1)] = 1.5,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="A fault, or several at once joined by +, or `all`. May be given several times."),
+        typer.Option(
+            help="A fault, or several at once joined by +, or `all`, or exec:PROGRAM or exec:NAME=PROGRAM. "
+            "May be given several times."
+        ),
     ] = None,
     times: Annotated[int, typer.Option(help="How often each fault.", min=1)] = 1,
+    hold: Annotated[float, typer.Option(help="Seconds that the fault of a PROGRAM lasts.", min=0)] = 5.0,
     seed: Annotated[int, typer.Option(help="The same seed makes the same load.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer people, less load, 10 s.")] = False,
     url: URL = None,
@@ -52,6 +57,10 @@ def drill(  # noqa: PLR0917 - options of a command line
     as_json: JSON = False,
 ) -> None:
     """Send from many people, break things, and check that nothing was lost, doubled or out of order.
+
+    exec:PROGRAM is a fault of your own: PROGRAM is called with the one word `strike`, and after --hold seconds
+    with `heal`, also when the drill fails or is interrupted. CHATCTL_URL and CHATCTL_DATA say which cluster is
+    drilled. An exit code other than 0, or more than 120 s, ends the drill.
 
     Exit code 1 when a promise was broken, 2 when the drill could not be run.
     """
@@ -63,6 +72,7 @@ def drill(  # noqa: PLR0917 - options of a command line
         devices=devices,
         faults=tuple(fault or ()),
         times=times,
+        hold_s=hold,
         seed=seed,
     )
     # A drill keeps millions of small records to its end: looking through them for garbage finds none, and

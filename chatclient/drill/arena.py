@@ -24,6 +24,10 @@ class NoControl(Exception):
     """A fault that needs the cluster's control socket, and there is none."""
 
 
+class DrillError(Exception):
+    """The drill could not be run; a sentence for a person."""
+
+
 @dataclass(slots=True)
 class Arena:
     """What faults work on. `lost_at`: device → when its pod was killed; filled by faults, read by the
@@ -33,6 +37,10 @@ class Arena:
     control: Control | None
     rng: Random
     now: Callable[[], float]
+    hold_s: float = 0.0
+    """How long a fault by a program lasts."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """What such a program is told of the cluster."""
     lost_at: dict[Device, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seatings: list[Seating[Device]] = field(default_factory=list)

@@ -9,6 +9,7 @@ from typing import Any
 
 from chatclient.control import Refused
 from chatclient.drill.arena import WAIT_WHOLE_S, Arena
+from chatclient.drill.programs import PREFIX, program_of
 from chatclient.drill.slowness import SlowReader
 from chatclient.errors import Unreachable
 from chatkernel.errors import ChatError
@@ -241,22 +242,39 @@ MOVING = frozenset({"scale", "drain"})
 
 
 def expand(names: list[str]) -> list[str]:
-    """`all` is every fault, alone and the usual pairs. Raises ValueError naming what there is."""
+    """`all` is every fault, alone and the usual pairs. Raises ValueError naming what there is, or a program that
+    is not."""
     out: list[str] = []
     for name in names:
         if name == "all":
             out += [*FAULTS, *COMBINED]
             continue
         for part in name.split("+"):
-            if part not in FAULTS:
-                known = ", ".join([*FAULTS, *COMBINED, "all"])
+            if part not in FAULTS and program_of(part) is None:
+                known = ", ".join([*FAULTS, *COMBINED, "all", f"{PREFIX}PROGRAM"])
                 raise ValueError(f"no fault is called {part}; there are: {known}")
         out.append(name)
     return out
 
 
+def fault_of(part: str) -> Fault:
+    """Raises ValueError as `expand` does."""
+    program = program_of(part)
+    return FAULTS[part] if program is None else program.fault
+
+
+def label_of(name: str) -> str:
+    """What reports call it: of a program the name alone."""
+    programs = ((part, program_of(part)) for part in name.split("+"))
+    return "+".join(part if program is None else program.label for part, program in programs)
+
+
+def has_program(name: str) -> bool:
+    return any(part.startswith(PREFIX) for part in name.split("+"))
+
+
 def needs_control(name: str) -> bool:
-    return any(part not in CLIENT_SIDE for part in name.split("+"))
+    return any(part not in CLIENT_SIDE and not part.startswith(PREFIX) for part in name.split("+"))
 
 
 def needs_own_redis(name: str) -> bool:

@@ -35,6 +35,14 @@ class Load:
         """Sends that have not ended."""
         return sum(sent.acked_at is None and not sent.error for sent in self.sent)
 
+    def heads(self) -> dict[str, int]:
+        """The highest seq that was acked, by channel."""
+        heads: dict[str, int] = {}
+        for sent in self.sent:
+            if sent.acked_at is not None and sent.seq > heads.get(sent.channel_id, 0):
+                heads[sent.channel_id] = sent.seq
+        return heads
+
     async def run(self) -> None:
         """An open loop: the rate does not wait for answers."""
         started, count = self._now(), 0

@@ -44,6 +44,12 @@ class FaultRecord(Struct):
     """Whose pod was killed."""
     reconnect_p95_s: float | None = None
     recovered: bool = True
+    lost_connections: int = 0
+    """Of all clients, whatever the fault was; a move is no loss."""
+    slowest_ack_s: float | None = None
+    """Of what was sent until the fault was over."""
+    level_after_s: float | None = None
+    """From the end of the fault until every client had what was acked by then."""
     notes: list[str] = []
 
 
@@ -269,9 +275,20 @@ def table_of(report: Report) -> Table:
         table.add_row(what, str(result), style=None if good else "bold red")
     for name, count in report.faults.items():
         table.add_row(f"fault {name}", f"{count} times")
+        table.add_row("  lost connections / ack / level, s", _cost(name, report.fault_log))
     for line in report.unjudged:
         table.add_row("note", line, style="yellow")
     return table
+
+
+def _cost(name: str, log: Sequence[FaultRecord]) -> str:
+    """What the worst of the faults of that name cost."""
+    records = [record for record in log if record.name == name]
+    acks_s = [record.slowest_ack_s for record in records if record.slowest_ack_s is not None]
+    level_s = [record.level_after_s for record in records if record.level_after_s is not None]
+    lost = max((record.lost_connections for record in records), default=0)
+    never = len(level_s) < len(records)
+    return f"{lost} / {_row(max(acks_s, default=None), None if never else max(level_s, default=None))}"
 
 
 def _row(*values: float | None) -> str:

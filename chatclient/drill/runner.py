@@ -6,15 +6,23 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
 
 from chatclient.control import ClusterStatus, Control, Refused, same_place
-from chatclient.drill.arena import Arena
+from chatclient.drill.arena import Arena, DrillError
 from chatclient.drill.checker import check
 from chatclient.drill.crowd import Crowd, Device, gather_limited, read_log
-from chatclient.drill.faults import FAULTS, MOVING, expand, needs_control, needs_own_redis
+from chatclient.drill.faults import (
+    MOVING,
+    expand,
+    fault_of,
+    has_program,
+    label_of,
+    needs_control,
+    needs_own_redis,
+)
 from chatclient.drill.histories import Latencies
 from chatclient.drill.load import Intruders, Load
 from chatclient.drill.moves import Breach, breach_of
@@ -47,10 +55,6 @@ REBALANCING = "rebalancing"
 Tell = Callable[[str], None]
 
 
-class DrillError(Exception):
-    """The drill could not be run; a sentence for a person."""
-
-
 class Drill:
     """`tell` gets a line about what is going on; `progress` may be read at any time."""
 
@@ -75,6 +79,8 @@ class Drill:
         self._measured = Measured(seed=options.seed)
         self._load: Load | None = None
         self._started = 0.0
+        self._spans: list[tuple[FaultRecord, float, float]] = []
+        """Faults from their beginning until they were over; recovery comes after."""
 
     def progress(self) -> str:
         """Where we are, in a line."""
@@ -140,6 +146,15 @@ class Drill:
             )
         return status
 
+    async def _environ(self) -> dict[str, str]:
+        """For faults that are programs."""
+        environ = {"CHATCTL_URL": self.url}
+        if self._control is not None:
+            with suppress(Refused, Unreachable):
+                if same_place((await self._control.status()).url, self.url):
+                    environ["CHATCTL_DATA"] = str(self._control.data)
+        return environ
+
     async def _gather_crowd(self) -> None:
         users, devices = self.options.users, sum(self._crowd.shape.devices)
         self._tell(f"{users} users with {devices} devices log in")
@@ -154,7 +169,14 @@ class Drill:
     async def _drill(self, faults: list[str]) -> Report:
         load = self._load = Load(self._crowd, self.options.rate, Random(self.options.seed + 2), self._now)
         intruders = Intruders(self._crowd, Random(self.options.seed + 3))
-        arena = Arena(self._crowd.devices, self._control, self._rng, self._now)
+        arena = Arena(
+            self._crowd.devices,
+            self._control,
+            self._rng,
+            self._now,
+            self.options.hold_s,
+            await self._environ(),
+        )
         self._started = self._now()
         self._tell(f"sending {self.options.rate:g} messages/s")
         sending = asyncio.create_task(load.run(), name="drill load")
@@ -163,7 +185,7 @@ class Drill:
             await asyncio.sleep(min(CALM_FIRST_S, self.options.duration_s / 3))
             await intruders.remove_members()
             for name in faults:
-                await self._fault(name, arena)
+                await self._fault(name, arena, load)
                 await asyncio.sleep(GAP_S)
             await asyncio.sleep(max(0.0, self._started + self.options.duration_s - self._now()))
             intruders.running = load.running = False
@@ -175,22 +197,28 @@ class Drill:
         measured.duration_s = self._now() - self._started
         measured.intrusions_tried = len(intruders.tried)
         logs = await self._settle(load, arena)
-        self._collect(arena)
+        self._collect(load, arena)
         histories = [device.history for device in self._crowd.devices]
         self._tell("comparing what was sent, acked, seen and stored")
         return make_report(check(load.sent, histories, logs, intruders.tried), measured)
 
     # --- one fault ---
 
-    async def _fault(self, name: str, arena: Arena) -> None:
+    async def _fault(self, name: str, arena: Arena, load: Load) -> None:
         started = self._now()
-        record = FaultRecord(name, round(started - self._started, 1))
+        record = FaultRecord(label_of(name), round(started - self._started, 1))
         self._measured.fault_log.append(record)
-        self._tell(f"fault: {name}")
+        self._tell(f"fault: {record.name}")
         self._latencies.calm = False
         arena.forget()
-        await self._strike(record, arena)
+        chat_pods = await self._chat_pods(name)
+        await self._strike(name, record, arena)
+        self._spans.append((record, started, self._now()))
+        await self._recover(record, arena, chat_pods, load.heads())
         ended = self._now()
+        record.lost_connections = sum(
+            started <= loss.at_s <= ended for device in arena.devices for loss in device.recorder.losses
+        )
         record.took_s = round(ended - started, 1)
         parts = set(name.split("+"))
         if MOVING & parts:
@@ -210,20 +238,33 @@ class Drill:
         words = [*arena.notes, record.unjudged] if record.unjudged else arena.notes
         back = f"all back after {record.took_s} s" if record.recovered else "not all came back"
         notes = f" ({', '.join(words)})" if words else ""
-        self._tell(f"{name}: {back}{notes}")
+        self._tell(f"{record.name}: {back}{notes}")
 
-    async def _strike(self, record: FaultRecord, arena: Arena) -> None:
-        """Does it, and waits until everything is as before."""
-        chat_pods = 0
+    async def _strike(self, name: str, record: FaultRecord, arena: Arena) -> None:
+        """Does it, until it is over."""
         try:
-            if needs_control(record.name):
-                chat_pods = (await arena.server().status()).chat_replicas
             async with AsyncExitStack() as stack:
-                for part in record.name.split("+"):
-                    await stack.enter_async_context(FAULTS[part](arena))
+                for part in name.split("+"):
+                    await stack.enter_async_context(fault_of(part)(arena))
         except (Refused, Unreachable) as error:
             record.unjudged = str(error)  # it was not done, which is no promise broken
+
+    async def _chat_pods(self, name: str) -> int:
+        """How many there are to be after it; 0 when the operator is not asked."""
+        if self._control is not None and (needs_control(name) or has_program(name)):
+            with suppress(Refused, Unreachable):
+                status = await self._control.status()
+                return status.chat_replicas if same_place(status.url, self.url) else 0
+        return 0
+
+    async def _recover(
+        self, record: FaultRecord, arena: Arena, chat_pods: int, heads: dict[str, int]
+    ) -> None:
+        """Waits until everything is as before. `heads`: what everybody is to have."""
+        over = self._now()
         back = await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
+        if await arena.until(lambda: all(_level(d, heads) for d in arena.devices), BACK_WITHIN_S):
+            record.level_after_s = round(self._now() - over, 1)
         record.recovered = back and (not chat_pods or await arena.whole(chat_pods))
 
     def _judge_moves(self, record: FaultRecord, arena: Arena, started: float, ended: float) -> None:
@@ -272,8 +313,15 @@ class Drill:
         self._measured.settled, self._measured.settle_s = done, self._now() - started
         return logs
 
-    def _collect(self, arena: Arena) -> None:
+    def _collect(self, load: Load, arena: Arena) -> None:
         measured = self._measured
+        for record, since, until in self._spans:
+            acks = [
+                sent.acked_at - sent.sent_at
+                for sent in load.sent
+                if sent.acked_at is not None and since <= sent.sent_at <= until
+            ]
+            record.slowest_ack_s = quantile(acks, 1.0)
         measured.all_ms, measured.calm_ms = self._latencies.all_ms, self._latencies.calm_ms
         measured.users, measured.devices = len(self._crowd.people), len(arena.devices)
         measured.channels = len(self._crowd.rooms)

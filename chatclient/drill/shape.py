@@ -27,6 +27,8 @@ class DrillOptions:
     devices: float = 1.5
     faults: tuple[str, ...] = ()
     times: int = 1
+    hold_s: float = 5.0
+    """Between the end of `strike` and the call of `heal`, for faults that are programs."""
     seed: int = 1
 
 
