@@ -248,6 +248,7 @@ class Socket:
             elif isinstance(frame, Read | Delivered | Typing) and frame.channel_id in client.rooms:
                 self._light(client.actor, frame, self._pod.hub.rooms[frame.channel_id].member_count)
                 return
+            self._pod.gate.enter()
         except ChatError as error:
             self._finish(frame.id, error_frame(frame.id, error))
             return
@@ -298,6 +299,8 @@ class Socket:
                 await self._answer(client, frame)
         except ChatError as error:
             self._finish(frame.id, error_frame(frame.id, error))
+        finally:
+            self._pod.gate.leave()
 
     def _reads(self) -> asyncio.Semaphore:
         if self._reading is None:

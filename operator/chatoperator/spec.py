@@ -199,6 +199,12 @@ class LimitsSpec(_Spec, frozen=True):
     waiting_max_bytes: Annotated[
         int, Meta(ge=65_536, le=1 << 40, description="What waits in one pod to be stored; above, `busy`")
     ] = 64 * 1024 * 1024
+    requests_at_once_max: Annotated[
+        Count,
+        Meta(
+            description="Requests that one pod works on at once, besides plain sends and receipts; above, `busy`"
+        ),
+    ] = 2_000
 
 
 class IssuerSpec(_Spec, frozen=True):

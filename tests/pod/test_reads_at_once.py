@@ -9,7 +9,8 @@ from support.cluster import eventually
 from support.one_pod import Elsewhere, OnePod
 from support.one_socket import Line
 
-from chatkernel.protocol import Ack, Hello, History, Limits, Page, PresenceWatch
+from chatkernel.gate import Gate
+from chatkernel.protocol import Ack, Error, Hello, History, Limits, Page, PresenceWatch
 
 ASKED = 30
 
@@ -57,4 +58,38 @@ async def test_others_wait_their_turn_and_what_is_quick_does_not(pod: OnePod, el
 
     await eventually(all_done, step_s=0.005)
     assert slow.most == most
+    await line.hang_up()
+
+
+async def test_a_pod_has_so_many_under_way_and_one_too_many_is_told_to_come_back(
+    pod: OnePod, elsewhere: Elsewhere
+) -> None:
+    await elsewhere.group("local_g1", "u_own", "u_eve")
+    slow = Slow()
+    line = Line(pod, perform=slow.perform)
+    line.socket._pod.gate = Gate(3)
+    line.say(Hello("h", "ticket"))
+    await line.hear(Ack)
+    for n in range(5):
+        line.say(History(f"r{n}", "local_g1"))
+
+    def answers(kind: type[Ack | Error]) -> list[str | None]:
+        return [frame.id for frame in line.wire.frames if isinstance(frame, kind)]
+
+    refusal = await line.hear(Error)
+    assert isinstance(refusal, Error)
+    assert (refusal.code, refusal.retryable, refusal.retry_after_ms) == ("busy", True, 1000)
+    assert answers(Error) == ["r3", "r4"]
+    slow.go.set()
+
+    async def all_done() -> bool:
+        return len(answers(Ack)) == 4
+
+    await eventually(all_done, step_s=0.005)
+    line.say(History("again", "local_g1"))
+
+    async def again() -> bool:
+        return "again" in answers(Ack)
+
+    await eventually(again, step_s=0.005)
     await line.hang_up()
