@@ -23,8 +23,9 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("writers_to_kill.py")
 FILES_EVERY = 25
-"""So many writers follow each other on one file; the first of them is killed while it makes the tables."""
-LIVES_MOST_S = 0.12
+"""So many writers follow each other on one file. The first of them is killed while it makes the tables, and every
+fifth after it while it opens the file; the others while they write."""
+OPENS_MOST_S, WRITES_MOST_S = 0.3, 0.08
 FEW_PAGES, USUAL_PAGES = 10, 4000
 """Checkpoints after nearly every commit, and as the product does them."""
 
@@ -37,19 +38,24 @@ class Nursery:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
-    def kill_one(self, url: str, checkpoint_pages: int, lives_s: float) -> list[Ack]:
-        """What it acked in its time."""
+    def kill_one(self, url: str, checkpoint_pages: int, lives_s: float, *, writes: bool) -> list[Ack]:
+        """What it acked in its time, which is counted from its first ack if it `writes`, or from its birth."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{url} {checkpoint_pages}\n".encode())
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
+        acked = self._read_ack() if writes else []
         time.sleep(lives_s)  # the random moment is the test
         os.kill(pid, signal.SIGKILL)
-        acked: list[Ack] = []
-        while (line := self._process.stdout.readline().split()) != []:
-            assert len(line) == 3, line
-            acked.append((line[0].decode(), int(line[1]), line[2].decode()))
+        while more := self._read_ack():
+            acked += more
         return acked
+
+    def _read_ack(self) -> list[Ack]:
+        assert self._process.stdout is not None
+        words = self._process.stdout.readline().split()
+        assert len(words) in (0, 3), words
+        return [(words[0].decode(), int(words[1]), words[2].decode())] if words else []
 
 
 @contextmanager
@@ -98,9 +104,10 @@ def kill_writers(tmp_path: Path, number: int, seed: int) -> int:
     with nursery() as born:
         for first in range(0, number, FILES_EVERY):
             path, ledger = tmp_path / f"chat{first}.db", Ledger()
-            for _ in range(min(FILES_EVERY, number - first)):
-                pages = rng.choice((FEW_PAGES, USUAL_PAGES))
-                acked = born.kill_one(f"sqlite:///{path}", pages, rng.uniform(0, LIVES_MOST_S))
+            for turn in range(min(FILES_EVERY, number - first)):
+                pages, writes = rng.choice((FEW_PAGES, USUAL_PAGES)), turn % 5 > 0
+                lives_s = rng.uniform(0, WRITES_MOST_S if writes else OPENS_MOST_S)
+                acked = born.kill_one(f"sqlite:///{path}", pages, lives_s, writes=writes)
                 acks += len(acked)
                 ledger.add(acked)
                 if path.exists():
@@ -109,9 +116,9 @@ def kill_writers(tmp_path: Path, number: int, seed: int) -> int:
 
 
 def test_what_writers_acked_before_they_were_killed_is_there(tmp_path: Path) -> None:
-    assert kill_writers(tmp_path, 12, seed=1) > 50
+    assert kill_writers(tmp_path, 6, seed=1) >= 4
 
 
 @pytest.mark.slow
 def test_two_hundred_and_fifty_more_of_them(tmp_path: Path) -> None:
-    assert kill_writers(tmp_path, 250, seed=2) > 5_000
+    assert kill_writers(tmp_path, 250, seed=2) >= 200

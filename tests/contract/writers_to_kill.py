@@ -20,8 +20,10 @@ from chatkernel.errors import ChatError
 from chatkernel.ids import now_ms
 from chatkernel.protocol import EventKind
 from chatkernel.storage.model import ChannelInfo, ChannelKind
-from chatkernel.storage.sql import SqlStore, open_sql
+from chatkernel.storage.sql import SqlStore, migrations, open_sql
 
+IMPORTED = (migrations,)
+"""What a store imports only when it is needed."""
 CHANNELS = [f"local_gkilled{number}" for number in range(6)]
 SENDERS = 4
 TEXT = "All that was acked has to be there. " * 30
