@@ -12,7 +12,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev check test test-slow test-stores docs mongo-java bench bench-short drill drill-short drill-stores lock clean
+.PHONY: help run install dev check test test-slow test-stores docs mongo-java bench bench-short drill drill-short drill-stores drill-redis lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,12 +39,15 @@ test: $(DEV)  ## The tests, in under five minutes
 test-slow: $(DEV)  ## The tests that take longer
 	$(BIN)/python -m pytest -m "slow and not stores" $(ARGS)
 
-test-stores: $(DEV)  ## The rest of the tests of stores: all of the contract on PostgreSQL, and every store broken under drill
+test-stores: $(DEV)  ## The rest of the tests of stores: the contract on PostgreSQL, and stores and Redis broken under the drill
 	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m drills.stores
 
 drill-stores: $(DEV)  ## A short drill on each store, while it fails and a pod dies
 	PYTHONPATH=tests $(BIN)/python -m drills.stores --short
+
+drill-redis: $(DEV)  ## The faults of a Redis under the drill, three times each (ARGS="redis-stopped --times 1")
+	PYTHONPATH=tests $(BIN)/python -m drills $(ARGS)
 
 mongo-java: $(DEV)  ## Build the MongoDB-protocol server for tests (needs a JDK and Maven), if there is none yet
 	PYTHONPATH=tests $(BIN)/python -m support.mongo.java_build

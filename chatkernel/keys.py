@@ -68,6 +68,10 @@ class Keys:
         swept."""
         return f"{self.base}{{presence:{shard}}}:unsettled"
 
+    def presence_mark(self, shard: int) -> str:
+        """Since when the shard is kept (Unix ms): what is younger may not have everybody yet."""
+        return f"{self.base}{{presence:{shard}}}:mark"
+
     def presence_users(self, shard: int) -> str:
         """What the keys of `presence_user` in a shard begin with."""
         return f"{self.base}{{presence:{shard}}}:user:"

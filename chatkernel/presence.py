@@ -2,10 +2,14 @@
 
 A person is online while any device's lease runs. Leases are read, not events counted, so the answer is right
 without anybody's sweep; the sweep only tells those who watch. All of it can be lost: pods beat it full again.
+
+Until they have, a lease that is not there says nothing. That is so for a while after Redis could not be written (this
+process has noticed, for it asks something every second), and after it was emptied (the shard's mark is young).
 """
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -32,6 +36,9 @@ SETTLE_MS = 10_000
 SCRIPT_DEVICES_MAX = 256
 """Devices (or people) per script, so that none holds Redis up for more than about a millisecond."""
 
+DOUBT_HEARTBEATS = 1.5
+"""Every client beats within one, and its pod passes that on within a quarter of one."""
+
 _BEAT = Script("presence_beat")
 _LEAVE = Script("presence_leave")
 _STATES = Script("presence_states")
@@ -57,6 +64,10 @@ class PresenceStore:
 
     def __init__(self, redis: Redis, keys: Keys, settings: PresenceSettings) -> None:
         self._redis, self._keys = redis, keys
+        self._doubt_s = settings.heartbeat_interval_s * DOUBT_HEARTBEATS
+        self._begun_at = time.monotonic()
+        self._kept_since: dict[int, int] = {}
+        """Of shards that were asked: their marks (Unix ms of Redis' clock)."""
         self._lease_ms = int(settings.offline_after_s * 1000)
         self._beats: Coalescer[Sequence[DeviceRef], list[str]] = Coalescer(self._flush_beats)
         self._audiences: Coalescer[tuple[str, bytes], None] = Coalescer(self._flush_audiences)
@@ -75,8 +86,9 @@ class PresenceStore:
         return bool(went)
 
     async def states(self, user_ids: Sequence[str]) -> list[PresenceEntry]:
-        """ONLINE or OFFLINE now, in the order asked. `last_active_at` is None where Redis does not know
-        it."""
+        """ONLINE or OFFLINE now, or UNKNOWN while a lease may only not be there yet, in the order asked.
+        `last_active_at` is None where Redis does not know it."""
+        doubted = self._in_doubt()
         by_shard = [
             (shard, users[start : start + SCRIPT_DEVICES_MAX])
             for shard, users in self._by_shard(user_ids)
@@ -86,27 +98,37 @@ class PresenceStore:
             self._redis,
             [
                 _STATES.call(
-                    (self._keys.presence_expiry(shard), *map(self._keys.presence_user, users)), users
+                    (
+                        self._keys.presence_expiry(shard),
+                        self._keys.presence_mark(shard),
+                        *map(self._keys.presence_user, users),
+                    ),
+                    users,
                 )
                 for shard, users in by_shard
             ],
         )
         found: dict[str, PresenceEntry] = {}
-        for (_, users), flat in zip(by_shard, replies, strict=True):
+        for (shard, users), (now_ms, since_ms, *flat) in zip(by_shard, replies, strict=True):
+            doubtful = doubted or self._was_emptied(shard, since_ms, now_ms)
+            absent = PresenceState.UNKNOWN if doubtful else PresenceState.OFFLINE
             for user, online, last in zip(users, flat[::2], flat[1::2], strict=True):
-                state = PresenceState.ONLINE if online else PresenceState.OFFLINE
+                state = PresenceState.ONLINE if online else absent
                 found[user] = PresenceEntry(user, state, None if last is None else int(last))
         return [found[user] for user in user_ids]
 
     async def sweep(self, limit: int) -> list[tuple[str, int]]:
         """At most `limit` people (or one per shard, if that is more) whose last lease ran out, with last active
         at (Unix ms; 0 if unknown). Each is given to one caller; if that one dies before `settle`, to another after
-        SETTLE_MS."""
-        share = max(1, limit // PRESENCE_SHARDS)
+        SETTLE_MS. Nobody while leases may have run out only because nobody could renew them."""
+        share = 0 if self._in_doubt() else max(1, limit // PRESENCE_SHARDS)
         replies = await run_scripts(
             self._redis,
             [
-                _SWEEP.call(self._tables(shard), (share, self._keys.presence_users(shard), SETTLE_MS))
+                _SWEEP.call(
+                    (*self._tables(shard), self._keys.presence_mark(shard)),
+                    (share, self._keys.presence_users(shard), SETTLE_MS),
+                )
                 for shard in range(PRESENCE_SHARDS)
             ],
         )
@@ -148,6 +170,19 @@ class PresenceStore:
             self._redis, [("ZCARD", self._keys.presence_expiry(shard)) for shard in range(PRESENCE_SHARDS)]
         )
         return sum(counts)
+
+    def _in_doubt(self) -> bool:
+        """Whether Redis was away, or refused, lately."""
+        return time.monotonic() - self._redis.guard.failed_at < self._doubt_s
+
+    def _was_emptied(self, shard: int, since_ms: int, now_ms: int) -> bool:
+        """Whether the shard was made anew lately. In a new cluster all are young: what a process finds so at its
+        beginning, and not for the second time, was not emptied."""
+        if now_ms - since_ms >= self._doubt_s * 1000:
+            self._kept_since[shard] = since_ms
+            return False
+        is_another = self._kept_since.setdefault(shard, since_ms) != since_ms
+        return is_another or time.monotonic() - self._begun_at >= self._doubt_s
 
     async def _flush_beats(self, calls: Sequence[Sequence[DeviceRef]]) -> list[list[str]]:
         by_shard: dict[int, list[tuple[int, str, str]]] = defaultdict(list)

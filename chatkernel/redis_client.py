@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple, Protocol, Self
@@ -71,6 +73,7 @@ class Redis:
             else _OneServer(url)
         )
         self.call = self._servers.call
+        self.guard = Guard()
 
     async def aclose(self) -> None:
         await self._servers.aclose()
@@ -87,22 +90,23 @@ def connect(url: str) -> Redis:
     return Redis(parse_redis_url(url))
 
 
-class _Guard:
+class Guard:
+    """`with guard:` raises ChatError(REDIS_UNAVAILABLE) from what the client library or the network raised."""
+
+    __slots__ = ("failed_at",)
+
+    def __init__(self) -> None:
+        self.failed_at = -math.inf
+        """The last time that Redis did not answer, or refused (monotonic, seconds). Every service asks it something
+        each second."""
+
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, RedisError | OSError):
+            self.failed_at = time.monotonic()
             raise ChatError(Code.REDIS_UNAVAILABLE) from error
-
-
-_GUARD = _Guard()
-
-
-def guard() -> _Guard:
-    """`with guard():` raises ChatError(REDIS_UNAVAILABLE) from what the client library or the network
-    raised."""
-    return _GUARD
 
 
 async def execute(
@@ -119,7 +123,7 @@ async def execute(
     one after the other. Raises ChatError(REDIS_UNAVAILABLE) when Redis does not answer in time or refuses any
     of them: which took effect is unknown.
     """
-    with guard():
+    with redis.guard:
         if timeout_s >= SOCKET_TIMEOUT_S:
             return _checked(await redis.call(commands, timeout_s, waiting=waiting))
         # An impatient caller gives up alone: the others' calls on the link are none of its business.
@@ -169,7 +173,7 @@ class ScriptCall(NamedTuple):
 
 async def run_scripts(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run the scripts in one batch; one reply each. Raises ChatError(REDIS_UNAVAILABLE) as `execute`."""
-    with guard():
+    with redis.guard:
         by_digest: list[Command] = [("EVALSHA", call.script.digest, *call.arguments) for call in calls]
         replies = await redis.call(by_digest, SOCKET_TIMEOUT_S, waiting=False)
         # A script that is not there has not run: those, and only those, are sent again with their text.

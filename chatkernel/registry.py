@@ -7,10 +7,11 @@ again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -84,6 +85,10 @@ _REMOVE = Script("registry_remove")
 _CONDEMN = Script("registry_condemn")
 _SNAPSHOT = Script("registry_snapshot")
 
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
 _encoder = msgspec.json.Encoder()
 _entry_decoder = msgspec.json.Decoder(PodEntry)
 _policy_decoder = msgspec.json.Decoder(Policy)
@@ -97,6 +102,8 @@ class Registry:
         self._tables = (keys.pods, keys.leases, keys.departed, keys.ended)
         self._policy_seen = Policy()
         self._policy_seen_at = -POLICY_REMEMBERED_S
+        self._not_understood: set[tuple[str, str]] = set()
+        """What somebody else has written where ours is to be: its kind and name. Each is told once."""
 
     async def renew(self, entry: PodEntry, lease_s: float) -> RenewResult:
         """Write the entry with a lease from now on. An older run of the same name is over by this."""
@@ -111,31 +118,37 @@ class Registry:
         return RenewResult(bool(ok), bool(missing))
 
     async def remove(self, name: str, incarnation: str | None = None, *, expired_only: bool = False) -> bool:
-        """Take a pod out, if it is still that run (None: whichever) and, if asked, beyond its lease. The run cannot
-        renew any more; what it left is cleared away by the reaper. Whether there was such an entry."""
+        """Take a pod out, if it is still that run (None: whichever). The run cannot renew any more; what it left is
+        cleared away by the reaper. Whether there was such an entry.
+
+        `expired_only`: only beyond its lease, and if it comes back it is told `was_missing`: it may have been cut
+        off from Redis while its clients were connected."""
         args = (name, incarnation or "", int(ENDED_KEPT_S * 1000), int(expired_only))
         (removed,) = await run_scripts(self._redis, [_REMOVE.call(self._tables, args)])
         return bool(removed)
 
     async def snapshot(self) -> Snapshot:
+        """Entries that nobody understands are left out, and logged once."""
         keys = (self._keys.pods, self._keys.leases, self._keys.policy)
         ((now, pods, leases, policy),) = await run_scripts(self._redis, [_SNAPSHOT.call(keys, ())])
         ends = dict(_pairs(leases))
         entries: list[PodEntry] = []
         expired: list[PodEntry] = []
         for name, data in _pairs(pods):
-            until = abs(int(ends.get(name, 0)))
-            entry = msgspec.structs.replace(_entry_decoder.decode(data), lease_until=until)
-            (entries if until > now else expired).append(entry)
+            entry = self._read("registry entry", name, data, _entry_decoder)
+            if entry is not None:
+                until = _end_of(ends.get(name, b""))
+                entry = msgspec.structs.replace(entry, lease_until=until)
+                (entries if until > now else expired).append(entry)
         return Snapshot(entries, expired, self._policy_of(policy), now)
 
     async def set_policy(self, policy: Policy) -> None:
         await execute(self._redis, [("SET", self._keys.policy, _encoder.encode(policy))])
 
     async def policy(self) -> Policy:
-        """The policy as it stands in Redis: empty when it is not there."""
+        """The policy as it stands in Redis: empty when it is not there, or nobody understands it."""
         (data,) = await execute(self._redis, [("GET", self._keys.policy)])
-        return _policy_decoder.decode(data) if data else Policy()
+        return (self._read("policy", self._keys.policy, data, _policy_decoder) if data else None) or Policy()
 
     async def condemn(self, entry: PodEntry) -> bool:
         """Take a run whose lease is over for dead, so that it may be cleared away. Whether it is over and not
@@ -146,20 +159,46 @@ class Registry:
 
     async def departed(self) -> list[PodEntry]:
         """Runs that are over (condemned, removed or replaced) and not cleared away."""
-        (found,) = await execute(self._redis, [("HVALS", self._keys.departed)])
-        return [_entry_decoder.decode(data) for data in found]
+        (found,) = await execute(self._redis, [("HGETALL", self._keys.departed)])
+        read = [self._read("departed run", name, data, _entry_decoder) for name, data in _pairs(found)]
+        return [entry for entry in read if entry is not None]
 
     async def bury(self, entry: PodEntry) -> None:
         """The run has been cleared away."""
         await execute(self._redis, [("HDEL", self._keys.departed, f"{entry.name}~{entry.incarnation}")])
 
     def _policy_of(self, data: bytes | None) -> Policy:
-        if data:
-            self._policy_seen, self._policy_seen_at = _policy_decoder.decode(data), self._monotonic()
-            return self._policy_seen
-        # Redis was emptied: a pod of an outgoing revision must not get seats until the operator has looked.
+        policy = self._read("policy", self._keys.policy, data, _policy_decoder) if data else None
+        if policy is not None:
+            self._policy_seen, self._policy_seen_at = policy, self._monotonic()
+            return policy
+        # Redis was emptied, or it was written over: a pod of an outgoing revision must not get seats until the
+        # operator has looked.
         recent = self._monotonic() - self._policy_seen_at < POLICY_REMEMBERED_S
         return self._policy_seen if recent else Policy()
+
+    def _read(self, what: str, name: bytes | str, data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
+        """None, and told once as long as it stands there, when it is none of ours."""
+        key = (what, name if isinstance(name, str) else name.decode(errors="replace"))
+        try:
+            read = decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if key not in self._not_understood:
+                self._not_understood.add(key)
+                log.error(  # noqa: TRY400 - where it was read is of no interest
+                    "not understood", extra={"what": what, "of": key[1], "error": str(error)}
+                )
+            return None
+        self._not_understood.discard(key)
+        return read
+
+
+def _end_of(lease: bytes) -> int:
+    """A lease that is no number has ended; that of a condemned run is negative."""
+    try:
+        return abs(int(lease))
+    except ValueError:
+        return 0
 
 
 def _pairs(flat: list[Any]) -> list[tuple[bytes, bytes]]:

@@ -72,14 +72,16 @@ class PresenceAgent:
             for client in list(self._hub.clients.values()):
                 if client.beat_at < oldest and not client.opening:
                     client.connection.close(Close.HEARTBEAT_TIMEOUT, "no heartbeat")
-            now_s = loop.time()
+            now_s, was_degraded = loop.time(), self.degraded
             await self._renew([c for c in self._hub.clients.values() if c.beat_at >= heard_since])
+            if was_degraded and not self.degraded:
+                await self.renew_all()  # what could not be renewed meanwhile
             heard_since, turn = now_s, turn + 1
             if turn % (RENEWALS_PER_HEARTBEAT * AUDIENCE_HEARTBEATS) == 0:
                 await self._refresh_audiences()
 
     async def renew_all(self) -> None:
-        """Redis was emptied: everyone who was heard of within a heartbeat is here."""
+        """Redis was emptied, or away: everyone who was heard of within a heartbeat is here."""
         recent = asyncio.get_running_loop().time() - self._settings.heartbeat_interval_s
         await self._renew([c for c in self._hub.clients.values() if c.beat_at >= recent])
 

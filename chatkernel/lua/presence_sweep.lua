@@ -1,11 +1,12 @@
 #!lua
--- Take those whose last lease is over. KEYS: expiry, unsettled.
+-- Take those whose last lease is over. KEYS: expiry, unsettled, mark.
 -- ARGV: most to take, what users' keys begin with (same slot), after what time to report again what was not settled
 -- (ms). Returns {user, last active at (ms) or false} for each, flat.
 local expiry, unsettled = KEYS[1], KEYS[2]
 local limit = tonumber(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('SET', KEYS[3], now, 'NX')
 local out = {}
 local users = redis.call('ZRANGE', expiry, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
 for _, user in ipairs(users) do

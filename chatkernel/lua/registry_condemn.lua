@@ -5,12 +5,13 @@
 local pods, leases, departed = KEYS[1], KEYS[2], KEYS[3]
 local name, run = ARGV[1], ARGV[1] .. '~' .. ARGV[2]
 local present = redis.call('HGET', pods, name)
-if not present or cjson.decode(present).incarnation ~= ARGV[2] then
+local ok, entry = pcall(cjson.decode, present)
+if not ok or type(entry) ~= 'table' or entry.incarnation ~= ARGV[2] then
   return redis.call('HEXISTS', departed, run)
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ends = tonumber(redis.call('HGET', leases, name) or -1)
+local ends = tonumber(redis.call('HGET', leases, name)) or -1
 if ends > now then
   return 0
 end

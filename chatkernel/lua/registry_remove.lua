@@ -1,26 +1,36 @@
 #!lua
 -- Remove a pod's entry; its run is over and left to be cleared away.
 -- KEYS: pods, leases, departed, ended. ARGV: name, incarnation ('' is any), how long to remember
--- ended runs (ms), 1 to spare it while its lease runs. Returns 1 if there was one.
+-- ended runs (ms), 1 to spare it while its lease runs, and to let it come back: for who cannot know that it is over.
+-- Returns 1 if there was one.
 local pods, leases, departed, ended = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local name = ARGV[1]
 local present = redis.call('HGET', pods, name)
 if not present then
   return 0
 end
-local incarnation = cjson.decode(present).incarnation
+local ok, entry = pcall(cjson.decode, present)
+if not ok or type(entry) ~= 'table' or type(entry.incarnation) ~= 'string' then
+  -- Nobody's: no run has written it.
+  redis.call('HDEL', pods, name)
+  redis.call('HDEL', leases, name)
+  return 1
+end
+local incarnation = entry.incarnation
 if ARGV[2] ~= '' and ARGV[2] ~= incarnation then
   return 0
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ends = tonumber(redis.call('HGET', leases, name) or -1)
+local ends = tonumber(redis.call('HGET', leases, name)) or -1
 if ARGV[4] == '1' and ends > now then
   return 0
 end
 local run = name .. '~' .. incarnation
 redis.call('ZREMRANGEBYSCORE', ended, '-inf', now - tonumber(ARGV[3]))
-redis.call('ZADD', ended, now, run)
+if ARGV[4] ~= '1' then
+  redis.call('ZADD', ended, now, run)
+end
 if ends > 0 then
   -- Otherwise it has been condemned, and cleared away or is about to be.
   redis.call('HSET', departed, run, present)

@@ -8,11 +8,15 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local present = redis.call('HGET', pods, name)
+local ok, entry = pcall(cjson.decode, present)
+if not ok or type(entry) ~= 'table' or type(entry.incarnation) ~= 'string' then
+  -- What no pod has written is overwritten.
+  present = false
+end
+local ends = tonumber(redis.call('HGET', leases, name)) or -1
 if redis.call('ZSCORE', ended, name .. '~' .. incarnation) then
   if present then
-    local entry = cjson.decode(present)
-    local ends = tonumber(redis.call('HGET', leases, name) or -1)
-    if entry.incarnation ~= incarnation and ends > now and entry.started_at > started_at then
+    if entry.incarnation ~= incarnation and ends > now and (tonumber(entry.started_at) or 0) > started_at then
       return {0, 0}
     end
   end
@@ -20,9 +24,7 @@ if redis.call('ZSCORE', ended, name .. '~' .. incarnation) then
 end
 local missing = 1
 if present then
-  local entry = cjson.decode(present)
   local run = name .. '~' .. entry.incarnation
-  local ends = tonumber(redis.call('HGET', leases, name) or -1)
   if entry.incarnation == incarnation then
     if ends > 0 then
       missing = 0
@@ -30,7 +32,7 @@ if present then
       -- It was taken for dead and lives: it writes its routes anew, whether or not they have been cleared away.
       redis.call('HDEL', departed, run)
     end
-  elseif ends > now and entry.started_at > started_at then
+  elseif ends > now and (tonumber(entry.started_at) or 0) > started_at then
     return {0, 0}
   else
     -- A newer run takes the name over: the older one is over, and what it had in flight is somebody's to look at,
@@ -40,6 +42,10 @@ if present then
       redis.call('HSET', departed, run, present)
     end
   end
+end
+if not present then
+  -- It was forgotten long after its lease, and lives.
+  redis.call('HDEL', departed, name .. '~' .. incarnation)
 end
 redis.call('HSET', pods, name, ARGV[5])
 redis.call('HSET', leases, name, now + tonumber(ARGV[4]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -43,6 +43,24 @@ class LineHandler(logging.Handler):
         self._write(text)
 
 
+@contextlib.contextmanager
+def _logs(name: str, level: int, handlers: Sequence[logging.Handler]) -> Iterator[None]:
+    """What is logged under that name goes to these handlers, and nowhere else."""
+    logger = logging.getLogger(name)
+    before = (logger.level, logger.propagate)
+    logger.setLevel(level)
+    logger.propagate = False
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
 class LogFile(RotatingFileHandler):
     """A full disk costs lines of the log and nothing else: people see them on the terminal."""
 
@@ -70,24 +88,18 @@ class Display:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[Display]:
-        logger = logging.getLogger("chatoperator")
-        before = (logger.level, logger.propagate)
-        handlers: list[logging.Handler] = [self._file_handler()]
-        if not self._json:
-            handlers.append(LineHandler(self.say))
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-        for handler in handlers:
-            logger.addHandler(handler)
+        file = self._file_handler()
+        own: list[logging.Handler] = [file] if self._json else [file, LineHandler(self.say)]
         try:
-            yield self
+            # What the kernel has to say in this process is for the file alone.
+            with _logs("chatoperator", logging.INFO, own), _logs("chatkernel", logging.WARNING, [file]):
+                try:
+                    yield self
+                finally:
+                    self.end_table()
         finally:
-            self.end_table()
-            for handler in handlers:
-                logger.removeHandler(handler)
+            for handler in own:
                 handler.close()
-            logger.setLevel(before[0])
-            logger.propagate = before[1]
             self._out.finish(FINISH_S)
 
     def _file_handler(self) -> logging.Handler:

@@ -154,3 +154,58 @@ async def test_redis_emptied_or_restarted_is_noticed_at_the_next_renewal(
             return (await registry.renew(entry(), LEASE_S)).was_missing
 
         await eventually(back)
+
+
+NOT_ENTRIES = [
+    b"{not an entry",
+    b"[]",
+    b'"a"',
+    b'{"incarnation": 7}',
+    b'{"incarnation": "1"}',
+    b"\xff\xfe",
+    b"null",
+]
+
+
+@pytest.mark.parametrize("written", NOT_ENTRIES)
+async def test_an_entry_that_nobody_understands_is_passed_over_and_said_once(
+    redis: Redis, keys: Keys, registry: Registry, written: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    await registry.renew(entry("b"), LEASE_S)
+    await execute(redis, [("HSET", keys.pods, "forged", written), ("HSET", keys.leases, "forged", "soon")])
+    for _ in range(2):
+        snapshot = await registry.snapshot()
+        assert [e.name for e in snapshot.entries] == ["b"] and snapshot.expired == []
+    assert [(record.message, record.__dict__["of"]) for record in caplog.records] == [
+        ("not understood", "forged")
+    ]
+    # It does not keep a pod from its own name, nor anybody from taking it out.
+    assert (await registry.renew(entry("forged"), LEASE_S)).ok
+    assert (await registry.renew(entry("forged"), LEASE_S)).ok
+    assert sorted(e.name for e in (await registry.snapshot()).entries) == ["b", "forged"]
+    await execute(redis, [("HSET", keys.pods, "forged", written)])
+    assert await registry.remove("forged")
+    assert not await registry.remove("forged")
+    assert await registry.departed() == []
+
+
+async def test_a_policy_that_nobody_understands_is_as_none_and_said_once(
+    redis: Redis, keys: Keys, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = Policy("r2", ["b"])
+    await registry.set_policy(wanted)
+    await registry.snapshot()
+    await execute(redis, [("SET", keys.policy, b"{")])
+    assert await registry.policy() == Policy()
+    assert (await registry.snapshot()).policy == wanted
+    assert [record.message for record in caplog.records] == ["not understood"]
+
+
+async def test_a_run_that_is_forgotten_long_after_its_lease_may_come_back(registry: Registry) -> None:
+    """Cut off from Redis while its people are connected: it is no less alive for that."""
+    await registry.renew(entry(), 0.001)
+    await asyncio.sleep(0.005)
+    assert await registry.remove("a", "1", expired_only=True)
+    assert [e.incarnation for e in await registry.departed()] == ["1"]
+    assert await registry.renew(entry(), LEASE_S) == RenewResult(ok=True, was_missing=True)
+    assert await registry.departed() == []

@@ -120,7 +120,7 @@ async def test_a_beat_after_the_lease_ran_out_is_coming_online_though_no_sweep_w
 async def test_people_whose_worker_died_before_telling_are_found_again_and_settled_ones_are_not(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence_module, "SETTLE_MS", 30)
+    monkeypatch.setattr(presence_module, "SETTLE_MS", 500)
     presence = store(redis, keys, SHORT_S)
     await presence.beat([("told", "d"), ("untold", "d"), ("back", "d")])
     await asyncio.sleep(SHORT_S + 0.01)
@@ -128,7 +128,7 @@ async def test_people_whose_worker_died_before_telling_are_found_again_and_settl
     await presence.settle(["told"])
     await store(redis, keys).beat([("back", "d")])
     assert await presence.sweep(1_600) == []
-    await asyncio.sleep(0.035)
+    await asyncio.sleep(0.51)
     assert [user for user, _ in await presence.sweep(1_600)] == ["untold"]
     await presence.settle([])
 
@@ -183,3 +183,57 @@ async def test_redis_emptied_is_everyone_offline_until_the_next_beat_and_away_is
             with pytest.raises(ChatError) as caught:
                 await call
             assert caught.value.code is Code.REDIS_UNAVAILABLE
+
+
+BEAT_S = 0.1
+DOUBT_S = BEAT_S * presence_module.DOUBT_HEARTBEATS
+
+
+def quick_store(redis: Redis, keys: Keys) -> PresenceStore:
+    return PresenceStore(redis, keys, PresenceSettings(heartbeat_interval_s=BEAT_S, offline_after_s=SHORT_S))
+
+
+async def test_who_is_not_there_after_redis_was_emptied_is_unknown_until_all_have_beaten(
+    own_valkey: Valkey, keys: Keys
+) -> None:
+    async with redis_client(own_valkey.url) as client:
+        presence = quick_store(client, keys)
+        assert await state_of(presence, "u") is OFFLINE, "a new cluster is not one that was emptied"
+        own_valkey.flush()
+        assert await state_of(presence, "u") is PresenceState.UNKNOWN
+        await asyncio.sleep(DOUBT_S)
+        assert await state_of(presence, "u") is OFFLINE
+        own_valkey.flush()
+        assert await state_of(presence, "u") is PresenceState.UNKNOWN
+        await presence.beat([("u", "d")])
+        assert await state_of(presence, "u") is ONLINE
+        await asyncio.sleep(DOUBT_S)
+        assert await state_of(presence, "u") is OFFLINE
+
+
+async def test_leases_that_nobody_could_renew_tell_nobody_off_line(own_valkey: Valkey, keys: Keys) -> None:
+    async with redis_client(own_valkey.url) as client:
+        presence = quick_store(client, keys)
+        await presence.beat([("u", "d")])
+        await execute(client, [("CONFIG", "SET", "maxmemory", "1")])
+        with pytest.raises(ChatError):
+            await presence.beat([("u", "d")])
+        await asyncio.sleep(SHORT_S)
+        await execute(client, [("CONFIG", "SET", "maxmemory", "0")])
+        assert await state_of(presence, "u") is PresenceState.UNKNOWN
+        assert await presence.sweep(64) == []
+        await presence.beat([("u", "d")])
+        assert await state_of(presence, "u") is ONLINE
+        await asyncio.sleep(DOUBT_S)
+        assert await state_of(presence, "u") is OFFLINE
+        assert [user for user, _ in await presence.sweep(64)] == ["u"]
+
+
+async def test_a_sweep_marks_every_shard_so_that_first_questions_are_answered(
+    own_valkey: Valkey, keys: Keys
+) -> None:
+    async with redis_client(own_valkey.url) as client:
+        presence = quick_store(client, keys)
+        await presence.sweep(64)
+        await asyncio.sleep(DOUBT_S)
+        assert {entry.state for entry in await presence.states([f"u{n}" for n in range(200)])} == {OFFLINE}
