@@ -43,8 +43,9 @@ test-stores: $(DEV)  ## The rest of the tests of stores: the contract on Postgre
 	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m drills.stores
 
-drill-stores: $(DEV)  ## A short drill on each store, while it fails and a pod dies
+drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over
 	PYTHONPATH=tests $(BIN)/python -m drills.stores --short
+	PYTHONPATH=tests $(BIN)/python -m drills redis-failover --times 1
 
 drill-redis: $(DEV)  ## The faults of a Redis under the drill, three times each (ARGS="redis-stopped --times 1")
 	PYTHONPATH=tests $(BIN)/python -m drills $(ARGS)

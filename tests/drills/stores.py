@@ -29,7 +29,11 @@ def _short(store: StoreUnderTest) -> StoreUnderTest:
     return dataclasses.replace(store, faults=faults)
 
 
-async def _run(names: list[str], times: int, short: bool) -> bool:
+def _only(store: StoreUnderTest, names: list[str]) -> StoreUnderTest:
+    return dataclasses.replace(store, faults=[fault for fault in store.faults if fault.name in names])
+
+
+async def _run(names: list[str], faults: list[str], times: int, short: bool) -> bool:
     print(chosen().line, flush=True)
     kept = True
     for name in names:
@@ -39,7 +43,7 @@ async def _run(names: list[str], times: int, short: bool) -> bool:
             if short:
                 outcome = await run_drill(_short(store), place, "kill-pod", times=1)
             else:
-                outcome = await run_drill(store, place, times=times)
+                outcome = await run_drill(_only(store, faults) if faults else store, place, times=times)
         print("\n".join(outcome.lines()), flush=True)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
         if outcome.problems:
@@ -53,6 +57,9 @@ async def _run(names: list[str], times: int, short: bool) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m drills.stores", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(STORES)}; all without one")
+    parser.add_argument(
+        "--fault", action="append", default=[], help="this one only; may be given several times"
+    )
     parser.add_argument("--times", type=int, default=TIMES, help=f"how often each fault (default {TIMES})")
     parser.add_argument(
         "--short", action="store_true", help="one short fault of each, and the death of a pod"
@@ -60,4 +67,5 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     if unknown := set(asked.names) - STORES.keys():
         parser.error(f"no store is called {', '.join(sorted(unknown))}; there are: {', '.join(STORES)}")
-    sys.exit(0 if asyncio.run(_run(asked.names or list(STORES), asked.times, asked.short)) else 1)
+    kept = asyncio.run(_run(asked.names or list(STORES), asked.fault, asked.times, asked.short))
+    sys.exit(0 if kept else 1)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from support.cluster import eventually
 from support.one_pod import Elsewhere, OnePod
 from support.one_socket import Line
 
 from chatkernel.gate import Gate
 from chatkernel.protocol import Ack, Error, Hello, History, Limits, Page, PresenceWatch
+from chatpod import endpoint
 
 ASKED = 30
 
@@ -92,4 +94,28 @@ async def test_a_pod_has_so_many_under_way_and_one_too_many_is_told_to_come_back
         return "again" in answers(Ack)
 
     await eventually(again, step_s=0.005)
+    await line.hang_up()
+
+
+async def test_who_waits_for_reads_that_do_not_end_is_told_to_come_back(
+    pod: OnePod, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "TURN_WITHIN_S", 0.05)
+    await elsewhere.group("local_g1", "u_own", "u_eve")
+    slow = Slow()
+    line = Line(pod, perform=slow.perform)
+    line.say(Hello("h", "ticket"))
+    await line.hear(Ack)
+    most = Limits().reads_at_once_max
+    for n in range(most + 1):
+        line.say(History(f"r{n}", "local_g1"))
+    refusal = await line.hear(Error)
+    assert isinstance(refusal, Error)
+    assert (refusal.id, refusal.code, refusal.retry_after_ms) == (f"r{most}", "busy", 1000)
+    slow.go.set()
+
+    async def others_are_answered() -> bool:
+        return len([frame for frame in line.wire.frames if isinstance(frame, Ack)]) == most + 1
+
+    await eventually(others_are_answered, step_s=0.005)
     await line.hang_up()
