@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,7 +22,9 @@ from chatkernel.ids import now_ms
 from chatkernel.protocol import EventKind
 from chatkernel.storage.model import EventRange, InsertOutcome, Run
 from chatkernel.storage.sql import open_sql
+from chatkernel.storage.sql.turnstile import Turnstile
 
+OTHER = Path(__file__).with_name("appending_process.py")
 FRAME_BYTES = 24 + 4096
 COMMITS = 30
 
@@ -140,6 +143,19 @@ async def test_a_log_that_is_used_again_from_its_beginning_is_whole(tmp_path: Pa
             shutil.copy(f"{live}{name}", f"{path}{name}")
     store = await open_sql(f"sqlite:///{path}")
     await store.aclose()
+
+
+async def test_who_is_not_the_first_to_open_a_file_need_not_look_through_its_log(tmp_path: Path) -> None:
+    """For the first has: a pod that joins a busy cluster starts at once."""
+    await filled(tmp_path / "chat.db", 1)
+    other = [sys.executable, str(OTHER), f"sqlite:///{tmp_path}/chat.db", "w", "0", "local_g"]
+    turnstile = Turnstile(tmp_path / "chat.db-turn")
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        assert not turnstile.is_first()
+        process.kill()
+    assert turnstile.is_first()
+    turnstile.close()
 
 
 async def test_the_way_to_repair_a_log_works(tmp_path: Path) -> None:

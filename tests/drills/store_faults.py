@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
-from support.mongo.chosen import MongoKind, chosen, with_database
+from support.mongo import java_build
+from support.mongo.chosen import with_database
 from support.mongo.java_server import java_server
 from support.postgres import PASSWORD, USER, Postgres
 from support.wires import MongoWire, PostgresWire, Wire, wire_to
@@ -134,10 +135,8 @@ async def _start_again(server: Postgres) -> None:
 
 @asynccontextmanager
 async def mongo() -> AsyncIterator[StoreUnderTest]:
-    """In memory: it cannot be killed and keep what it had, nor run out of disk."""
-    choice = chosen()
-    if choice.kind is not MongoKind.JAVA:
-        raise RuntimeError(f"drills need mongo-java-server; here is: {choice.words}")
+    """In memory: it cannot be killed and keep what it had, nor run out of disk. A deployment of yours (MONGODB_URI)
+    is not ours to break. Raises NoJava where there can be none."""
     with java_server() as server:
         async with wire_to(server.port, MongoWire) as wire:
 
@@ -150,7 +149,7 @@ async def mongo() -> AsyncIterator[StoreUnderTest]:
                 StoreFault("errors", ERRORS_S, _done(fail(ONE_IN), fail(0))),
                 *_of_wire(wire),
             ]
-            yield StoreUnderTest("mongo", choice.words, url, faults)
+            yield StoreUnderTest("mongo", f"mongo-java-server {java_build.version()}", url, faults)
 
 
 # --- SQLite ---------------------------------------------------------------------------------------------------

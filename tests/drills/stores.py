@@ -11,8 +11,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from support.mongo.chosen import chosen
-
 from drills.store_fault import StoreUnderTest
 from drills.store_faults import STORES
 from drills.store_rig import run_drill
@@ -34,7 +32,6 @@ def _only(store: StoreUnderTest, names: list[str]) -> StoreUnderTest:
 
 
 async def _run(names: list[str], faults: list[str], times: int, short: bool) -> bool:
-    print(chosen().line, flush=True)
     kept = True
     for name in names:
         began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="drill-"))

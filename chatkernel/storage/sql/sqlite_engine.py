@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.sql.errors import is_busy, translate
+from chatkernel.storage.sql.turnstile import Turnstile
 from chatkernel.storage.sql.wal import has_damaged_commits
 
 SQLITE_VERSION_MIN = (3, 40, 0)
@@ -90,7 +91,7 @@ def parse_sqlite_url(text: str) -> tuple[URL, Path]:
     return url, Path(url.database)
 
 
-def prepare_file(engine: Engine, path: Path) -> None:
+def open_file(engine: Engine, path: Path) -> Turnstile:
     """Make the file a WAL database, or refuse it. Several processes may do this at once.
 
     Raises ChatError(STORAGE_UNAVAILABLE | STORAGE_DAMAGED) naming the file and what to do.
@@ -99,9 +100,20 @@ def prepare_file(engine: Engine, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ChatError(Code.STORAGE_UNAVAILABLE, f"{path.parent}: {error.strerror}") from error
-    if has_damaged_commits(path):
-        # Nothing has touched it yet: SQLite would forget the commits behind the damage, and write over them.
-        raise ChatError(Code.STORAGE_DAMAGED, f"{path}-wal: {LOG_DAMAGED.format(path=path)}")
+    turnstile = Turnstile(path.with_name(path.name + "-turn"))
+    try:
+        # Before anybody has touched it: SQLite would forget the commits behind the damage, and write over them.
+        if turnstile.is_first() and has_damaged_commits(path):
+            raise ChatError(Code.STORAGE_DAMAGED, f"{path}-wal: {LOG_DAMAGED.format(path=path)}")
+        turnstile.opened()
+        _prepare_file(engine, path)
+    except BaseException:
+        turnstile.close()
+        raise
+    return turnstile
+
+
+def _prepare_file(engine: Engine, path: Path) -> None:
     deadline = time.monotonic() + SETUP_WAIT_S
     while True:
         try:

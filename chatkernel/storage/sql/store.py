@@ -15,9 +15,8 @@ from chatkernel.storage.sql.people import SqlPeople
 from chatkernel.storage.sql.postgres_url import parse_postgres_url
 from chatkernel.storage.sql.runner import Runner
 from chatkernel.storage.sql.schema import SCHEMA_VERSION, schema_version
-from chatkernel.storage.sql.sqlite_engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
+from chatkernel.storage.sql.sqlite_engine import check_version, open_file, parse_sqlite_url, sqlite_engine
 from chatkernel.storage.sql.sqlite_runner import LOCK_WAIT_S, SqliteRunner
-from chatkernel.storage.sql.turnstile import Turnstile
 
 
 class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople):
@@ -90,8 +89,7 @@ async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
     check_version()
     parsed, path = parse_sqlite_url(url)
     engine = sqlite_engine(parsed)
-    await asyncio.to_thread(prepare_file, engine, path)
-    turnstile = Turnstile(path.with_name(path.name + "-turn"))
+    turnstile = await asyncio.to_thread(open_file, engine, path)
     return SqlStore(SqliteRunner(engine, turnstile, lock_wait_s))
 
 
