@@ -50,6 +50,16 @@ def _done(strike: Callable[[], object], heal: Callable[[], object]) -> Broken:
     return broken
 
 
+def _start_failing(wire: Wire, every: int) -> None:
+    wire.failed, wire.fails_every = 0, every
+
+
+def _stop_failing(wire: Wire) -> None:
+    wire.fails_every = 0
+    if not wire.failed:
+        raise AssertionError("nothing failed on the wire")
+
+
 def _of_wire(wire: Wire) -> list[StoreFault]:
     def slow(delay_s: float) -> Callable[[], None]:
         return lambda: setattr(wire, "delay_s", delay_s)
@@ -63,9 +73,11 @@ def _of_wire(wire: Wire) -> list[StoreFault]:
 # --- PostgreSQL -----------------------------------------------------------------------------------------------
 
 FAILING = """
+CREATE SEQUENCE failed;
 CREATE OR REPLACE FUNCTION fail_sometimes() RETURNS trigger AS $$
 BEGIN
   IF random() < 1.0 / {one_in} THEN
+    PERFORM nextval('failed');  -- which no rollback takes back
     RAISE EXCEPTION 'the drill says so' USING ERRCODE =
       (ARRAY['40001', '40P01', '55P03', '53200', '57014', 'XX000'])[1 + floor(random() * 6)::int];
   END IF;
@@ -96,11 +108,15 @@ async def postgres() -> AsyncIterator[StoreUnderTest]:
 def _postgres_faults(server: Postgres, wire: Wire, disk: Path | None) -> list[StoreFault]:
     def fail() -> None:
         server.sql(FAILING.format(one_in=ONE_IN), "chat")
-        wire.fails_every = POSTGRES_CUTS_ONE_IN
+        _start_failing(wire, POSTGRES_CUTS_ONE_IN)
 
     def work() -> None:
-        wire.fails_every = 0
+        _stop_failing(wire)
         server.sql("DROP TRIGGER fail_sometimes ON events", "chat")
+        failed = server.sql("SELECT is_called FROM failed", "chat")
+        server.sql("DROP SEQUENCE failed", "chat")
+        if failed != "t":
+            raise AssertionError("no insert failed")
 
     @asynccontextmanager
     async def killed() -> AsyncIterator[None]:
@@ -139,14 +155,14 @@ async def mongo() -> AsyncIterator[StoreUnderTest]:
     is not ours to break. Raises NoJava where there can be none."""
     with java_server() as server:
         async with wire_to(server.port, MongoWire) as wire:
-
-            def fail(every: int) -> Callable[[], None]:
-                return lambda: setattr(wire, "fails_every", every)
-
             url = with_database(f"mongodb://127.0.0.1:{wire.port}/", f"drill_{secrets.token_hex(4)}")
             faults = [
                 StoreFault("freeze", FREEZE_S, _done(server.freeze, server.thaw), stops=True),
-                StoreFault("errors", ERRORS_S, _done(fail(ONE_IN), fail(0))),
+                StoreFault(
+                    "errors",
+                    ERRORS_S,
+                    _done(lambda: _start_failing(wire, ONE_IN), lambda: _stop_failing(wire)),
+                ),
                 *_of_wire(wire),
             ]
             yield StoreUnderTest("mongo", f"mongo-java-server {java_build.version()}", url, faults)
