@@ -16,6 +16,8 @@ from chatkernel.drafts import Draft
 from chatkernel.errors import ChatError, Code
 
 BATCH_MAX_EVENTS = 512
+BATCH_LEAST_EVENTS = 8
+"""After failures. A store that has more to do than it manages in its time would fail every large batch anew."""
 DEADLINE_S = 8.0
 """How long after it was taken a sender waits at most for an `ack` or a retryable error."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.002, 0.25
@@ -43,6 +45,8 @@ class Backlog:
         """The batch that is at the store, since then."""
         self._taken_at_s = 0.0
         self._bytes, self._max_bytes = 0, max_bytes
+        self._most = BATCH_MAX_EVENTS
+        """In the next batch: less after each failure of the store, and more again after each success."""
         self._not_before: dict[str, float] = {}
         """Channels among those waiting that are not to be tried yet."""
         self._submitted = asyncio.Event()
@@ -73,20 +77,21 @@ class Backlog:
         # In front are the oldest.
         if self._waiting and self._waiting[0].deadline_s <= time.monotonic():
             self._give_up()
+        most = min(self._most, BATCH_MAX_EVENTS)
         if not self._not_before:
-            batch, self._waiting = self._waiting[:BATCH_MAX_EVENTS], self._waiting[BATCH_MAX_EVENTS:]
+            batch, self._waiting = self._waiting[:most], self._waiting[most:]
         else:
-            batch = self._take_ripe()
+            batch = self._take_ripe(most)
         self._taken, self._taken_at_s = batch, time.monotonic()
         return batch
 
-    def _take_ripe(self) -> list[Draft]:
+    def _take_ripe(self, most: int) -> list[Draft]:
         now_s = time.monotonic()
         self._not_before = {c: due_s for c, due_s in self._not_before.items() if due_s > now_s}
         batch: list[Draft] = []
         kept: list[Draft] = []
         for number, draft in enumerate(self._waiting):
-            if len(batch) == BATCH_MAX_EVENTS:
+            if len(batch) == most:
                 kept.extend(self._waiting[number:])
                 break
             (kept if draft.channel_id in self._not_before else batch).append(draft)
@@ -105,6 +110,10 @@ class Backlog:
         """The batch is through, but for these: to the front of the queue, with a pause for channels that keep losing
         or that the store failed."""
         self._bytes -= sum([draft.size_bytes for draft in self._taken])
+        if self.store_error is not None:
+            self._most = max(BATCH_LEAST_EVENTS, len(self._taken) // 2)
+        elif self._most < BATCH_MAX_EVENTS:
+            self._most *= 2
         self._taken = []
         now_s, left = time.monotonic(), [draft for draft in again if not draft.answered]
         for draft in left:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from chatkernel.drafts import Placed
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import now_ms
 from chatkernel.protocol import Event, EventKind
-from chatkernel.storage.model import ChannelInfo, ChannelKind, EventRange
+from chatkernel.storage.model import ChannelInfo, ChannelKind, EventRange, InsertOutcome, Run, SendKey
 from chatkernel.storage.open import open_store
 
 DEADLINE_S = 0.3
@@ -138,3 +138,29 @@ async def test_damage_is_told_at_once_and_not_tried_again(sends: Sends) -> None:
     with pytest.raises(ChatError) as refused:
         await sends.send("a", text="a")
     assert refused.value.code is Code.STORAGE_DAMAGED and tries == 1
+
+
+async def test_a_store_that_manages_little_at_a_time_is_given_little_at_a_time(
+    sends: Sends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails what is too much for it: the same batch tried over and over would never get through."""
+    monkeypatch.setattr(backlog, "DEADLINE_S", 20.0)
+    real, most = sends.store._store, 10
+
+    def too_much(keys: int) -> None:
+        if keys > most:
+            raise ChatError(Code.STORAGE_UNAVAILABLE)
+
+    async def insert(runs: Sequence[Run]) -> list[InsertOutcome]:
+        too_much(sum(len(run.events) for run in runs))
+        return await real.insert(runs)
+
+    async def find_sent(keys: Sequence[SendKey]) -> dict[SendKey, Event]:
+        too_much(len(keys))
+        return await real.find_sent(keys)
+
+    monkeypatch.setattr(sends.store, "insert", insert, raising=False)
+    monkeypatch.setattr(sends.store, "find_sent", find_sent, raising=False)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(sends.send(f"k{number}", text="x") for number in range(200)))
+    assert len(set(await sends.log())) == 200
