@@ -6,19 +6,21 @@ BIN := $(VENV)/bin
 FILE ?= examples/laptop.yaml
 ARGS ?=
 REDIS ?=
+STORE ?=
 
 # What needs only the product, and what needs the developers' tools too.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev check test test-slow test-stores docs mongo-java bench bench-short drill drill-short drill-stores drill-redis lock clean
+.PHONY: help run install dev check test test-slow test-contract test-stores docs mongo-java bench bench-short drill drill-short drill-stores drill-redis lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: export CHATCTL_REDIS = $(REDIS)
-run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, REDIS=URL, ARGS="--port 9000")
+run: export CHATCTL_STORE = $(STORE)
+run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, STORE=URL, REDIS=URL, ARGS="--port 9000")
 	@exec $(BIN)/chatctl up $(FILE) $(ARGS)
 
 install: $(RUN)  ## Make .venv and install what the product needs
@@ -39,8 +41,11 @@ test: $(DEV)  ## The tests, in under five minutes
 test-slow: $(DEV)  ## The tests that take longer
 	$(BIN)/python -m pytest -m "slow and not stores" $(ARGS)
 
-test-stores: $(DEV)  ## The rest of the tests of stores: the contract on PostgreSQL, and stores and Redis broken under the drill
-	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile $(ARGS)
+test-contract: $(DEV)  ## The rest of the contract of stores: all of it on PostgreSQL, and its faults
+	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile tests/contract tests/worker $(ARGS)
+
+test-stores: test-contract  ## The same, and Redis and each store broken under the drill, three times each (30 minutes)
+	$(BIN)/python -m pytest -m stores --ignore tests/contract --ignore tests/worker $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m drills.stores
 
 drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over

@@ -42,6 +42,13 @@ class Endpoint:
         if operation is None:
             await self._other_method(scope, send)
             return
+        if not operation.throttled:
+            await self._perform(operation, scope, receive, send)
+            return
+        with self._services.gate.passed():
+            await self._perform(operation, scope, receive, send)
+
+    async def _perform(self, operation: Operation, scope: Scope, receive: Receive, send: Send) -> None:
         services = self._services
         address = client_address(scope)
         person = await self._admit(operation, scope, address)

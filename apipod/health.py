@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from msgspec import Struct
 
@@ -13,7 +14,9 @@ from chatkernel.errors import ChatError
 from chatkernel.redis_client import execute
 from chatkernel.wiring import Kernel
 
-PROBE_TIMEOUT_S = 1.0
+PROBE_WAIT_S = 0.6
+"""How long an answer waits for a probe. Whoever asks gives up after a second: a pod that says nothing is taken for
+dead and replaced, when it is only its store that stands still."""
 PROBE_KEPT_S = 60
 
 
@@ -41,36 +44,49 @@ class Stats(Struct, frozen=True):
     degraded: list[str]
 
 
+class Probe:
+    """Asks something that may hang, once at a time: who asks meanwhile waits for the same answer, but not long."""
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._ask = ask
+        self._task: asyncio.Task[bool] | None = None
+
+    async def answers(self) -> bool:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._try())
+        done, _ = await asyncio.wait({self._task}, timeout=PROBE_WAIT_S)
+        return bool(done) and self._task.result()
+
+    async def _try(self) -> bool:
+        try:
+            await self._ask()
+        except ChatError:
+            return False
+        return True
+
+
 class Health:
     """Asks the store and Redis, both at once and not for long."""
 
     def __init__(self, kernel: Kernel, monotonic: Callable[[], float]) -> None:
         self._kernel, self._monotonic = kernel, monotonic
         self._started = monotonic()
+        self._store, self._redis = Probe(self._ask_store), Probe(self._ask_redis)
 
     async def ready(self) -> Ready:
-        store, redis_answers = await asyncio.gather(self._store_answers(), self._redis_answers())
+        store, redis_answers = await asyncio.gather(self._store.answers(), self._redis.answers())
         return Ready(self._kernel.settings.pod, store, [] if redis_answers else ["redis"])
 
     def uptime_s(self) -> float:
         return round(self._monotonic() - self._started, 3)
 
-    async def _store_answers(self) -> bool:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await self._kernel.store.check()
-        except (ChatError, TimeoutError):
-            return False
-        return True
+    async def _ask_store(self) -> None:
+        await self._kernel.store.check()
 
-    async def _redis_answers(self) -> bool:
-        try:
-            # PING asks every node of a cluster; SET, whether there is room for more.
-            probe = ("SET", self._kernel.keys.probe, 1, "EX", PROBE_KEPT_S)
-            await execute(self._kernel.redis, [("PING",), probe], PROBE_TIMEOUT_S)
-        except ChatError:
-            return False
-        return True
+    async def _ask_redis(self) -> None:
+        # PING asks every node of a cluster; SET, whether there is room for more.
+        probe = ("SET", self._kernel.keys.probe, 1, "EX", PROBE_KEPT_S)
+        await execute(self._kernel.redis, [("PING",), probe], PROBE_WAIT_S)
 
 
 def rss_kib() -> int:

@@ -15,7 +15,13 @@ from chatkernel.problems import PROBLEM_TYPE, Problem
 VERSION = "1"
 REF_TEMPLATE = "#/components/schemas/{name}"
 
-_COMMON = (Code.ORIGIN_NOT_ALLOWED, Code.RATE_LIMITED, Code.STORAGE_UNAVAILABLE, Code.INTERNAL)
+_COMMON = (
+    Code.ORIGIN_NOT_ALLOWED,
+    Code.RATE_LIMITED,
+    Code.STORAGE_UNAVAILABLE,
+    Code.STORAGE_DAMAGED,
+    Code.INTERNAL,
+)
 _WITH_BODY = (Code.MALFORMED, Code.INVALID_FIELD, Code.TOO_LARGE)
 _WITH_TOKEN = (
     Code.UNAUTHENTICATED,

@@ -18,6 +18,7 @@ from apipod.passwords import Passwords
 from apipod.sessions import Sessions
 from apipod.throttle import Throttle
 from apipod.tokens import AccessTokens
+from chatkernel.gate import Gate
 from chatkernel.ids import NowMs, now_ms
 from chatkernel.tickets import TicketIssuer
 from chatkernel.wiring import Kernel
@@ -42,6 +43,7 @@ class Services:
         self.kernel, self.settings, self.store = kernel, settings, kernel.store
         self.now = now
         self.responses: Counter[int] = Counter()
+        self.gate = Gate(settings.limits.requests_at_once_max)
         self.passwords = passwords or Passwords()
         self.tokens = AccessTokens(kernel.secrets, auth.access_token_ttl_s, now)
         self.announcer = Announcer(kernel.tell, kernel.presence, kernel.store, now)

@@ -14,9 +14,9 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
+from chatkernel.backlog import WAITING_MAX_BYTES, Backlog
 from chatkernel.drafts import Draft, Placed
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import NowMs
@@ -27,28 +27,15 @@ from chatkernel.storage.model import Absence, Head, InsertOutcome, Run, SendKey
 
 log = logging.getLogger(__name__)
 
-BATCH_MAX_EVENTS = 512
 BATCH_INTERVAL_S = 0.002
 """After a batch of several the next begins no sooner: each costs a commit, and a write to every member of a busy
 channel, so a little patience makes both fewer. A message that comes alone is never held up."""
 HEADS_MAX = 20_000
 SENT_MAX = 10_000
-DEADLINE_S = 8.0
-"""How long after it was taken an append is tried before the sender gets a retryable error."""
-RETRY_FIRST_S, RETRY_MOST_S = 0.002, 0.25
-"""How long a channel waits at most before it is tried again; doubled each time."""
-WAITING_MAX = 20_000
-"""Drafts that may wait for the store: beyond it senders are told to come back (`busy`)."""
-WAITING_MAX_BYTES = 64 * 1024 * 1024
-"""The same in bytes, where nothing else is said: WAITING_MAX of the longest texts would be six times this."""
 
 
 class Appender:
-    """Owns the remembered heads. One batch is at the store at a time; what comes meanwhile is the next batch.
-
-    What has to be tried again goes back to the front of the queue, and its channel may have to wait a moment there;
-    the other channels do not wait with it, and within a channel nothing overtakes.
-    """
+    """Owns the remembered heads. One batch is at the store at a time; what comes meanwhile is the next batch."""
 
     def __init__(
         self,
@@ -63,33 +50,18 @@ class Appender:
     ) -> None:
         self._log, self._conversations, self._now = event_log, conversations, now
         self._before_insert, self._on_stored = before_insert, on_stored
-        self._random = random_source or random.Random()
+        self._backlog = Backlog(waiting_max_bytes, random_source)
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._sent: OrderedDict[SendKey, Placed] = OrderedDict()
-        self._waiting: list[Draft] = []
-        self._waiting_bytes, self._waiting_max_bytes = 0, waiting_max_bytes
-        self._not_before: dict[str, float] = {}
-        """Channels among those waiting that are not to be tried yet."""
-        self._store_error: ChatError | None = None
-        """Of the last attempt."""
-        self._submitted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._backlog)
 
     def submit(self, draft: Draft) -> None:
         """Take a draft; its `done` is called later, never from within this call. Raises ChatError(BUSY)."""
-        if len(self._waiting) >= WAITING_MAX:
-            raise ChatError(Code.BUSY, limit=WAITING_MAX, retry_after_s=1.0)
-        if self._waiting_bytes > self._waiting_max_bytes:
-            raise ChatError(Code.BUSY, limit=self._waiting_max_bytes, retry_after_s=1.0)
-        self._waiting_bytes += draft.size_bytes
-        draft.deadline_s = time.monotonic() + DEADLINE_S
-        self._waiting.append(draft)
-        if draft.channel_id not in self._not_before:
-            self._submitted.set()
+        self._backlog.submit(draft)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="appender")
 
@@ -134,10 +106,10 @@ class Appender:
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
-                batch = self._take()
+            while self._backlog:
+                batch = self._backlog.take()
                 if not batch:
-                    await self._rest()
+                    await self._backlog.rest()
                     continue
                 started_s = time.monotonic()
                 again: list[Draft] = []
@@ -149,49 +121,14 @@ class Appender:
                     self._forget(batch)
                     for draft in batch:
                         draft.answer(None, ChatError(Code.INTERNAL))
-                self._waiting_bytes -= sum([draft.size_bytes for draft in batch])
-                if again:
-                    self._put_back(again)
-                elif len(batch) > 1:
+                self._backlog.done(again)
+                if not again and len(batch) > 1:
                     await asyncio.sleep(max(0.0, started_s + BATCH_INTERVAL_S - time.monotonic()))
                 # Only between batches: within one, no head may go that another channel's has just replaced.
                 while len(self._heads) > HEADS_MAX:
                     self._heads.popitem(last=False)
         finally:
             self._task = None
-
-    def _take(self) -> list[Draft]:
-        """The next batch, in the order of the queue; channels that are not to be tried yet stay in it."""
-        self._submitted.clear()
-        if not self._not_before:
-            batch, self._waiting = self._waiting[:BATCH_MAX_EVENTS], self._waiting[BATCH_MAX_EVENTS:]
-            return batch
-        now_s = time.monotonic()
-        self._not_before = {c: due_s for c, due_s in self._not_before.items() if due_s > now_s}
-        batch, kept = [], []
-        for number, draft in enumerate(self._waiting):
-            if len(batch) == BATCH_MAX_EVENTS:
-                kept.extend(self._waiting[number:])
-                break
-            (kept if draft.channel_id in self._not_before else batch).append(draft)
-        self._waiting = kept
-        return batch
-
-    async def _rest(self) -> None:
-        """Until a channel may be tried again, or something new comes."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(self._not_before.values()) - time.monotonic()):
-                await self._submitted.wait()
-
-    def _put_back(self, drafts: list[Draft]) -> None:
-        """To the front of the queue, with a pause for channels that keep losing or that the store failed."""
-        now_s, error = time.monotonic(), self._store_error
-        for draft in drafts:
-            if draft.channel_id not in self._not_before and (error is not None or draft.tries > 2):
-                most_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(draft.tries, 10))
-                self._not_before[draft.channel_id] = now_s + self._random.uniform(0, most_s)
-        self._waiting[:0] = drafts
-        self._waiting_bytes += sum([draft.size_bytes for draft in drafts])
 
     def _forget(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
@@ -201,39 +138,24 @@ class Appender:
         """One attempt; what must be tried again, in the order of the batch."""
         drafts = batch
         tried = [draft for draft in drafts if draft.tries]
-        if tried or self._store_error is not None:
-            drafts = self._in_time(batch)
-            tried = [draft for draft in tried if not draft.answered]
-            if not drafts:
-                return []
         try:
             if tried:
                 # The store may have them: a lost answer, or an earlier send from another pod.
                 await self._drop_stored(tried)
                 drafts = [draft for draft in drafts if not draft.answered]
             again = set(await self._attempt(drafts))
-            self._store_error = None
+            self._backlog.store_error = None
             return [draft for draft in drafts if draft in again] if again else []
         except ChatError as error:
-            self._store_error = error
+            self._backlog.store_error = error
             self._forget(drafts)
             left = [draft for draft in drafts if not draft.answered]
             for draft in left:
                 draft.tries += 1
                 draft.failure = error
-            return left
-
-    def _in_time(self, drafts: list[Draft]) -> list[Draft]:
-        """Give up what has been tried for long enough, and while the store fails, what has waited for as long."""
-        now_s, error = time.monotonic(), self._store_error
-        busy = ChatError(Code.BUSY, "The channel is too busy", retry_after_s=0.5)
-        left = []
-        for draft in drafts:
-            if draft.deadline_s <= now_s and (draft.tries or error is not None):
-                draft.answer(None, error or draft.failure or busy)
-            else:
-                left.append(draft)
-        return left
+                if not error.retryable:
+                    draft.answer(None, error)
+            return left if error.retryable else []
 
     async def _attempt(self, drafts: list[Draft]) -> list[Draft]:
         """One insert of what can be built; the drafts that must be tried again."""

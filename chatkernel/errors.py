@@ -46,6 +46,7 @@ class Code(StrEnum):
     DRAINING = "draining"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     STORAGE_FULL = "storage_full"
+    STORAGE_DAMAGED = "storage_damaged"
     REDIS_UNAVAILABLE = "redis_unavailable"
     INTERNAL = "internal"
 
@@ -96,6 +97,7 @@ CATALOGUE: dict[Code, ErrorSpec] = {
         503, True, "The store does not answer; the outcome is resolved by a resend"
     ),
     Code.STORAGE_FULL: ErrorSpec(503, True, "The store has no space left"),
+    Code.STORAGE_DAMAGED: ErrorSpec(500, False, "The store's data is damaged: a person has to mend it"),
     Code.REDIS_UNAVAILABLE: ErrorSpec(503, True, "Redis does not answer"),
     Code.INTERNAL: ErrorSpec(500, True, "A fault of the server's own; it is in the server's log"),
 }

@@ -270,6 +270,7 @@ class Limits(Struct, frozen=True):
     reads_at_once_max: int = 4
     waiting_max_bytes: int = 64 * 1024 * 1024
     export_max_bytes: int = 1024 * 1024 * 1024
+    requests_at_once_max: int = 2_000
 
 
 class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):

@@ -46,6 +46,9 @@ from chatpod.websocket import EXTENSION, PodWebSocketProtocol
 ROOMS_PER_FRAME = 100
 """A `ping` costs as much as one frame more for each so many channels: its sum is over all of them."""
 
+TURN_WITHIN_S = 8.0
+"""How long a read waits for those that its connection has asked for before."""
+
 log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
@@ -248,6 +251,7 @@ class Socket:
             elif isinstance(frame, Read | Delivered | Typing) and frame.channel_id in client.rooms:
                 self._light(client.actor, frame, self._pod.hub.rooms[frame.channel_id].member_count)
                 return
+            self._pod.gate.enter()
         except ChatError as error:
             self._finish(frame.id, error_frame(frame.id, error))
             return
@@ -292,16 +296,30 @@ class Socket:
         try:
             if isinstance(frame, Sync | History):
                 # One client's long answers must not take the store's readers from all the others.
-                async with self._reads():
+                turn = await self._turn()
+                try:
                     await self._answer(client, frame)
+                finally:
+                    turn.release()
             else:
                 await self._answer(client, frame)
         except ChatError as error:
             self._finish(frame.id, error_frame(frame.id, error))
+        finally:
+            self._pod.gate.leave()
 
-    def _reads(self) -> asyncio.Semaphore:
+    async def _turn(self) -> asyncio.Semaphore:
+        """Taken: to be released. Raises ChatError(BUSY) when those before have not ended for long: each of them may
+        wait for the store until that is given up, and they would add up."""
         if self._reading is None:
             self._reading = asyncio.Semaphore(self._pod.settings.limits.reads_at_once_max)
+        try:
+            async with asyncio.timeout(TURN_WITHIN_S):
+                await self._reading.acquire()
+        except TimeoutError as error:
+            raise ChatError(
+                Code.BUSY, "Earlier reads of this connection have not ended", retry_after_s=1.0
+            ) from error
         return self._reading
 
     async def _answer(self, client: Client, frame: ClientFrame) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
-from chatkernel.errors import ChatError
+from chatkernel.errors import ChatError, Code
 from chatkernel.protocol import encode_json
 from chatkernel.storage.model import EventRange
 from chatkernel.storage.store import Store
@@ -34,8 +34,13 @@ class Healer:
         self._hub, self._opener, self._store, self._interval_s = hub, opener, store, interval_s
         self._wanted: set[str] = set()
         self._wake = asyncio.Event()
-        self.degraded = False
+        self._away = self._damaged = False
         self.healed = 0
+
+    @property
+    def degraded(self) -> bool:
+        """The store did not answer when it was last asked, or is known to be damaged."""
+        return self._away or self._damaged
 
     def want(self, channel_ids: Iterable[str]) -> None:
         self._wanted.update(channel_ids)
@@ -60,6 +65,7 @@ class Healer:
             started = asyncio.get_running_loop().time()
             channel_ids = list(self._hub.rooms)
             user_ids = list(self._hub.users)
+            await self._look_for_damage()
             slices = max(1, -(-len(channel_ids) // HEADS_PER_READ), -(-len(user_ids) // USERS_PER_READ))
             for number in range(slices):
                 await self._try(channel_ids[number * HEADS_PER_READ : (number + 1) * HEADS_PER_READ])
@@ -67,15 +73,24 @@ class Healer:
                 due = started + self._interval_s * (number + 1) / slices
                 await asyncio.sleep(max(0.01, due - asyncio.get_running_loop().time()))
 
+    async def _look_for_damage(self) -> None:
+        """Whatever met it, a send or a page of history: it does not go away by itself, and a person has to know."""
+        try:
+            await self._store.check()
+        except ChatError as error:
+            if error.code is Code.STORAGE_DAMAGED and not self._damaged:
+                self._damaged = True
+                log.critical("store damaged", extra={"error": str(error)})
+
     async def _try(self, channel_ids: Sequence[str]) -> None:
         try:
             if channel_ids:
                 await self._heal(channel_ids)
-            self.degraded = False
+            self._away = False
         except ChatError as error:
-            if not self.degraded:
+            if not self._away:
                 log.warning("store away", extra={"error": str(error)})
-            self.degraded = True
+            self._away = True
             self._wanted.update(channel_ids)
             await asyncio.sleep(RETRY_S)
             self._wake.set()
@@ -91,7 +106,7 @@ class Healer:
             if user_ids:
                 await self._opener.reconcile(user_ids)
         except ChatError:
-            self.degraded = True
+            self._away = True
         except Exception:
             log.exception("reconcile failed", extra={"users": len(user_ids)})
 

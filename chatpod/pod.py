@@ -15,6 +15,7 @@ from msgspec import Struct
 from chatkernel.batching import Coalescer
 from chatkernel.bus import BusGap
 from chatkernel.errors import ChatError, Close
+from chatkernel.gate import Gate
 from chatkernel.ids import now_ms
 from chatkernel.tickets import TicketRedeemer
 from chatkernel.wiring import Kernel
@@ -79,6 +80,7 @@ class Pod:
         )
         self.drainer = Drainer(self.hub, settings.drain, now_ms)
         self.meters = Meters(settings.limits)
+        self.gate = Gate(settings.limits.requests_at_once_max)
         self.redeemer = TicketRedeemer(kernel.secrets, settings.pod, now_ms)
         self.lease = Lease(
             kernel.registry,

@@ -15,6 +15,7 @@ _AWAY = {
     Code.REDIS_UNAVAILABLE: "redis",
     Code.STORAGE_UNAVAILABLE: "store",
     Code.STORAGE_FULL: "store",
+    Code.STORAGE_DAMAGED: "store",
 }
 
 

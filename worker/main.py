@@ -11,18 +11,24 @@ from chatkernel.lifeline import watch_parent
 from chatkernel.process import run_service
 from chatkernel.settings import ServiceSettings
 from worker.app import make_app
+from worker.work import Work, working
 
 
 async def serve(settings: ServiceSettings) -> None:
-    """Until SIGTERM, SIGINT or the end of the supervisor."""
+    """Until SIGTERM, SIGINT or the end of the supervisor. Raises ChatError when the store cannot be used."""
+    async with working(settings) as work:
+        await _serve(settings, work)
+
+
+async def _serve(settings: ServiceSettings, work: Work) -> None:
     config = uvicorn.Config(
-        make_app(settings),
+        make_app(work),
         host=settings.host,
         port=settings.port,
         loop="none",
         http="httptools",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -85,7 +85,7 @@ def drill(  # noqa: PLR0917 - options of a command line
         console = Console()
         console.print(table_of(report))
         for line in (*report.broken, *report.details):
-            console.print(f"  {line}", highlight=False, markup=False)
+            console.print(f"  {line}", highlight=False, markup=False, emoji=False)
     if not report.kept:
         raise typer.Exit(1)
 
@@ -95,7 +95,7 @@ async def _drill(url: str | None, data: Path, options: DrillOptions, as_json: bo
     status = console.status("starting") if console.is_terminal and not as_json else None
 
     def tell(line: str) -> None:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, emoji=False)
 
     drill = Drill(
         await base_url(url, data), options, control=Control(data), book=data / "drill.json", tell=tell

@@ -35,6 +35,10 @@ class Load:
         """Sends that have not ended."""
         return sum(sent.acked_at is None and not sent.error for sent in self.sent)
 
+    def open_from_before(self, at: float) -> int:
+        """Of those that were tried by then."""
+        return sum(sent.acked_at is None and not sent.error and sent.sent_at <= at for sent in self.sent)
+
     def heads(self) -> dict[str, int]:
         """The highest seq that was acked, by channel."""
         heads: dict[str, int] = {}

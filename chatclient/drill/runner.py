@@ -214,7 +214,7 @@ class Drill:
         chat_pods = await self._chat_pods(name)
         await self._strike(name, record, arena)
         self._spans.append((record, started, self._now()))
-        await self._recover(record, arena, chat_pods, load.heads())
+        await self._recover(record, arena, chat_pods, load)
         ended = self._now()
         record.lost_connections = sum(
             started <= loss.at_s <= ended for device in arena.devices for loss in device.recorder.losses
@@ -257,11 +257,13 @@ class Drill:
                 return status.chat_replicas if same_place(status.url, self.url) else 0
         return 0
 
-    async def _recover(
-        self, record: FaultRecord, arena: Arena, chat_pods: int, heads: dict[str, int]
-    ) -> None:
-        """Waits until everything is as before. `heads`: what everybody is to have."""
+    async def _recover(self, record: FaultRecord, arena: Arena, chat_pods: int, load: Load) -> None:
+        """Waits until everything is as before, what had to wait for it is sent, and everybody has that."""
         over = self._now()
+        sent = await arena.until(lambda: not load.open_from_before(over), BACK_WITHIN_S)
+        if not sent:
+            arena.notes.append(f"{load.open_from_before(over)} sends had not ended")
+        heads, over = load.heads(), self._now()
         back = await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
         if await arena.until(lambda: all(_level(d, heads) for d in arena.devices), BACK_WITHIN_S):
             record.level_after_s = round(self._now() - over, 1)

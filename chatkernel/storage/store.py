@@ -24,4 +24,5 @@ class Store(EventLog, Conversations, Accounts, Devices, People, Lifecycle, Jobs,
         Idempotent, safe from several processes at once. Raises as `plan_schema` does."""
 
     async def check(self) -> None:
-        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has its schema."""
+        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has its schema, and
+        ChatError(STORAGE_DAMAGED) where it is known to be damaged."""

@@ -205,6 +205,13 @@ class LimitsSpec(_Spec, frozen=True):
         int, Meta(ge=4096, le=1 << 40, description="The archive of a person's data; one that is larger fails")
     ] = 1024 * 1024 * 1024
 
+    requests_at_once_max: Annotated[
+        Count,
+        Meta(
+            description="Requests that one pod works on at once, besides plain sends and receipts; above, `busy`"
+        ),
+    ] = 2_000
+
 
 class Retention(_Spec, frozen=True):
     """How long things are kept. What is older is removed for good."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.desk import Desk
 
-from chatkernel import appender
+from chatkernel import backlog
 from chatkernel.errors import ChatError, Code
 from chatkernel.protocol import Send
 
@@ -16,15 +16,12 @@ async def test_after_the_deadline_the_sender_hears_what_held_it_up(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel = await desk.group("ann", "bob")
-    monkeypatch.setattr(appender, "DEADLINE_S", 0.0)
-    insert, failures = desk.store.store.insert, [ChatError(Code.STORAGE_UNAVAILABLE, "locked")]
+    monkeypatch.setattr(backlog, "DEADLINE_S", 0.1)
 
-    async def fails_once(runs: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return await insert(runs)
+    async def fails(runs: Any) -> Any:
+        raise ChatError(Code.STORAGE_UNAVAILABLE, "locked")
 
-    monkeypatch.setattr(desk.store.store, "insert", fails_once)
+    monkeypatch.setattr(desk.store.store, "insert", fails)
     with pytest.raises(ChatError) as caught:
         await desk.does("bob", Send("1", channel, "k1", "hello"))
     assert caught.value.code is Code.STORAGE_UNAVAILABLE

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import chatkernel.appender as module
+from chatkernel import backlog
 from chatkernel.appender import Appender
 from chatkernel.drafts import Placed
 from chatkernel.errors import ChatError, Code
@@ -187,7 +188,7 @@ async def test_a_store_that_is_away_for_a_moment_costs_time_only(faults: Faults)
 async def test_a_store_that_stays_away_is_a_retryable_error(
     faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(backlog, "DEADLINE_S", 0.05)
     writer = Writer(faults)
     await writer.create("g_1", "u_ann")
     faults.before_insert = [fails] * 100
@@ -344,8 +345,8 @@ async def test_an_outage_is_over_for_all_senders_at_the_deadline(
     faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More wait than one batch holds: the last do not wait for the deadlines of those before them."""
-    monkeypatch.setattr(module, "DEADLINE_S", 0.2)
-    monkeypatch.setattr(module, "BATCH_MAX_EVENTS", 4)
+    monkeypatch.setattr(backlog, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(backlog, "BATCH_MAX_EVENTS", 4)
     writer = Writer(faults)
     await writer.create("g_0", "u_ann")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from support.crew import Crew
 
-from chatkernel.appender import DEADLINE_S
+from chatkernel.backlog import DEADLINE_S
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from support.cluster import eventually
 from support.one_pod import OnePod, Wire
 
+from chatkernel.gate import Gate
 from chatkernel.protocol import Limits, ServerFrame, encode_json
 from chatkernel.settings import ServiceSettings
 from chatpod.connection import Flusher
@@ -62,6 +63,7 @@ def _pod_around(pod: OnePod, messaging: dict[str, Any]) -> Any:
         flusher=Flusher(asyncio.get_running_loop()),
         slow=lambda _: None,
         meters=Meters(Limits()),
+        gate=Gate(Limits().requests_at_once_max),
         drainer=SimpleNamespace(draining=False),
         lease=SimpleNamespace(incarnation="run"),
         redeemer=SimpleNamespace(redeem=lambda *_: SimpleNamespace(user_id="u_eve", device_id="d")),

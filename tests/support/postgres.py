@@ -109,6 +109,10 @@ class Postgres:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
 
+    def ended(self) -> bool:
+        """Whether it was killed, or gave up by itself."""
+        return self._process is None or self._process.poll() is not None
+
     def answers(self) -> bool:
         found = self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), check=False)
         return found.returncode == 0

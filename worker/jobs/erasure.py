@@ -17,7 +17,8 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
-from chatkernel.appender import DEADLINE_S, Appender
+from chatkernel.appender import Appender
+from chatkernel.backlog import DEADLINE_S
 from chatkernel.bus import Bus, Post, Revoked, UserFrame
 from chatkernel.channels import RANK
 from chatkernel.errors import ChatError, Code

@@ -31,7 +31,9 @@ def translate(error: SQLAlchemyError | sqlite3.Error) -> ChatError:
     if code == sqlite3.SQLITE_FULL:
         return ChatError(Code.STORAGE_FULL)
     if code in _DAMAGED:
-        return ChatError(Code.STORAGE_UNAVAILABLE, "The database file is damaged or is not a database")
+        return ChatError(Code.STORAGE_DAMAGED, "The database file is damaged or is not a database")
+    if code == sqlite3.SQLITE_READONLY:
+        return ChatError(Code.STORAGE_UNAVAILABLE, "The database is read-only")
     if code == sqlite3.SQLITE_BUSY:
         return ChatError(Code.STORAGE_UNAVAILABLE, "The database stayed locked by another process")
     if _MISSING_SCHEMA in str(error):

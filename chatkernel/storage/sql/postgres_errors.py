@@ -25,6 +25,7 @@ _GONE = {"57P01", "57P02", "57P03", "57P05", "25P03"}
 """The server is stopping or starting, has lost a process, or ends what is idle."""
 _STUCK = {"55P03", "57014"}
 """Time-outs of a lock and of a statement."""
+_DAMAGED = {"XX001", "XX002"}
 _SENTENCES = {
     "28": "The database refuses our credentials",
     "3D": "There is no such database",
@@ -97,6 +98,8 @@ def translate(error: BaseException) -> ChatError:
     state = sqlstate(error)
     if state == "53100":
         return ChatError(Code.STORAGE_FULL)
+    if state in _DAMAGED:
+        return ChatError(Code.STORAGE_DAMAGED, "The database finds a table or an index of its own damaged")
     if state == "53300":
         return ChatError(Code.BUSY, "The database takes no more connections", retry_after_s=RETRY_AFTER_S)
     sentence = None if state is None else _SENTENCES.get(state) or _SENTENCES.get(state[:2])

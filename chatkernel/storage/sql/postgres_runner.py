@@ -71,6 +71,9 @@ class PostgresRunner:
         self._tasks: set[asyncio.Task[object]] = set()
         self._links: WeakSet[Link] = WeakSet()
         self._closed = False
+        self.damage: ChatError | None = (
+            None  # a server is mended while it runs: what was met once may be gone
+        )
 
     async def read(self, operation: Operation[T]) -> T:
         return await self._run(lambda conn, link: _transact(conn, link, _SNAPSHOT, operation))

@@ -7,13 +7,18 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from chatkernel.errors import ChatError
+
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
 
 class Runner(Protocol):
-    """Every method raises ChatError(STORAGE_UNAVAILABLE | STORAGE_FULL | BUSY) with the driver's error as its cause,
-    and what the operation itself raises as it is."""
+    """Every method raises ChatError(STORAGE_UNAVAILABLE | STORAGE_FULL | STORAGE_DAMAGED | BUSY) with the driver's
+    error as its cause, and what the operation itself raises as it is."""
+
+    damage: ChatError | None
+    """ChatError(STORAGE_DAMAGED), once an operation has met damage that cannot be mended while this runs."""
 
     async def read(self, operation: Operation[T]) -> T:
         """Run on one snapshot of committed data."""

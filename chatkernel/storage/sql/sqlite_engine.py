@@ -14,6 +14,8 @@ from sqlalchemy.pool import NullPool
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.sql.errors import is_busy, translate
+from chatkernel.storage.sql.turnstile import Turnstile
+from chatkernel.storage.sql.wal import has_damaged_commits
 
 SQLITE_VERSION_MIN = (3, 40, 0)
 CACHE_KIB = 16 * 1024
@@ -25,6 +27,15 @@ STATEMENTS_CACHED = 512
 CHECK_MAX_BYTES = 32 * 1024 * 1024
 """Files up to this size are checked page by page when opened; larger ones would delay the start."""
 SETUP_WAIT_S = 5.0
+
+REPAIR = (
+    "Restore it from a backup; or, with everything stopped, save what can still be read:"
+    " sqlite3 DAMAGED.db .recover | sqlite3 NEW.db; or move it away to begin anew"
+)
+LOG_DAMAGED = (
+    "the log of the last commits is damaged. Restore {path} and its log from a backup; or copy both and go on"
+    ' without the commits behind the damage: sqlite3 {path} "PRAGMA wal_checkpoint(TRUNCATE)"'
+)
 
 
 def check_version() -> None:
@@ -80,15 +91,29 @@ def parse_sqlite_url(text: str) -> tuple[URL, Path]:
     return url, Path(url.database)
 
 
-def prepare_file(engine: Engine, path: Path) -> None:
+def open_file(engine: Engine, path: Path) -> Turnstile:
     """Make the file a WAL database, or refuse it. Several processes may do this at once.
 
-    Raises ChatError(STORAGE_UNAVAILABLE) naming the file and what to do.
+    Raises ChatError(STORAGE_UNAVAILABLE | STORAGE_DAMAGED) naming the file and what to do.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ChatError(Code.STORAGE_UNAVAILABLE, f"{path.parent}: {error.strerror}") from error
+    turnstile = Turnstile(path.with_name(path.name + "-turn"))
+    try:
+        # Before anybody has touched it: SQLite would forget the commits behind the damage, and write over them.
+        if turnstile.is_first() and has_damaged_commits(path):
+            raise ChatError(Code.STORAGE_DAMAGED, f"{path}-wal: {LOG_DAMAGED.format(path=path)}")
+        turnstile.opened()
+        _prepare_file(engine, path)
+    except BaseException:
+        turnstile.close()
+        raise
+    return turnstile
+
+
+def _prepare_file(engine: Engine, path: Path) -> None:
     deadline = time.monotonic() + SETUP_WAIT_S
     while True:
         try:
@@ -100,8 +125,8 @@ def prepare_file(engine: Engine, path: Path) -> None:
                 time.sleep(0.01)
                 continue
             shown = translate(error)
-            detail = f"{path}: {shown.detail}. Restore the file from a backup, or move it away to begin anew"
-            raise ChatError(shown.code, detail) from error
+            repair = f". {REPAIR}" if shown.code is Code.STORAGE_DAMAGED else ""
+            raise ChatError(shown.code, f"{path}: {shown.detail}{repair}") from error
         return
 
 
@@ -112,11 +137,24 @@ def _prepare(conn: Connection, path: Path) -> None:
             Code.STORAGE_UNAVAILABLE,
             f"{path}: this file system cannot hold a database that is shared ({mode})",
         )
+    _refuse_read_only(conn)
     if path.stat().st_size > CHECK_MAX_BYTES:
         return
     found = conn.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if found != "ok":
-        raise ChatError(
-            Code.STORAGE_UNAVAILABLE,
-            f"{path}: the database file is damaged. Restore it from a backup, or move it away to begin anew",
-        )
+        raise ChatError(Code.STORAGE_DAMAGED, f"{path}: the database file is damaged. {REPAIR}")
+
+
+def _refuse_read_only(conn: Connection) -> None:
+    """SQLite opens a file that it may not write for reading, and says so to the first writer."""
+    try:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+    except SQLAlchemyError as error:
+        if not is_busy(error):  # somebody else writes, so it can be written
+            raise
+        return
+    try:
+        # Even this begins as a reader; the first change is what is refused. It is undone before it is anywhere.
+        conn.exec_driver_sql("PRAGMA user_version = 0")
+    finally:
+        conn.exec_driver_sql("ROLLBACK")

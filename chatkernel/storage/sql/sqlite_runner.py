@@ -66,6 +66,7 @@ class SqliteRunner:
         self._writes: SimpleQueue[_Job | None] = SimpleQueue()
         self._reads: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
+        self.damage: ChatError | None = None
         self._threads = [threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)]
         self._threads += [
             threading.Thread(target=self._read_loop, name=f"sqlite-reader-{number}", daemon=True)
@@ -135,6 +136,7 @@ class SqliteRunner:
                 job.result = _on_snapshot(held, job.operation)
             except Exception as error:  # noqa: BLE001 - handed to the caller
                 job.error = _shown(error)
+            self._note_damage([job])
             _tell([job])
         _close(held)
 
@@ -163,8 +165,14 @@ class SqliteRunner:
                 shown = _shown(error)
                 for job in jobs:
                     job.error = job.error or shown
+            self._note_damage(jobs)
             _tell(jobs)
         _close(held)
+
+    def _note_damage(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            if isinstance(job.error, ChatError) and job.error.code is Code.STORAGE_DAMAGED:
+                self.damage = job.error
 
     def _commit_at_once(self, conn: Connection, job: _Job) -> bool:
         """The interpreter lock, which has to be won back after every step of a statement, once instead of ten

@@ -20,9 +20,8 @@ from chatkernel.storage.sql.planned import differences
 from chatkernel.storage.sql.postgres_url import parse_postgres_url
 from chatkernel.storage.sql.runner import Runner
 from chatkernel.storage.sql.schema import SCHEMA_VERSION, schema_version
-from chatkernel.storage.sql.sqlite_engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
+from chatkernel.storage.sql.sqlite_engine import check_version, open_file, parse_sqlite_url, sqlite_engine
 from chatkernel.storage.sql.sqlite_runner import LOCK_WAIT_S, SqliteRunner
-from chatkernel.storage.sql.turnstile import Turnstile
 
 
 class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople, SqlLifecycle, SqlJobs):
@@ -48,7 +47,10 @@ class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople
         return done
 
     async def check(self) -> None:
-        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has this version's tables."""
+        """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has this version's tables,
+        ChatError(STORAGE_DAMAGED) once an operation has met damage: it does not go away by itself."""
+        if self._db.damage is not None:
+            raise ChatError(Code.STORAGE_DAMAGED, self._db.damage.detail)
         found = await self._db.read(_version)
         if found is None or found < SCHEMA_VERSION:
             lack = "has no tables yet" if found is None else f"has version {found}, not {SCHEMA_VERSION}"
@@ -123,14 +125,13 @@ async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
     """Open a store by its URL: `sqlite:///relative.db`, `sqlite:////absolute.db`. Tables are made by
     `ensure_schema`, not here. `lock_wait_s` is how long a write waits for other processes' writes.
 
-    Raises ChatError(INVALID_FIELD) for a URL that cannot be meant, ChatError(STORAGE_UNAVAILABLE) for a file that
-    is damaged, is no database or cannot be written, or if SQLite itself is too old.
+    Raises ChatError(INVALID_FIELD) for a URL that cannot be meant, ChatError(STORAGE_DAMAGED) for a file that is
+    damaged or no database, ChatError(STORAGE_UNAVAILABLE) for one that cannot be written, or if SQLite is too old.
     """
     check_version()
     parsed, path = parse_sqlite_url(url)
     engine = sqlite_engine(parsed)
-    await asyncio.to_thread(prepare_file, engine, path)
-    turnstile = Turnstile(path.with_name(path.name + "-turn"))
+    turnstile = await asyncio.to_thread(open_file, engine, path)
     return SqlStore(SqliteRunner(engine, turnstile, lock_wait_s))
 
 

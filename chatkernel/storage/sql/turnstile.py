@@ -1,4 +1,4 @@
-"""Whose turn it is to write, among processes on one machine: a courtesy, not a lock.
+"""Whose turn it is to write, among processes on one machine: a courtesy, not a lock. And who opens a file first.
 
 SQLite lets whoever asks at the right moment have the write lock. A process with a full queue asks again as soon as
 it has committed, and the others, who ask every half millisecond, may go without for long. So who waits for the
@@ -24,6 +24,8 @@ WAITED_S = 0.05
 """For how long after a process had to wait all of them go through the turnstile."""
 
 _STAMP_BYTES = 8
+_OPEN_AT = 64
+"""A byte of the file that whoever has the database open holds a lock of another kind on."""
 
 
 class Turnstile:
@@ -38,6 +40,19 @@ class Turnstile:
             raise ChatError(Code.STORAGE_UNAVAILABLE, f"{path}: {error.strerror}") from error
         # A read of memory and not a system call, before which the interpreter lock would be given up.
         self._waited_at_ns = memoryview(self._shared).cast("q")
+
+    def is_first(self) -> bool:
+        """Whether no other process has the database open; then none will open it until `opened`. While another is
+        the first, this waits."""
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _OPEN_AT)
+        except OSError:
+            fcntl.lockf(self._fd, fcntl.LOCK_SH, 1, _OPEN_AT)
+            return False
+        return True
+
+    def opened(self) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_SH, 1, _OPEN_AT)
 
     def waited_for(self) -> bool:
         """Whether a process has had to wait lately. The clock is the machine's, and starts anew with it."""

@@ -1,0 +1,68 @@
+"""`python -m drills.stores NAME...` (in `tests/`): every fault of these stores, in one drill for each of them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from drills.store_fault import StoreUnderTest
+from drills.store_faults import STORES
+from drills.store_rig import run_drill
+
+TIMES = 3
+SHORT = {"sqlite": ("locked", 4.0), "postgres": ("kill", 3.0), "mongo": ("freeze", 6.0)}
+"""For a quick look: one fault of each, for so many seconds, and a pod is killed."""
+
+
+def _short(store: StoreUnderTest) -> StoreUnderTest:
+    name, hold_s = SHORT[store.name]
+    chosen_ones = [fault for fault in store.faults if fault.name == name]
+    faults = [dataclasses.replace(fault, hold_s=hold_s, stops=False) for fault in chosen_ones]
+    return dataclasses.replace(store, faults=faults)
+
+
+def _only(store: StoreUnderTest, names: list[str]) -> StoreUnderTest:
+    return dataclasses.replace(store, faults=[fault for fault in store.faults if fault.name in names])
+
+
+async def _run(names: list[str], faults: list[str], times: int, short: bool) -> bool:
+    kept = True
+    for name in names:
+        began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="drill-"))
+        async with STORES[name]() as store:
+            print(f"{name}: {store.words}", flush=True)
+            if short:
+                outcome = await run_drill(_short(store), place, "kill-pod", times=1)
+            else:
+                outcome = await run_drill(_only(store, faults) if faults else store, place, times=times)
+        print("\n".join(outcome.lines()), flush=True)
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+        if outcome.problems:
+            kept = False
+            print(f"  its logs are in {place}", flush=True)
+        else:
+            shutil.rmtree(place)
+    return kept
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m drills.stores", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(STORES)}; all without one")
+    parser.add_argument(
+        "--fault", action="append", default=[], help="this one only; may be given several times"
+    )
+    parser.add_argument("--times", type=int, default=TIMES, help=f"how often each fault (default {TIMES})")
+    parser.add_argument(
+        "--short", action="store_true", help="one short fault of each, and the death of a pod"
+    )
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - STORES.keys():
+        parser.error(f"no store is called {', '.join(sorted(unknown))}; there are: {', '.join(STORES)}")
+    kept = asyncio.run(_run(asked.names or list(STORES), asked.fault, asked.times, asked.short))
+    sys.exit(0 if kept else 1)
