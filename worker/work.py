@@ -56,7 +56,7 @@ class Work:
         self.reaper = Reaper(
             registry, routes, intents, bus, lease_s=settings.lease_s, monotonic=time.monotonic
         )
-        self.orphans = Orphans(registry, intents, bus)
+        self.orphans = Orphans(registry, intents, bus, routes)
         self.sweep = PresenceSweep(PresenceStore(redis, keys, settings.presence), bus, accounts, people)
         self._outages = Outages()
         self._loops = [

@@ -12,7 +12,6 @@ from support.valkey import Valkey, eventually, redis_client
 
 from chatkernel import bus as bus_module
 from chatkernel.bus import (
-    ENTRY_MAX_BYTES,
     TRIM_BYTES,
     BlocksChanged,
     Bus,
@@ -26,6 +25,7 @@ from chatkernel.bus import (
     Revoked,
     UserFrame,
 )
+from chatkernel.bus_entries import ENTRY_MAX_BYTES
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
 from chatkernel.redis_client import Redis, execute

@@ -18,6 +18,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
         self.port = 0
+        self.loses_replies = False
+        """What the server sends does not arrive."""
 
     def cut(self) -> None:
         """Reset every connection; new ones are let through."""
@@ -32,15 +34,27 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers |= {writer, to_writer}
-        for work in (self._pass(reader, to_writer, 0.0), self._pass(to_reader, writer, self.delay_s)):
+        for work in (self._pass(reader, to_writer, 0.0), self._back(to_reader, writer)):
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float) -> None:
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._pass(reader, writer, self.delay_s, is_back=True)
+
+    async def _pass(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        delay_s: float,
+        *,
+        is_back: bool = False,
+    ) -> None:
         loop = asyncio.get_running_loop()
         try:
             while data := await reader.read(CHUNK_BYTES):
+                if is_back and self.loses_replies:
+                    continue
                 if delay_s:
                     loop.call_later(delay_s, writer.write, data)
                 else:
