@@ -12,7 +12,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev check test test-slow docs mongo-java bench bench-short drill drill-short lock clean
+.PHONY: help run install dev check test test-slow test-stores docs mongo-java bench bench-short drill drill-short drill-redis lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,10 +34,16 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code, generated do
 	$(BIN)/python -m docs.tools --check
 
 test: $(DEV)  ## The tests, in under five minutes
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not stores" -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(DEV)  ## The tests that take longer
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not stores" $(ARGS)
+
+test-stores: $(DEV)  ## The rest of the tests of stores: the faults of Redis under the drill
+	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile $(ARGS)
+
+drill-redis: $(DEV)  ## The faults of a Redis under the drill, three times each (ARGS="redis-stopped --times 1")
+	PYTHONPATH=tests $(BIN)/python -m drills $(ARGS)
 
 mongo-java: $(DEV)  ## Build the MongoDB-protocol server for tests (needs a JDK and Maven), if there is none yet
 	PYTHONPATH=tests $(BIN)/python -m support.mongo.java_build

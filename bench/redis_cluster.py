@@ -1,8 +1,14 @@
 """What Redis costs, and what a second shard brings: `python -m bench.redis_cluster [--events N]`.
 
 Events go over the real bus, from publishers to pods that read, through a Redis Cluster of one shard and then of two.
-The machine's cores are shared by Redis, publishers and readers, so events per second of the clock say little about
-Redis; what counts is how many events go through before the busiest shard has used a second of CPU.
+The machine's cores are shared by Redis, publishers and readers (all in one process, which is what limits them), so
+events per second of the clock say little about Redis. What counts is how many go through
+
+- before the busiest shard has used a second of CPU: what the shards could carry, had each a core of its own;
+- for each second of CPU of all shards together: what an event costs, which is less the more go out together.
+
+Two shards carry the load of one, which makes their batches smaller, and that of a cluster twice as large (pods,
+channels, events), for which one would get two: then as much comes together at each shard as at the one.
 """
 
 from __future__ import annotations
@@ -16,13 +22,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
 from time import monotonic
+from typing import NamedTuple
 
 from bench.cluster import free_port
 from chatkernel.bus import Bus, BusGap, EventEnvelope, Post
 from chatkernel.errors import ChatError
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
-from chatkernel.presence import PresenceStore
+from chatkernel.presence import Audience, PresenceStore
 from chatkernel.redis_client import Redis, connect, execute
 from chatkernel.redis_cluster import SLOTS
 from chatkernel.registry import PodEntry, PodState, Registry
@@ -36,7 +43,7 @@ CHANNELS = 64
 PUBLISHERS = 8
 FRAME_BYTES = 300
 TOGETHER = 64
-"""Events of a publisher that go out in one batch."""
+"""Events of a publisher that go out in one batch. Those here are of the smallest cluster."""
 PEOPLE = 5_000
 CHANNELS_PER_PERSON = 10
 
@@ -102,19 +109,30 @@ async def _holds(shard: Shard, holds: Callable[[dict[str, str]], bool]) -> bool:
     return holds(dict(line.split(":", 1) for line in text.decode().split()))
 
 
-async def carry(url: str, shards: list[Shard], events: int) -> float:
-    """Events per CPU-second of the busiest shard."""
+class Carried(NamedTuple):
+    """Of one run. `per_busiest_s`, `per_cpu_s`: events per CPU-second of the busiest shard, and of all together."""
+
+    per_busiest_s: float
+    per_cpu_s: float
+    busiest_share: float
+    """Of all that the shards used; evenly spread it is one by their number."""
+
+
+async def carry(url: str, shards: list[Shard], events: int, size: int) -> Carried:
+    """`size`: how many times as large the cluster is as the smallest here."""
+    pods, channels = PODS * size, CHANNELS * size
+    events *= size
     keys, stop = Keys("bench", "shards"), asyncio.Event()
     heard = asyncio.Semaphore(0)
     async with AsyncExitStack() as stack:
         readers = []
-        for number in range(PODS):
+        for number in range(pods):
             redis = await stack.enter_async_context(connect(url))
             routes = Routes(redis, keys, f"chat-{number + 1}")
             bus = Bus(redis, keys, routes, f"chat-{number + 1}")
             await bus.open()
             await routes.add(
-                channels=[f"c{n}" for n in range(CHANNELS) if (number - n) % (PODS // PODS_PER_CHANNEL) == 0]
+                channels=[f"c{n}" for n in range(channels) if (number - n) % (pods // PODS_PER_CHANNEL) == 0]
             )
             readers.append(asyncio.create_task(_read(bus, stop, heard)))
         buses = []
@@ -122,20 +140,23 @@ async def carry(url: str, shards: list[Shard], events: int) -> float:
             redis = await stack.enter_async_context(connect(url))
             buses.append(Bus(redis, keys, Routes(redis, keys, ""), ""))
         before, began = [await shard.cpu_s() for shard in shards], monotonic()
-        await asyncio.gather(*[_publish(bus, first, events // PUBLISHERS) for first, bus in enumerate(buses)])
+        await asyncio.gather(
+            *[_publish(bus, first, events // PUBLISHERS, size) for first, bus in enumerate(buses)]
+        )
         for _ in range(events // PUBLISHERS * PUBLISHERS * PODS_PER_CHANNEL):
             await heard.acquire()
         took_s = monotonic() - began
         used = [await shard.cpu_s() - cpu for shard, cpu in zip(shards, before, strict=True)]
         stop.set()
         await asyncio.gather(*readers)
-    per_s = events / max(used)
+    carried = Carried(events / max(used), events / sum(used), max(used) / sum(used))
     shown = ", ".join(f"{cpu:.2f}" for cpu in used)
     print(
-        f"{len(shards)} shard(s): {events} events, {events / took_s:,.0f}/s; CPU-s by shard {shown}; "
-        f"{per_s:,.0f} events per CPU-second of the busiest"
+        f"{len(shards)} shard(s), {pods} pods: {events} events, {events / took_s:,.0f}/s; "
+        f"CPU-s by shard {shown}; {carried.per_busiest_s:,.0f} events per CPU-second of the busiest, "
+        f"{carried.per_cpu_s:,.0f} of all"
     )
-    return per_s
+    return carried
 
 
 async def _read(bus: Bus, stop: asyncio.Event, heard: asyncio.Semaphore) -> None:
@@ -145,13 +166,14 @@ async def _read(bus: Bus, stop: asyncio.Event, heard: asyncio.Semaphore) -> None
             heard.release()
 
 
-async def _publish(bus: Bus, first: int, count: int) -> None:
+async def _publish(bus: Bus, first: int, count: int, size: int) -> None:
     """As a busy pod does: what has come meanwhile goes out together."""
     frame = b"x" * FRAME_BYTES
-    channels = [f"c{(first + seq * 7) % CHANNELS}" for seq in range(count)]
+    together = TOGETHER * size
+    channels = [f"c{(first + seq * 7) % (CHANNELS * size)}" for seq in range(count)]
     posts = [Post(EventEnvelope(name, seq, frame, False), (name,)) for seq, name in enumerate(channels)]
-    for start in range(0, count, TOGETHER):
-        await bus.publish(posts[start : start + TOGETHER])
+    for start in range(0, count, together):
+        await bus.publish(posts[start : start + together])
 
 
 class Meter:
@@ -183,8 +205,8 @@ async def weigh(redis: Redis, shard: Shard) -> None:
     await meter.show("presence of a person with one device", PEOPLE)
     await presence.beat([(person, f"d_{person}") for person in people])
     await meter.show("a later beat (all of a pod's devices in one batch)", PEOPLE)
-    audience = [f"local_c{n:020}" for n in range(CHANNELS_PER_PERSON)]
-    await asyncio.gather(*[presence.set_audience(person, audience, people[:5]) for person in people])
+    audience = Audience([f"local_c{n:020}" for n in range(CHANNELS_PER_PERSON)], people[:5])
+    await asyncio.gather(*[presence.set_audience(person, audience) for person in people])
     await meter.show(f"whom to tell of a person: {CHANNELS_PER_PERSON} channels and 5 friends", PEOPLE)
     await routes.add(users=people)
     await meter.show("route to a person", PEOPLE)
@@ -221,12 +243,19 @@ async def main() -> None:
     options = parser.parse_args()
     async with cluster_of(1) as (url, shards), connect(url) as redis:
         await weigh(redis, shards[0])
-    carried: dict[int, list[float]] = {1: [], 2: []}
+    carried: dict[tuple[int, int], list[Carried]] = {(1, 1): [], (2, 1): [], (2, 2): []}
     for _ in range(options.rounds):
-        for count, found in carried.items():
+        for (count, size), found in carried.items():
             async with cluster_of(count) as (url, shards):
-                found.append(await carry(url, shards, options.events))
-    print(f"two shards carry {median(carried[2]) / median(carried[1]):.2f} times what one does (medians)")
+                found.append(await carry(url, shards, options.events, size))
+    one = median(run.per_busiest_s for run in carried[1, 1])
+    for size, of in ((1, "the same load"), (2, "twice the load")):
+        runs = carried[2, size]
+        print(
+            f"two shards, {of}: {median(run.per_busiest_s for run in runs) / one:.2f} times the events of one per "
+            f"CPU-second of the busiest, which does {median(run.busiest_share for run in runs):.0%} of the work; "
+            f"{median(run.per_cpu_s for run in runs) / one:.2f} times per CPU-second of all (medians)"
+        )
 
 
 if __name__ == "__main__":

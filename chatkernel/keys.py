@@ -1,7 +1,7 @@
 """The names of everything in Redis: one place to read what is there, and which keys share a slot.
 
-Keys that one script touches carry the same hash tag (the part in braces), so that Redis Cluster keeps them
-together.
+A script touches one key: in a Redis Cluster those with several are refused while their slot moves. Keys that are used
+together carry the same hash tag (the part in braces), so that they are on one node.
 """
 
 from __future__ import annotations

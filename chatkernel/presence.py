@@ -95,6 +95,8 @@ class PresenceStore:
         self._redis, self._keys = redis, keys
         self._doubt_s = settings.heartbeat_interval_s * DOUBT_HEARTBEATS
         self._begun_at = time.monotonic()
+        self._kept_since: dict[int, int] = {}
+        """Of shards that were asked: their marks (Unix ms of Redis' clock)."""
         self._lease_ms = int(settings.offline_after_s * 1000)
         self._beats: Coalescer[Sequence[DeviceRef], Beats] = Coalescer(self._flush_beats)
         self._audiences: Coalescer[tuple[str, bytes], ChatError | None] = Coalescer(self._flush_audiences)
@@ -141,7 +143,7 @@ class PresenceStore:
         at (Unix ms; 0 if unknown). Each is given to one caller; if that one dies before `settle`, to another after
         SETTLE_MS. Nobody while leases may have run out only because nobody could renew them. Raises when all shards
         are away."""
-        share = max(1, limit // PRESENCE_SHARDS)
+        share = min(SCRIPT_DEVICES_MAX, max(1, limit // PRESENCE_SHARDS))
         swept = await run_scripts_each(
             self._redis,
             [
@@ -172,7 +174,7 @@ class PresenceStore:
             self._redis,
             [
                 _SETTLE.call((self._keys.presence_expiry(shard),), users)
-                for shard, users in self._by_shard(user_ids)
+                for shard, users in self._parts(user_ids)
             ],
         )
 
@@ -208,7 +210,6 @@ class PresenceStore:
 
     async def _online(self, users: Sequence[str]) -> dict[str, PresenceState]:
         parts = self._parts(users)
-        may_be_emptied = self._is_old()
         doubted = [self._in_doubt(shard) for shard, _ in parts]
         replies = await run_scripts_each(
             self._redis,
@@ -219,13 +220,13 @@ class PresenceStore:
         )
         _raise_if_all_failed(replies)
         found: dict[str, PresenceState] = {}
-        for (_, part), reply, is_doubted in zip(parts, replies, doubted, strict=True):
+        for (shard, part), reply, is_doubted in zip(parts, replies, doubted, strict=True):
             if isinstance(reply, ChatError):
                 found.update(dict.fromkeys(part, PresenceState.UNKNOWN))
                 continue
-            age_ms, *online = reply
-            is_new = may_be_emptied and age_ms < self._doubt_s * 1000
-            absent = PresenceState.UNKNOWN if is_doubted or is_new else PresenceState.OFFLINE
+            now_ms, since_ms, *online = reply
+            doubtful = is_doubted or self._was_emptied(shard, since_ms, now_ms)
+            absent = PresenceState.UNKNOWN if doubtful else PresenceState.OFFLINE
             for user, is_online in zip(part, online, strict=True):
                 found[user] = PresenceState.ONLINE if is_online else absent
         return found
@@ -234,9 +235,14 @@ class PresenceStore:
         """Whether its server was away, or refused, lately."""
         return time.monotonic() - self._redis.failed_at(self._keys.presence_expiry(shard)) < self._doubt_s
 
-    def _is_old(self) -> bool:
-        """Whether a shard that is younger than the doubt lasts was made anew: at first all are young."""
-        return time.monotonic() - self._begun_at >= self._doubt_s
+    def _was_emptied(self, shard: int, since_ms: int, now_ms: int) -> bool:
+        """Whether the shard was made anew lately. In a new cluster all are young: what a process finds so at its
+        beginning, and not for the second time, was not emptied."""
+        if now_ms - since_ms >= self._doubt_s * 1000:
+            self._kept_since[shard] = since_ms
+            return False
+        is_another = self._kept_since.setdefault(shard, since_ms) != since_ms
+        return is_another or time.monotonic() - self._begun_at >= self._doubt_s
 
     async def _flush_beats(self, calls: Sequence[Sequence[DeviceRef]]) -> list[Beats]:
         by_shard: dict[int, list[_Beat]] = defaultdict(list)

@@ -15,7 +15,12 @@ if #users < limit then
     users[#users + 1] = user
   end
 end
-for _, user in ipairs(users) do
-  redis.call('ZADD', KEYS[1], -now, user)
+if #users > 0 then
+  local scores = {}
+  for _, user in ipairs(users) do
+    scores[#scores + 1] = -now
+    scores[#scores + 1] = user
+  end
+  redis.call('ZADD', KEYS[1], unpack(scores))
 end
 return users

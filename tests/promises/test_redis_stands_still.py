@@ -72,3 +72,27 @@ async def test_somebody_may_log_in_while_it_stands_still(cluster: Cluster) -> No
         assert await some.settled(channel)
         verdict = await some.judge([channel])
         assert verdict.kept, verdict.details
+
+
+async def test_a_pod_whose_people_went_meanwhile_is_well_when_it_is_back(cluster: Cluster) -> None:
+    async with crew(cluster) as some:
+        (ann,) = await some.people("ann")
+        pod = (await cluster.ready())[0]
+        socket = await some.socket(ann, pod)
+
+        async def degraded() -> list[str]:
+            return list((await cluster.statz(pod))["degraded"])
+
+        async def lease_is_missed() -> bool:
+            return "presence" in await degraded()
+
+        async def is_well() -> bool:
+            return await degraded() == []
+
+        await cluster.order("redis", action="stop")
+        try:
+            await eventually(lease_is_missed, 10)
+            await socket.close()
+        finally:
+            await cluster.order("redis", action="cont")
+        await eventually(is_well, 10)

@@ -27,10 +27,13 @@ class Chatctl:
         self.data = data
         self.environ = {**os.environ, "CHATCTL_DATA": str(data), "CHATCTL_PASSWORD": PASSWORD}
 
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "chatclient.cli.main", *words]
+
     def start(self, *words: str, on: int | None = None) -> subprocess.Popen[str]:
         """`on`: the terminal of a person at a keyboard."""
         return subprocess.Popen(
-            [sys.executable, "-m", "chatclient.cli.main", *words],
+            self.command(*words),
             env=self.environ,
             stdin=subprocess.DEVNULL if on is None else on,
             stdout=subprocess.PIPE if on is None else on,

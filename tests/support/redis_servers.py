@@ -170,6 +170,22 @@ class Sentinels:
         for sentinel in self.sentinels:
             until(lambda at=sentinel: self._knows_all(at))
 
+    def settle_again(self) -> None:
+        """After a failover: wait until the one that was replaced follows, and the Sentinels know that it does."""
+        until(self._is_settled, 30.0)
+
+    def _is_settled(self) -> bool:
+        primary = self.primary()
+        (other,) = (server for server in self.data if server is not primary)
+        follows = b"master_link_status:up" in _info(other)
+        return follows and all(self._knows_all(at) and self._replica_is_up(at) for at in self.sentinels)
+
+    @staticmethod
+    def _replica_is_up(sentinel: Server) -> bool:
+        (flat,) = sentinel.raw("SENTINEL", "REPLICAS", SERVICE)
+        known = _map(flat)
+        return (known["flags"], known["master-link-status"]) == ("slave", "ok")
+
     def primary(self) -> Server:
         """The one that calls itself the primary and can be asked."""
         for server in self.data:
@@ -179,9 +195,7 @@ class Sentinels:
         raise AssertionError("no primary")
 
     def _knows_all(self, sentinel: Server) -> bool:
-        flat = sentinel.do("SENTINEL", "MASTER", SERVICE)
-        known = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
-        known = {_text(name): _text(value) for name, value in known.items()}
+        known = _map(sentinel.do("SENTINEL", "MASTER", SERVICE))
         return (int(known["num-slaves"]), int(known["num-other-sentinels"])) == (1, 2)
 
 
@@ -294,6 +308,12 @@ def _replicas(node: Server) -> list[bytes]:
 
 def _is_ok(node: Server) -> bool:
     return b"cluster_state:ok" in node.raw("CLUSTER", "INFO")
+
+
+def _map(reply: Any) -> dict[str, str]:
+    """Of a reply that older protocols have as names and values in turn."""
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {_text(name): _text(value) for name, value in pairs}
 
 
 def _text(value: Any) -> str:
