@@ -105,7 +105,7 @@ class Routes:
         and at the start of a run (it clears what an earlier run of the same name left). What is on a node of a
         cluster that is away is written as soon as it is back. Raises ChatError when the pod's own set cannot be
         written, and so nothing is."""
-        self._losses_seen = self._redis.losses
+        losses = self._redis.losses
         # Not waited for to be right: it is written again with the next one.
         await execute_each(self._redis, [("SADD", self._keys.owners, self._pod)])
         present = await self._routes_of(self._pod)
@@ -114,6 +114,7 @@ class Routes:
         self._stale |= self._wanted | present
         while self._stale:
             await self._flushed(())
+        self._losses_seen = losses
 
     async def keep(self, on_rewritten: Callable[[], None]) -> None:
         """Audit, for ever. `on_rewritten`: routes were missing for a while, and are there again."""
