@@ -112,6 +112,7 @@ async def _bridge(path: Path, fault: Fault, witness: Witness) -> AsyncIterator[N
         said: dict[str, object] = {"ok": True, "note": ""}
         try:
             if asked == "strike":
+                await witness.seen_enough()  # of how it got well after the fault before
                 await witness.begin(await fault.strike(await witness.pods()))
             else:
                 await witness.seen_enough()

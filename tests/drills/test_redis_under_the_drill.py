@@ -17,4 +17,4 @@ pytestmark = pytest.mark.stores
 async def test_promises_hold(name: str) -> None:
     async with FAULTS[name]() as fault:
         outcome = await run_drill(name, fault, TIMES)
-    assert outcome.problems == [], outcome.lines()
+    assert not outcome.problems, "\n".join(outcome.lines())

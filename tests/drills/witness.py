@@ -68,7 +68,7 @@ class Witness:
         self._looking = asyncio.create_task(self._look_while_away(away)) if away else None
 
     async def seen_enough(self) -> None:
-        """What was to be seen before it is over."""
+        """Waits for what is to be seen before the fault is over, or before the next."""
         if self._looking is not None:
             await self._looking
 
