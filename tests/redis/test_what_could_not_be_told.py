@@ -118,12 +118,12 @@ async def test_the_last_word_on_a_person_is_the_last_that_was_said(own_valkey: V
 
 
 async def test_a_channel_whose_append_failed_is_looked_at_once_and_struck_off(
-    redis: Redis, keys: Keys
+    own_valkey: Valkey, keys: Keys
 ) -> None:
     """Nobody knows whether it was stored, and nobody tries again."""
-    pod = BusPod(redis, keys, "a")
-    await pod.start("c")
-    async with publishing(redis, keys) as publisher:
+    async with redis_client(own_valkey.url) as client, publishing(client, keys) as publisher:
+        pod = BusPod(client, keys, "a")
+        await pod.start("c")
         publisher.begin(["c"])
 
         async def noted() -> bool:
