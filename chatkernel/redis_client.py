@@ -37,7 +37,7 @@ class _Servers(Protocol):
         ...
 
     def failed_at(self, key: str) -> float:
-        """The last time that the server of a key did not answer, or refused (monotonic, seconds)."""
+        """The last time that the server of a key did not answer, or took no writes (monotonic, seconds)."""
         ...
 
     @property
