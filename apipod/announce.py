@@ -52,7 +52,7 @@ class Announcer:
         self.devices_changed(user_id)
         try:
             # Each must leave; the last one to leave says that the person went offline.
-            left = [await self._presence.leave(user_id, device_id, self._now()) for device_id in device_ids]
+            left = [await self._presence.leave(user_id, device_id) for device_id in device_ids]
             if any(left):
                 await self._gone(user_id)
         except ChatError as error:

@@ -81,7 +81,7 @@ class Services:
             kernel.registry,
             tickets,
             redis=kernel.redis,
-            mark=f"{kernel.keys.base}discovery_mark:{settings.pod}:{secrets.token_hex(4)}",
+            mark=kernel.keys.discovery_mark(settings.pod, secrets.token_hex(4)),
             region=settings.region,
             monotonic=monotonic,
             rng=rng or random.Random(),

@@ -13,15 +13,16 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from random import Random
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from chatkernel.batching import Coalescer
-from chatkernel.errors import ChatError
+from chatkernel.bus_entries import PIPELINE_MAX_BYTES, Batch, Entries, decode_entry
+from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
-from chatkernel.redis_client import SOCKET_TIMEOUT_S, Redis, execute
+from chatkernel.redis_client import SOCKET_TIMEOUT_S, Redis, check_takes_writes, execute
 from chatkernel.redis_link import Command
 from chatkernel.routes import Routes
 
@@ -29,11 +30,9 @@ STREAM_ENTRIES_MAX = 4_096
 """Entries that a stream keeps for a reader that lags; beyond it the reader has a gap and its sessions
 sync."""
 
-ENTRY_MAX_BYTES = 64 * 1024
-"""Envelopes of a batch beyond this go into further entries."""
-
-PIPELINE_MAX_BYTES = 4 * 1024 * 1024
-"""Bytes written to Redis in one round trip."""
+STREAM_KEPT_S = 600
+"""Without its reader a stream goes after this: that of a pod that died before it was registered, or after it left, is
+nobody's to clear away. Renewed whenever nothing comes, and with each trimming."""
 
 READ_ENTRIES_MAX = 128
 TRIM_ENTRIES = 256
@@ -117,6 +116,14 @@ class Post(Struct, frozen=True):
     watched: tuple[str, ...] = ()
 
 
+class NotPublished(ChatError):
+    """REDIS_UNAVAILABLE: these posts have not, or not surely, reached every pod that they are for."""
+
+    def __init__(self, posts: Sequence[Post]) -> None:
+        super().__init__(Code.REDIS_UNAVAILABLE)
+        self.posts = posts
+
+
 class GapReason(StrEnum):
     RECONNECTED = "reconnected"
     """Redis was away: others may not have been able to write."""
@@ -125,7 +132,7 @@ class GapReason(StrEnum):
     VANISHED = "vanished"
     """The stream was gone: Redis was emptied, or this pod was taken for dead."""
     UNREADABLE = "unreadable"
-    """An entry could not be decoded."""
+    """An entry was no list of envelopes."""
 
 
 class BusGap(Struct, frozen=True):
@@ -140,6 +147,7 @@ _Address: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Envelope])
+_one_decoder = msgspec.msgpack.Decoder(Envelope)
 
 
 class Bus:
@@ -152,7 +160,7 @@ class Bus:
         self._random = random or Random()
         # Unbounded in items on purpose: all that waited goes out together, or fails together, so that an
         # outage costs each caller one time-out and not a queue of them.
-        self._publishing: Coalescer[Sequence[Post], int] = Coalescer(self._flush, max_items=1 << 30)
+        self._publishing: Coalescer[Sequence[Post], _Written] = Coalescer(self._flush, max_items=1 << 30)
         self._position: bytes | None = None
         self._passed_entries = self._passed_bytes = 0
         """Read and not taken off the stream yet."""
@@ -163,10 +171,19 @@ class Bus:
         took.
 
         Two round trips, whatever the number of posts: resolve, then write. Posts arrive in the order
-        published. Calls that arrive together are one, counted for the first. Raises
-        ChatError(REDIS_UNAVAILABLE): some may have been written.
+        published. Calls that arrive together are one, counted for the first. Raises NotPublished: of a cluster a
+        node may be away, which holds up only what has to do with it.
         """
-        return await self._publishing.call(posts) if posts else 0
+        if not posts:
+            return 0
+        entries, failed, error = await self._publishing.call(posts)
+        if failed:
+            raise NotPublished(failed) from error
+        return entries
+
+    async def check(self) -> None:
+        """Raises ChatError(REDIS_UNAVAILABLE) unless every server takes what is published."""
+        await check_takes_writes(self._redis)
 
     async def open(self) -> None:
         """Make this pod's stream, and take its end as where reading starts. Before routes are registered, so
@@ -174,9 +191,13 @@ class Bus:
         # The entry is empty: it makes the stream, and its id is the position. Others never make a stream
         # (NOMKSTREAM), so no stream outlives its pod and a stream that is gone stays gone until its owner
         # notices.
-        (self._position,) = await execute(
+        stream = self._keys.stream(self._pod)
+        self._position, _ = await execute(
             self._redis,
-            [("XADD", self._keys.stream(self._pod), "MAXLEN", "~", STREAM_ENTRIES_MAX, "*", "e", "")],
+            [
+                ("XADD", stream, "MAXLEN", "~", STREAM_ENTRIES_MAX, "*", "e", ""),
+                ("EXPIRE", stream, STREAM_KEPT_S),
+            ],
         )
 
     async def read(self, stop: asyncio.Event) -> AsyncIterator[list[Envelope] | BusGap]:
@@ -216,13 +237,14 @@ class Bus:
         if len(entries) >= READ_ENTRIES_MAX and not await self._has(before):
             out.append(BusGap(GapReason.TRIMMED))
         envelopes: list[Envelope] = []
-        try:
-            for _, fields in entries:
-                self._passed_bytes += len(fields[1])
-                if fields[1]:
-                    envelopes += _decoder.decode(fields[1])
-        except msgspec.DecodeError:
-            log.exception("bus: unreadable entry")
+        unreadable = 0
+        for _, fields in entries:
+            self._passed_bytes += len(fields[1])
+            found = decode_entry(fields[1], _decoder, _one_decoder) if fields[1] else []
+            unreadable += found is None
+            envelopes += found or ()
+        if unreadable:
+            log.error("bus: unreadable entries", extra={"entries": unreadable})
             out.append(BusGap(GapReason.UNREADABLE))
         if envelopes:
             out.append(envelopes)
@@ -238,7 +260,7 @@ class Bus:
         ]
         if self._trims:
             # `after` itself stays: that it is there tells that nothing after it was trimmed by the writers' cap.
-            commands.insert(0, ("XTRIM", stream, "MINID", "~", after))
+            commands[:0] = [("XTRIM", stream, "MINID", "~", after), ("EXPIRE", stream, STREAM_KEPT_S)]
             self._passed_entries = self._passed_bytes = 0
             self._trims = False
         replies = await execute(self._redis, commands, BLOCK_MS / 1000 + SOCKET_TIMEOUT_S, waiting=True)
@@ -251,7 +273,7 @@ class Bus:
         return bool(found)
 
     async def _there(self) -> bool:
-        (there,) = await execute(self._redis, [("EXISTS", self._keys.stream(self._pod))])
+        (there,) = await execute(self._redis, [("EXPIRE", self._keys.stream(self._pod), STREAM_KEPT_S)])
         return bool(there)
 
     async def _last(self) -> bytes | None:
@@ -273,26 +295,42 @@ class Bus:
         await self._routes.reassert()
         return BusGap(GapReason.VANISHED) if last is None else None
 
-    async def _flush(self, calls: Sequence[Sequence[Post]]) -> list[int]:
+    async def _flush(self, calls: Sequence[Sequence[Post]]) -> list[_Written]:
         posts = [post for call in calls for post in call]
-        by_pod = await self._destinations(posts)
-        payloads = _Payloads(posts)
-        commands: list[Command] = []
-        pending_bytes = written = 0
-        for pod, wanted in by_pod.items():
-            for payload in payloads.of(tuple(wanted)):
-                if commands and pending_bytes + len(payload) > PIPELINE_MAX_BYTES:
-                    await execute(self._redis, commands)
-                    commands, pending_bytes = [], 0
-                commands.append(self._xadd(pod, payload))
-                pending_bytes += len(payload)
-                written += 1
-        if commands:
-            await execute(self._redis, commands)
-        return [written] + [0] * (len(calls) - 1)
+        failures: dict[int, ChatError] = {}
+        by_pod = await self._destinations(posts, failures)
+        written = await self._write(posts, by_pod, failures)
+        if not failures:
+            return [_Written(written)] + [_Written(0)] * (len(calls) - 1)
+        error = next(iter(failures.values()))
+        outcomes: list[_Written] = []
+        start = 0
+        for call in calls:
+            failed = [post for at, post in enumerate(call, start) if at in failures]
+            outcomes.append(_Written(0 if start else written, failed, error))
+            start += len(call)
+        return outcomes
 
-    async def _destinations(self, posts: Sequence[Post]) -> dict[str, list[int]]:
-        """For each pod the positions of the posts that are for it, in order."""
+    async def _write(
+        self, posts: Sequence[Post], by_pod: dict[str, list[int]], failures: dict[int, ChatError]
+    ) -> int:
+        """How many entries were written; the positions of posts that some pod did not get go into `failures`."""
+        entries = Entries([_encoder.encode(post.envelope) for post in posts])
+        batch = Batch()
+        written = 0
+        for pod, wanted in by_pod.items():
+            for positions, payload in entries.of(tuple(wanted)):
+                if batch.commands and batch.size + len(payload) > PIPELINE_MAX_BYTES:
+                    written += await batch.send(self._redis, failures)
+                    batch = Batch()
+                batch.add(self._xadd(pod, payload), positions, len(payload))
+        return written + await batch.send(self._redis, failures)
+
+    async def _destinations(
+        self, posts: Sequence[Post], failures: dict[int, ChatError]
+    ) -> dict[str, list[int]]:
+        """For each pod the positions of the posts that are for it, in order; those of posts of which not all pods are
+        known go into `failures`."""
         # Posts that arrive together are mostly for a few addresses: what follows is paid per address.
         addressed: dict[_Address, list[int]] = {}
         for index, post in enumerate(posts):
@@ -307,9 +345,15 @@ class Bus:
         by_pod: dict[str, list[int]] = defaultdict(list)
         for address, indexes in addressed.items():
             pods: set[str] = set()
-            pods.update(*[of_channel[channel] for channel in address[0]])
-            pods.update(*[of_user[user] for user in address[1]])
-            pods.update(*[of_watched[user] for user in address[2]])
+            for found in (
+                *[of_channel[channel] for channel in address[0]],
+                *[of_user[user] for user in address[1]],
+                *[of_watched[user] for user in address[2]],
+            ):
+                if isinstance(found, ChatError):
+                    failures.update(dict.fromkeys(indexes, found))
+                else:
+                    pods |= found
             pods.discard(self._pod)
             for pod in pods:
                 by_pod[pod] += indexes
@@ -323,32 +367,12 @@ class Bus:
         return ("XADD", stream, "NOMKSTREAM", "MAXLEN", "~", STREAM_ENTRIES_MAX, "*", "e", payload)
 
 
-class _Payloads:
-    """Encodes each envelope once, and each combination that several pods get once."""
+class _Written(NamedTuple):
+    """Of one call: entries written for it, its posts that did not get everywhere, and why."""
 
-    def __init__(self, posts: Sequence[Post]) -> None:
-        self._encoded = [_encoder.encode(post.envelope) for post in posts]
-        self._made: dict[tuple[int, ...], list[bytes]] = {}
-
-    def of(self, wanted: tuple[int, ...]) -> list[bytes]:
-        if wanted not in self._made:
-            self._made[wanted] = self._join(wanted)
-        return self._made[wanted]
-
-    def _join(self, wanted: tuple[int, ...]) -> list[bytes]:
-        payloads: list[bytes] = []
-        part: list[msgspec.Raw] = []
-        part_bytes = 0
-        for index in wanted:
-            data = self._encoded[index]
-            size = len(data)
-            if part and part_bytes + size > ENTRY_MAX_BYTES:
-                payloads.append(_encoder.encode(part))
-                part, part_bytes = [], 0
-            part.append(msgspec.Raw(data))
-            part_bytes += size
-        payloads.append(_encoder.encode(part))
-        return payloads
+    entries: int
+    failed: Sequence[Post] = ()
+    error: ChatError | None = None
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+from chatkernel.errors import ChatError
 from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
-from chatkernel.redis_client import Redis, execute, scan
+from chatkernel.redis_client import Redis, execute, execute_each, scan
 
 REFRESH_S = 0.25
 """A busy channel's intent is written again this often and not for each append: should Redis be emptied, that is for
 how long it may be missing."""
+FAILED_S = 30.0
+"""An append that was not announced by then, nor tried again, has failed: the store's time-outs are shorter."""
 KEEP_S = 1.0
 """How long after its last append was announced a channel stays noted: that costs whoever looks a look, and saves
 Redis two round trips for each append of a busy channel."""
+
+
+class _Begun(NamedTuple):
+    append: int
+    at_s: float
 
 
 class Ledger:
@@ -27,15 +36,16 @@ class Ledger:
         self._noted: OrderedDict[str, float] = OrderedDict()
         """When each was begun to be written, the longest ago first."""
         self._to_write: dict[str, float] = {}
-        self._unannounced: dict[str, int] = {}
-        """Channels whose last append has not been stored or not been announced, and which append that was."""
+        self._unannounced: OrderedDict[str, _Begun] = OrderedDict()
+        """Channels whose last append has not been stored or not been announced, the longest ago first."""
         self._appends = 0
 
     def begin(self, channel_ids: Iterable[str], now_s: float) -> bool:
         """Appends are on their way to the store; whether there is something to write for it."""
         self._appends += 1
         for channel_id in channel_ids:
-            self._unannounced[channel_id] = self._appends
+            self._unannounced[channel_id] = _Begun(self._appends, now_s)
+            self._unannounced.move_to_end(channel_id)
             if now_s - self._noted.get(channel_id, -REFRESH_S) >= REFRESH_S:
                 self._to_write[channel_id] = now_s
         return bool(self._to_write)
@@ -52,12 +62,23 @@ class Ledger:
 
     def mark(self, channel_ids: Iterable[str]) -> dict[str, int]:
         """Of channels whose appends so far are stored: what to say once they are announced."""
-        return {c: self._unannounced[c] for c in channel_ids if c in self._unannounced}
+        return {c: self._unannounced[c].append for c in channel_ids if c in self._unannounced}
 
     def announced(self, marks: dict[str, int]) -> None:
         for channel_id, append in marks.items():
-            if self._unannounced.get(channel_id) == append:
+            begun = self._unannounced.get(channel_id)
+            if begun is not None and begun.append == append:
                 del self._unannounced[channel_id]
+
+    def failed(self, now_s: float) -> dict[str, int]:
+        """Channels whose last append will not be announced any more, and may have been stored all the same: what to
+        say once somebody was told to look."""
+        marks = {}
+        for channel_id, begun in self._unannounced.items():
+            if now_s - begun.at_s < FAILED_S:
+                break
+            marks[channel_id] = begun.append
+        return marks
 
     def settled(self, now_s: float) -> list[str]:
         """Channels to strike off."""
@@ -89,13 +110,16 @@ class Intents:
         if channel_ids:
             at_ms = now_ms()
             marks = [part for channel_id in channel_ids for part in (at_ms, channel_id)]
-            await execute(
+            noted, _ = await execute_each(
                 self._redis,
                 [
                     ("ZADD", self._keys.intents(self._pod), *marks),
-                    ("SADD", self._keys.intent_owners, self._pod),
+                    ("SADD", self._keys.owners, self._pod),
                 ],
             )
+            # That it is an owner is written each time: once is enough.
+            if isinstance(noted, ChatError):
+                raise noted
 
     async def done(self, channel_ids: Sequence[str]) -> None:
         await self.clear(self._pod, channel_ids)
@@ -119,10 +143,10 @@ class Intents:
             await execute(self._redis, [("ZREM", self._keys.intents(pod), *channel_ids)])
 
     async def owners(self) -> list[str]:
-        """Pods of any kind that have ever noted an intent and are not forgotten."""
-        (found,) = await execute(self._redis, [("SMEMBERS", self._keys.intent_owners)])
+        """Pods of any kind that have ever noted an intent, or had routes, and are not forgotten."""
+        (found,) = await execute(self._redis, [("SMEMBERS", self._keys.owners)])
         return sorted(pod.decode() for pod in found)
 
     async def forget(self, pod: str) -> None:
         """Strike a pod off the owners; it is one again as soon as it notes something."""
-        await execute(self._redis, [("SREM", self._keys.intent_owners, pod)])
+        await execute(self._redis, [("SREM", self._keys.owners, pod)])

@@ -1,7 +1,8 @@
 """Tells the other pods: one task owns what goes to the bus, so that a slow Redis never holds up an append.
 
-Everything queued goes out together. What cannot go out is owed: its channels are poked, and its membership events
-sent again, once Redis answers; receivers that lost Redis themselves compare heads with the store anyway.
+Everything queued goes out together. What cannot go out is owed: its channels are poked, and what else must arrive is
+sent again, once Redis answers; receivers that lost Redis themselves compare heads with the store anyway. A node of a
+cluster that is away holds up what has to do with it, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from chatkernel.bus import Bus, EventEnvelope, Poke, Post
+from chatkernel.bus import Bus, ChannelFrame, EventEnvelope, NotPublished, Poke, Post, PresenceChange
 from chatkernel.errors import ChatError
 from chatkernel.intents import KEEP_S, Intents, Ledger
 
 log = logging.getLogger(__name__)
 
+PAUSE_S = 0.05
+"""After a round in which something failed: what comes meanwhile goes out together."""
 RETRY_S = 0.5
+"""Between two attempts to send what is owed."""
 OWED_CHANNELS_MAX = 20_000
 OWED_POSTS_MAX = 1_000
 
@@ -33,8 +37,12 @@ class Publisher:
         """What the ledger is told once what is queued is through."""
         self._sweep: asyncio.TimerHandle | None = None
         self._posts: list[Post] = []
-        self._owed_channels: set[str] = set()
-        self._owed_posts: list[Post] = []
+        self._owed_channels: dict[str, int | None] = {}
+        """Channels to poke, and what the ledger is told then."""
+        self._owed_posts: dict[object, Post] = {}
+        """By what a later one replaces."""
+        self._retry_at = 0.0
+        self._retry: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sending = False
@@ -54,8 +62,9 @@ class Publisher:
                     await asyncio.sleep(0.01)
                 await self._strike(time.monotonic() + KEEP_S)
         self._task.cancel()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for timer in (self._sweep, self._retry):
+            if timer is not None:
+                timer.cancel()
         await asyncio.wait([self._task])
         self._task = None
 
@@ -78,32 +87,57 @@ class Publisher:
             stored, self._stored = self._stored, {}
             self._sending = True
             try:
-                await self._send(posts)
-                self._ledger.announced(stored)
-            except ChatError as error:
-                self._owe(posts, stored)
-                if not self.degraded:
-                    self.degraded = True
-                    log.warning("bus away", extra={"error": str(error)})
-                await asyncio.sleep(RETRY_S)
-                self._wake.set()
+                error = await self._round(posts, stored)
             except Exception:
                 log.exception("publish failed")
                 self._owe(posts, stored)
+                self._retry_soon()
                 await asyncio.sleep(RETRY_S)
+            else:
+                await self._judge(error)
             finally:
                 self._sending = False
 
-    async def _send(self, posts: list[Post]) -> None:
-        await self._note()
-        if self._owed_channels or self._owed_posts:
-            await self._pay()
-        if posts:
-            self.bus_writes += await self._bus.publish(posts)
-        await self._strike(time.monotonic())
+    async def _round(self, posts: list[Post], stored: dict[str, int]) -> ChatError | None:
+        """Each part is tried, whatever became of the others; the first error."""
+        errors = []
+        for part in (
+            self._note(),
+            self._pay(),
+            self._publish(posts, stored),
+            self._strike(time.monotonic()),
+        ):
+            try:
+                await part
+            except ChatError as error:
+                errors.append(error)
+        return errors[0] if errors else None
+
+    async def _judge(self, error: ChatError | None) -> None:
+        """Redis is back when all of it takes writes: what failed may have been worth no second attempt."""
+        if error is None and self.degraded and not (self._owed_channels or self._owed_posts):
+            try:
+                await self._bus.check()
+            except ChatError as still:
+                error = still
+            else:
+                self.degraded = False
+                log.info("bus back")
+        if error is not None and not self.degraded:
+            self.degraded = True
+            log.warning("bus away", extra={"error": str(error)})
         if self.degraded:
-            self.degraded = False
-            log.info("bus back")
+            self._retry_soon()
+        if error is not None:
+            await asyncio.sleep(PAUSE_S)
+
+    def _retry_soon(self) -> None:
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._retry_now)
+
+    def _retry_now(self) -> None:
+        self._retry = None
+        self._wake.set()
 
     async def _note(self) -> None:
         taken = self._ledger.take()
@@ -113,6 +147,9 @@ class Publisher:
 
     async def _strike(self, now_s: float) -> None:
         """Channels that rest, off the list of those that somebody would have to look at."""
+        if self._intents is not None and (failed := self._ledger.failed(now_s)):
+            self._owed_channels |= failed
+            self._wake.set()
         settled = self._ledger.settled(now_s)
         if self._intents is not None and settled:
             await self._intents.done(settled)
@@ -125,16 +162,61 @@ class Publisher:
         self._wake.set()
 
     async def _pay(self) -> None:
-        channels = sorted(self._owed_channels)
-        poke = [Post(Poke(channels), channels=tuple(channels))] if channels else []
-        self.bus_writes += await self._bus.publish([*self._owed_posts, *poke])
-        self._owed_channels.difference_update(channels)
-        self._owed_posts.clear()
+        now_s = time.monotonic()
+        if now_s < self._retry_at or not (self._owed_channels or self._owed_posts):
+            return
+        self._retry_at = now_s + RETRY_S
+        posts = dict(self._owed_posts)
+        pokes = {channel: Post(Poke([channel]), (channel,)) for channel in self._owed_channels}
+        failure = await self._write([*posts.values(), *pokes.values()])
+        unpaid = {id(post) for post in failure.posts} if failure is not None else set()
+        for key, post in posts.items():
+            if id(post) not in unpaid:
+                del self._owed_posts[key]
+        for channel, post in pokes.items():
+            if id(post) not in unpaid:
+                mark = self._owed_channels.pop(channel)
+                self._ledger.announced({} if mark is None else {channel: mark})
+        if failure is not None:
+            raise failure
 
-    def _owe(self, posts: list[Post], stored: dict[str, int]) -> None:
-        self._stored = stored | self._stored
+    async def _publish(self, posts: list[Post], stored: dict[str, int]) -> None:
+        if self._owed_posts:
+            for post in posts:
+                self._owed_posts.pop(_replaces(post), None)
+        failure = await self._write(posts)
+        if failure is not None:
+            self._owe(failure.posts, {})
+        for channel, mark in stored.items():
+            if channel in self._owed_channels:
+                self._owed_channels[channel] = mark
+            else:
+                self._ledger.announced({channel: mark})
+        if failure is not None:
+            raise failure
+
+    async def _write(self, posts: Sequence[Post]) -> NotPublished | None:
+        try:
+            self.bus_writes += await self._bus.publish(posts)
+        except NotPublished as error:
+            return error
+        return None
+
+    def _owe(self, posts: Sequence[Post], stored: dict[str, int]) -> None:
         for post in posts:
-            if isinstance(post.envelope, EventEnvelope) and len(self._owed_channels) < OWED_CHANNELS_MAX:
-                self._owed_channels.add(post.envelope.channel_id)
-            if post.users and len(self._owed_posts) < OWED_POSTS_MAX:
-                self._owed_posts.append(post)
+            envelope = post.envelope
+            if isinstance(envelope, EventEnvelope):
+                channel = envelope.channel_id
+                if channel in self._owed_channels or len(self._owed_channels) < OWED_CHANNELS_MAX:
+                    self._owed_channels[channel] = stored.get(channel, self._owed_channels.get(channel))
+                if not post.users:
+                    continue
+            elif isinstance(envelope, ChannelFrame):
+                continue
+            if len(self._owed_posts) < OWED_POSTS_MAX:
+                self._owed_posts[_replaces(post)] = post
+
+
+def _replaces(post: Post) -> object:
+    """What a later post about the same makes pointless: whether a person is on line. Others stand for themselves."""
+    return post.envelope.user_id if isinstance(post.envelope, PresenceChange) else id(post)

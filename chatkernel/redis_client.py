@@ -7,17 +7,17 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.redis_cluster import Shards
 from chatkernel.redis_connect import open_primary, open_server
-from chatkernel.redis_link import Argument, Command, Link
+from chatkernel.redis_link import Argument, Command, Link, is_of_the_server
 from chatkernel.redis_url import RedisUrl, Topology, parse_redis_url
 
 SOCKET_TIMEOUT_S = 2.0
@@ -32,8 +32,18 @@ class _Servers(Protocol):
     """However many there are."""
 
     async def call(self, commands: Sequence[Command], timeout_s: float, *, waiting: bool) -> list[Any]:
-        """Raises redis.exceptions.RedisError or OSError; a command that Redis refused is a ResponseError
-        among the replies."""
+        """Raises redis.exceptions.RedisError or OSError when nothing can be asked; a command that failed alone is
+        one of these among the replies."""
+        ...
+
+    def failed_at(self, key: str) -> float:
+        """The last time that the server of a key did not answer, or took no writes (monotonic, seconds)."""
+        ...
+
+    @property
+    def losses(self) -> int:
+        """Connections that were lost, except those for calls that wait. Whoever has the data now may not have what
+        was written last."""
         ...
 
     async def aclose(self) -> None: ...
@@ -45,11 +55,24 @@ class _OneServer:
     def __init__(self, url: RedisUrl) -> None:
         self._url = url
         self._link, self._waiting_link = Link(self._open), Link(self._open)
+        self._failed_at = -math.inf
 
-    def call(
-        self, commands: Sequence[Command], timeout_s: float, *, waiting: bool
-    ) -> Coroutine[Any, Any, list[Any]]:
-        return (self._waiting_link if waiting else self._link).call(commands, timeout_s)
+    async def call(self, commands: Sequence[Command], timeout_s: float, *, waiting: bool) -> list[Any]:
+        try:
+            replies = await (self._waiting_link if waiting else self._link).call(commands, timeout_s)
+        except (RedisError, OSError):
+            self._failed_at = time.monotonic()
+            raise
+        if any(isinstance(reply, Exception) and is_of_the_server(reply) for reply in replies):
+            self._failed_at = time.monotonic()
+        return replies
+
+    def failed_at(self, key: str) -> float:
+        return self._failed_at
+
+    @property
+    def losses(self) -> int:
+        return self._link.losses
 
     async def aclose(self) -> None:
         await self._link.aclose()
@@ -72,8 +95,12 @@ class Redis:
             if url.topology is Topology.CLUSTER
             else _OneServer(url)
         )
-        self.call = self._servers.call
-        self.guard = Guard()
+        self.call, self.failed_at = self._servers.call, self._servers.failed_at
+
+    @property
+    def losses(self) -> int:
+        """As of `_Servers`."""
+        return self._servers.losses
 
     async def aclose(self) -> None:
         await self._servers.aclose()
@@ -90,30 +117,6 @@ def connect(url: str) -> Redis:
     return Redis(parse_redis_url(url))
 
 
-_OUR_MISTAKES = frozenset({"ERR", "WRONGTYPE", "CROSSSLOT"})
-"""How an answer begins by which a Redis that is well refuses one command."""
-
-
-class Guard:
-    """`with guard:` raises ChatError(REDIS_UNAVAILABLE) from what the client library or the network raised."""
-
-    __slots__ = ("failed_at",)
-
-    def __init__(self) -> None:
-        self.failed_at = -math.inf
-        """The last time that Redis did not answer, or took no writes (monotonic, seconds). Every service asks it
-        something each second."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, RedisError | OSError):
-            if not (isinstance(error, ResponseError) and str(error).partition(" ")[0] in _OUR_MISTAKES):
-                self.failed_at = time.monotonic()
-            raise ChatError(Code.REDIS_UNAVAILABLE) from error
-
-
 async def execute(
     redis: Redis,
     commands: Sequence[Command],
@@ -128,12 +131,21 @@ async def execute(
     one after the other. Raises ChatError(REDIS_UNAVAILABLE) when Redis does not answer in time or refuses any
     of them: which took effect is unknown.
     """
-    with redis.guard:
-        if timeout_s >= SOCKET_TIMEOUT_S:
-            return _checked(await redis.call(commands, timeout_s, waiting=waiting))
-        # An impatient caller gives up alone: the others' calls on the link are none of its business.
+    if timeout_s >= SOCKET_TIMEOUT_S:
+        return _checked(await _replies(redis, commands, timeout_s, waiting=waiting))
+    # An impatient caller gives up alone: the others' calls on the link are none of its business.
+    try:
         async with asyncio.timeout(timeout_s):
-            return _checked(await redis.call(commands, SOCKET_TIMEOUT_S, waiting=waiting))
+            return _checked(await _replies(redis, commands, SOCKET_TIMEOUT_S, waiting=waiting))
+    except TimeoutError as error:
+        raise ChatError(Code.REDIS_UNAVAILABLE) from error
+
+
+async def execute_each(redis: Redis, commands: Sequence[Command]) -> list[Any]:
+    """As `execute`, for commands that have nothing to do with each other: in a cluster one node may be away, and what
+    is on the others is answered. Never raises: ChatError(REDIS_UNAVAILABLE) is in the place of each reply that is
+    missing."""
+    return _separate(await _replies(redis, commands, SOCKET_TIMEOUT_S))
 
 
 async def scan(redis: Redis, command: Literal["SSCAN", "ZSCAN"], key: str) -> AsyncIterator[list[bytes]]:
@@ -147,11 +159,31 @@ async def scan(redis: Redis, command: Literal["SSCAN", "ZSCAN"], key: str) -> As
             return
 
 
+async def _replies(
+    redis: Redis, commands: Sequence[Command], timeout_s: float, *, waiting: bool = False
+) -> list[Any]:
+    """With the client library's or the network's errors among them."""
+    try:
+        return await redis.call(commands, timeout_s, waiting=waiting)
+    except (RedisError, OSError) as error:
+        return [error] * len(commands)
+
+
 def _checked(replies: list[Any]) -> list[Any]:
     for reply in replies:
-        if isinstance(reply, ResponseError):
-            raise reply
+        if isinstance(reply, Exception):
+            raise ChatError(Code.REDIS_UNAVAILABLE) from reply
     return replies
+
+
+def _separate(replies: list[Any]) -> list[Any]:
+    return [_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
+
+
+def _unavailable(cause: Exception) -> ChatError:
+    error = ChatError(Code.REDIS_UNAVAILABLE)
+    error.__cause__ = cause
+    return error
 
 
 class Script:
@@ -178,14 +210,30 @@ class ScriptCall(NamedTuple):
 
 async def run_scripts(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run the scripts in one batch; one reply each. Raises ChatError(REDIS_UNAVAILABLE) as `execute`."""
-    with redis.guard:
-        by_digest: list[Command] = [("EVALSHA", call.script.digest, *call.arguments) for call in calls]
-        replies = await redis.call(by_digest, SOCKET_TIMEOUT_S, waiting=False)
-        # A script that is not there has not run: those, and only those, are sent again with their text.
-        missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if missing:
-            by_text: list[Command] = [("EVAL", calls[i].script.source, *calls[i].arguments) for i in missing]
-            texts = await redis.call(by_text, SOCKET_TIMEOUT_S, waiting=False)
-            for index, reply in zip(missing, texts, strict=True):
-                replies[index] = reply
-        return _checked(replies)
+    return _checked(await _run(redis, calls))
+
+
+async def run_scripts_each(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
+    """As `execute_each`."""
+    return _separate(await _run(redis, calls))
+
+
+async def _run(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
+    by_digest: list[Command] = [("EVALSHA", call.script.digest, *call.arguments) for call in calls]
+    replies = await _replies(redis, by_digest, SOCKET_TIMEOUT_S)
+    # A script that is not there has not run: those, and only those, are sent again with their text.
+    missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if missing:
+        by_text: list[Command] = [("EVAL", calls[i].script.source, *calls[i].arguments) for i in missing]
+        texts = await _replies(redis, by_text, SOCKET_TIMEOUT_S)
+        for index, reply in zip(missing, texts, strict=True):
+            replies[index] = reply
+    return replies
+
+
+_WRITES = Script("takes_writes")
+
+
+async def check_takes_writes(redis: Redis) -> None:
+    """Raises ChatError(REDIS_UNAVAILABLE) unless every server answers, and has room."""
+    await run_scripts(redis, [_WRITES.call((), ())])

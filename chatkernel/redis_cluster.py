@@ -2,13 +2,15 @@
 
 The commands of one call go to their nodes at the same time, those of one node together and in order, and the
 replies come back in the order of the commands. Across nodes there is no order: a caller that needs one makes two
-calls.
+calls. What a node that is away was to answer are errors in the places of its commands, and of no others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -27,6 +29,7 @@ from chatkernel.redis_link import (
     Link,
     MovedError,
     TryAgainError,
+    is_of_the_server,
 )
 from chatkernel.redis_url import Address
 
@@ -69,12 +72,15 @@ class Shards:
         """Primaries and replicas, as of the last look."""
         self._links: dict[Address, Link] = {}
         self._waiting_links: dict[Address, Link] = {}
+        self._other_losses = 0
+        self._node_failed_at: dict[Address, float] = {}
+        self._slot_failed_at: dict[int, float] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = -LOOK_PAUSE_S
 
     async def call(self, commands: Sequence[Command], timeout_s: float, *, waiting: bool) -> list[Any]:
-        """As `Link.call`. A command without a key goes to every primary: the first one's reply, unless another
-        refuses."""
+        """As `Link.call`, but what a node does not answer is an error (RedisError or OSError) among the replies. A
+        command without a key goes to every primary: the first one's reply, unless another refuses."""
         if not self._owners:
             await self._look()
         clock = asyncio.get_running_loop().time
@@ -84,20 +90,26 @@ class Shards:
         while True:
             left_s = max(CALL_LEFT_MIN_S, began_s + timeout_s - clock())
             await self._send(commands, sends, replies, left_s, waiting=waiting)
-            again = {
-                send.position
-                for some in sends.values()
-                for send in some
-                if _did_not_run(replies[send.position])
-            }
+            errors = [at for at, reply in enumerate(replies) if isinstance(reply, Exception)]
+            again = [at for at in errors if _did_not_run(replies[at])]
             if not again or clock() - began_s > AGAIN_MAX_S:
                 break
-            if not first or any(isinstance(replies[position], TryAgainError) for position in again):
+            if not first or any(isinstance(replies[at], TryAgainError) for at in again):
                 await asyncio.sleep(AGAIN_PAUSE_S)
-            sends, first = self._again(commands, sorted(again), replies), False
-        if any(isinstance(reply, ClusterDownError) for reply in replies):
-            self._look_soon()
+            sends, first = self._again(commands, again, replies), False
+        for at in errors:
+            self._note(commands[at], replies[at])
         return replies
+
+    def failed_at(self, key: str) -> float:
+        """When the node of a key last did not answer, or refused (monotonic, seconds); or the key's slot alone."""
+        slot = slot_of(key)
+        failed = self._slot_failed_at.get(slot, -math.inf)
+        return max(failed, self._node_failed_at.get(self._owners[slot], failed)) if self._owners else failed
+
+    @property
+    def losses(self) -> int:
+        return self._other_losses + sum(link.losses for link in self._links.values())
 
     async def aclose(self) -> None:
         if self._looking is not None:
@@ -127,17 +139,36 @@ class Shards:
         waiting: bool,
     ) -> None:
         calls = [
-            self._link(address, waiting=waiting).call(_packed(commands, some), timeout_s)
+            self._replies(address, _packed(commands, some), timeout_s, waiting=waiting)
             for address, some in sends.items()
         ]
         # The usual call has one node: that needs no task.
-        found = [await _settled(calls[0])] if len(calls) == 1 else await asyncio.gather(*map(_settled, calls))
+        found = [await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls)
         for some, result in zip(sends.values(), found, strict=True):
-            if isinstance(result, Exception):
-                # The node may be dead, and another has its slots or soon will.
-                self._look_soon()
-                raise result
             _put(replies, some, result)
+
+    async def _replies(
+        self, address: Address, packed: Sequence[Command], timeout_s: float, *, waiting: bool
+    ) -> Sequence[Any]:
+        try:
+            # Looked up only now: until a moment ago a link that nobody used may have been closed.
+            return await self._link(address, waiting=waiting).call(packed, timeout_s)
+        except (RedisError, OSError) as error:
+            self._node_failed_at[address] = time.monotonic()
+            return [error] * len(packed)
+
+    def _note(self, command: Command, error: Exception) -> None:
+        """A command has failed for good."""
+        if not isinstance(error, ResponseError) or isinstance(error, MovedError | ClusterDownError):
+            # The node may be dead, and another has its slots or soon will.
+            self._look_soon()
+        key = _key_of(command)
+        if key is not None and isinstance(error, ResponseError):
+            slot = slot_of(key)
+            if is_of_the_server(error):
+                self._node_failed_at[self._owners[slot]] = time.monotonic()
+            elif _did_not_run(error):
+                self._slot_failed_at[slot] = time.monotonic()
 
     def _again(
         self, commands: Sequence[Command], indexes: Sequence[int], replies: list[Any]
@@ -159,10 +190,10 @@ class Shards:
         return sends
 
     def _redirected(self, reply: ResponseError) -> tuple[int, Address]:
-        """Slot and node of `MOVED 3999 127.0.0.1:6381`; without a host it is the one that was asked."""
+        """Slot and node of `MOVED 3999 127.0.0.1:6381`."""
         _, slot, where = str(reply).split(" ")[:3]
         host, _, port = where.rpartition(":")
-        return int(slot), Address(host or self._owners[int(slot)].host, int(port))
+        return int(slot), Address(_host_of(host, self._owners[int(slot)]), int(port))
 
     def _link(self, address: Address, *, waiting: bool = False) -> Link:
         links = self._waiting_links if waiting else self._links
@@ -202,8 +233,8 @@ class Shards:
         ]
         try:
             _, late = await asyncio.wait(asked, timeout=LOOK_WAIT_S)
-            if late and not _views(asked):
-                await asyncio.wait(late)
+            while late and not _views(asked):
+                _, late = await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
             views = _views(asked)
         finally:
             for task in asked:
@@ -226,14 +257,27 @@ class Shards:
         owners = [view.ranges[0].nodes[0]] * SLOTS
         for part in view.ranges:
             owners[part.first : part.last + 1] = [part.nodes[0]] * (part.last + 1 - part.first)
+        primaries = list(dict.fromkeys(part.nodes[0] for part in view.ranges))
+        if any(primary not in primaries for primary in self._primaries):
+            self._other_losses += 1
+        self._primaries = primaries
+        replaced = {node: at for node, at in self._node_failed_at.items() if node not in self._primaries}
+        for slot, before in enumerate(self._owners if replaced else ()):
+            if before in replaced:
+                # Nobody could write to it, and whoever took its place may not have had everything.
+                self._slot_failed_at[slot] = replaced[before]
+        for node in replaced:
+            del self._node_failed_at[node]
         self._owners = owners
-        self._primaries = list(dict.fromkeys(part.nodes[0] for part in view.ranges))
         self._nodes = {node for part in view.ranges for node in part.nodes}
 
     async def _prune(self) -> None:
         for links in (self._links, self._waiting_links):
             for address in [a for a, link in links.items() if a not in self._primaries and link.idle]:
-                await links.pop(address).aclose()
+                link = links.pop(address)
+                if links is self._links:
+                    self._other_losses += link.losses
+                await link.aclose()
 
 
 class _Range(NamedTuple):
@@ -268,9 +312,12 @@ def _views(asked: Sequence[asyncio.Task[_View | None]]) -> list[_View]:
 
 
 def _address_of(node: Sequence[Any], asked: Address) -> Address:
+    return Address(_host_of((node[0] or b"").decode(), asked), int(node[1]))
+
+
+def _host_of(named: str, asked: Address) -> str:
     """A node that does not know its own address, or may not say it, is where it was asked."""
-    host = (node[0] or b"").decode()
-    return Address(host if host not in ("", "?") else asked.host, int(node[1]))
+    return named if named not in ("", "?") else asked.host
 
 
 def _packed(commands: Sequence[Command], sends: Sequence[_Send]) -> list[Command]:
@@ -288,16 +335,8 @@ def _put(replies: list[Any], sends: Sequence[_Send], found: Sequence[Any]) -> No
         if send.asking:
             next(answers)
         reply = next(answers)
-        if replies[send.position] is None or isinstance(reply, ResponseError):
+        if replies[send.position] is None or isinstance(reply, Exception):
             replies[send.position] = reply
-
-
-async def _settled(call: Awaitable[list[Any]]) -> list[Any] | Exception:
-    """All nodes' replies are read before the first failure is raised."""
-    try:
-        return await call
-    except (RedisError, OSError) as error:
-        return error
 
 
 def _did_not_run(reply: Any) -> bool:

@@ -20,7 +20,7 @@ ANSWER_TIMEOUT_S = 1.0
 """For what is asked while connecting: log in, role."""
 
 SENTINELS_WAIT_S = 0.5
-"""How long all Sentinels are waited for: those that have answered by then decide."""
+"""How long all Sentinels are waited for: those that have answered by then decide, or else the first that does."""
 
 
 async def open_server(url: RedisUrl, address: Address | None) -> AbstractConnection:
@@ -51,16 +51,23 @@ async def _ask_sentinels(url: RedisUrl) -> Address:
     """What most of those say who answer: one that was cut off may still name the primary of before."""
     asked = [asyncio.create_task(_ask_sentinel(url, address), name="sentinel") for address in url.hosts]
     try:
-        await asyncio.wait(asked, timeout=SENTINELS_WAIT_S)
+        _, late = await asyncio.wait(asked, timeout=SENTINELS_WAIT_S)
+        while late and not _named(asked):
+            _, late = await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
         found = [task.result() for task in asked if task.done()]
+        named = _named(asked)
     finally:
         for task in asked:
             task.cancel()
-    named = Counter(answer for answer in found if isinstance(answer, Address))
     if not named:
         error = next((answer for answer in found if isinstance(answer, Exception)), None)
         raise RedisConnectionError(f"no Sentinel names a primary of {url.service}") from error
     return named.most_common(1)[0][0]
+
+
+def _named(asked: Sequence[asyncio.Task[Address | Exception | None]]) -> Counter[Address]:
+    answers = [task.result() for task in asked if task.done()]
+    return Counter(answer for answer in answers if isinstance(answer, Address))
 
 
 async def _ask_sentinel(url: RedisUrl, sentinel: Address) -> Address | Exception | None:

@@ -50,6 +50,14 @@ class ClusterDownError(ResponseError):
     """The cluster has nobody for the slot, or the node is cut off from most others; the command has not run."""
 
 
+_OF_ONE_COMMAND = frozenset({"ERR", "WRONGTYPE", "NOSCRIPT", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT"})
+
+
+def is_of_the_server(error: Exception) -> bool:
+    """Whether it would have answered any other command so, too: it is away, or full, or may not be written."""
+    return not isinstance(error, ResponseError) or str(error).partition(" ")[0] not in _OF_ONE_COMMAND
+
+
 _ERRORS: dict[str, type[ResponseError]] = {
     "NOSCRIPT": NoScriptError,
     "MOVED": MovedError,
@@ -76,7 +84,8 @@ class _Call:
 class _Wire(asyncio.Protocol):
     """A connected socket and the calls in flight on it, in order."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, connection: AbstractConnection, on_lost: Callable[[_Wire], None]) -> None:
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(replyError=self._error_of)
         self._calls: deque[_Call] = deque()
@@ -107,6 +116,7 @@ class _Wire(asyncio.Protocol):
     def close(self, reason: Exception) -> None:
         if self.lost is None:
             self.lost = reason
+            self._on_lost(self)
             self._transport.abort()
             if self._timer is not None:
                 self._timer.cancel()
@@ -146,10 +156,6 @@ class _Wire(asyncio.Protocol):
             self._loop.call_soon(self.close, RedisConnectionError("Redis is no primary any more"))
         return _ERRORS.get(kind, ResponseError)(text)
 
-    @property
-    def idle(self) -> bool:
-        return not self._calls
-
     def _look(self) -> None:
         """One timer for all: only the first call in flight can be the one that holds up the others."""
         self._timer = None
@@ -177,6 +183,9 @@ class Link:
         self._open_connection = open_connection
         self._wire: _Wire | None = None
         self._connecting: asyncio.Task[_Wire] | None = None
+        self._callers = 0
+        self.losses = 0
+        """Connections that were lost: what was written last may be gone, if another server has the data now."""
         self._probe: asyncio.Task[None] | None = None
 
     async def call(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
@@ -188,21 +197,23 @@ class Link:
             raise RedisConnectionError("Redis hangs")
         # hiredis declares a tuple of one where it takes any.
         packed = b"".join([hiredis.pack_command(cast(Any, command)) for command in commands])
+        self._callers += 1
         wire = self._wire
-        if wire is None or wire.lost is not None:
-            wire = await self._connect()
         try:
+            if wire is None or wire.lost is not None:
+                wire = await self._connect()
             return await wire.call(packed, len(commands), timeout_s)
         except RedisTimeoutError:
-            if wire is self._wire:
+            if wire is not None and wire is self._wire:
                 self._hangs()
             raise
+        finally:
+            self._callers -= 1
 
     @property
     def idle(self) -> bool:
         """Nobody waits for a reply, or for a connection (a server that hangs is tried without anybody waiting)."""
-        connecting = self._connecting is not None and self._probe is None
-        return not connecting and (self._wire is None or self._wire.idle)
+        return self._callers == 0
 
     async def aclose(self) -> None:
         if self._probe is not None:
@@ -210,9 +221,9 @@ class Link:
             self._probe = None
         if self._connecting is not None:
             self._connecting.cancel()
-        if self._wire is not None:
-            self._wire.close(RedisConnectionError("closed"))
-            self._wire = None
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close(RedisConnectionError("closed"))
 
     async def _connect(self) -> _Wire:
         if self._connecting is None:
@@ -228,7 +239,11 @@ class Link:
 
     async def _open(self) -> _Wire:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            return _Wire(await self._open_connection())
+            return _Wire(await self._open_connection(), self._lost)
+
+    def _lost(self, wire: _Wire) -> None:
+        if wire is self._wire:
+            self.losses += 1
 
     def _connected(self, task: asyncio.Task[_Wire]) -> None:
         self._connecting = None

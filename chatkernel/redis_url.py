@@ -107,6 +107,9 @@ def parse_redis_url(url: str) -> RedisUrl:
         options = parse_qsl(parts.query, strict_parsing=bool(parts.query))
     except ValueError:
         raise RedisUrlError("is not a URL") from None  # its message quotes the URL
+    if parts.fragment or "@" in parts.path or "@" in parts.query:
+        # Most likely of a password, and what is in front of it would be taken for a host.
+        raise RedisUrlError("holds a # or @ that is not written as %23 or %40")
     userinfo, _, hosts = parts.netloc.rpartition("@")
     if parts.scheme == "unix":
         _check_options(options, OPTIONS)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
+from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
 from chatkernel.redis_client import Redis, Script, execute, run_scripts
 
@@ -23,7 +24,8 @@ ENDED_KEPT_S = 3600.0
 """How long a run that was removed or replaced is refused; later its entry is simply missing."""
 
 POLICY_REMEMBERED_S = 60.0
-"""When Redis was emptied, the policy last seen stands for this long, until the operator writes it again."""
+"""When Redis was emptied, or came back with old data, the policy last seen stands for this long, until the operator
+writes it again."""
 
 
 class PodState(StrEnum):
@@ -99,8 +101,8 @@ class Registry:
 
     def __init__(self, redis: Redis, keys: Keys, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._redis, self._keys, self._monotonic = redis, keys, monotonic
-        self._tables = (keys.pods, keys.leases, keys.departed, keys.ended)
-        self._policy_seen = Policy()
+        self._key = (keys.registry,)
+        self._policy_seen, self._policy_number = Policy(), 0
         self._policy_seen_at = -POLICY_REMEMBERED_S
         self._not_understood: set[tuple[str, str]] = set()
         """What somebody else has written where ours is to be: its kind and name. Each is told once."""
@@ -114,7 +116,7 @@ class Registry:
             int(lease_s * 1000),
             _encoder.encode(entry),
         )
-        ((ok, missing),) = await run_scripts(self._redis, [_RENEW.call(self._tables, args)])
+        ((ok, missing),) = await run_scripts(self._redis, [_RENEW.call(self._key, args)])
         return RenewResult(bool(ok), bool(missing))
 
     async def remove(self, name: str, incarnation: str | None = None, *, expired_only: bool = False) -> bool:
@@ -124,58 +126,69 @@ class Registry:
         `expired_only`: only beyond its lease, and if it comes back it is told `was_missing`: it may have been cut
         off from Redis while its clients were connected."""
         args = (name, incarnation or "", int(ENDED_KEPT_S * 1000), int(expired_only))
-        (removed,) = await run_scripts(self._redis, [_REMOVE.call(self._tables, args)])
+        (removed,) = await run_scripts(self._redis, [_REMOVE.call(self._key, args)])
         return bool(removed)
 
     async def snapshot(self) -> Snapshot:
         """Entries that nobody understands are left out, and logged once."""
-        keys = (self._keys.pods, self._keys.leases, self._keys.policy)
-        ((now, pods, leases, policy),) = await run_scripts(self._redis, [_SNAPSHOT.call(keys, ())])
-        ends = dict(_pairs(leases))
+        ((now, fields),) = await run_scripts(self._redis, [_SNAPSHOT.call(self._key, ())])
+        found = dict(_pairs(fields))
         entries: list[PodEntry] = []
         expired: list[PodEntry] = []
-        for name, data in _pairs(pods):
+        for name, data in _named(b"pod:", found):
             entry = self._read("registry entry", name, data, _entry_decoder)
             if entry is not None:
-                until = _end_of(ends.get(name, b""))
+                until = _number(found.get(b"lease:" + name, b""))
                 entry = msgspec.structs.replace(entry, lease_until=until)
                 (entries if until > now else expired).append(entry)
-        return Snapshot(entries, expired, self._policy_of(policy), now)
+        return Snapshot(entries, expired, self._policy_of(found), now)
 
     async def set_policy(self, policy: Policy) -> None:
-        await execute(self._redis, [("SET", self._keys.policy, _encoder.encode(policy))])
+        """Numbered, so that one that comes back with old data is not taken for a newer one."""
+        self._policy_number = max(now_ms(), self._policy_number + 1)
+        fields = (b"policy", _encoder.encode(policy), b"policy_number", self._policy_number)
+        await execute(self._redis, [("HSET", self._keys.registry, *fields)])
 
     async def policy(self) -> Policy:
         """The policy as it stands in Redis: empty when it is not there, or nobody understands it."""
-        (data,) = await execute(self._redis, [("GET", self._keys.policy)])
-        return (self._read("policy", self._keys.policy, data, _policy_decoder) if data else None) or Policy()
+        ((data, number),) = await execute(
+            self._redis, [("HMGET", self._keys.registry, "policy", "policy_number")]
+        )
+        self._policy_number = max(self._policy_number, _number(number or b""))
+        return self._read_policy(data) or Policy()
 
     async def condemn(self, entry: PodEntry) -> bool:
         """Take a run whose lease is over for dead, so that it may be cleared away. Whether it is over and not
         yet cleared away; False when it has renewed meanwhile. If it comes back it is told `was_missing`."""
-        keys = (self._keys.pods, self._keys.leases, self._keys.departed)
-        (over,) = await run_scripts(self._redis, [_CONDEMN.call(keys, (entry.name, entry.incarnation))])
+        (over,) = await run_scripts(self._redis, [_CONDEMN.call(self._key, (entry.name, entry.incarnation))])
         return bool(over)
 
     async def departed(self) -> list[PodEntry]:
         """Runs that are over (condemned, removed or replaced) and not cleared away."""
-        (found,) = await execute(self._redis, [("HGETALL", self._keys.departed)])
-        read = [self._read("departed run", name, data, _entry_decoder) for name, data in _pairs(found)]
+        (fields,) = await execute(self._redis, [("HGETALL", self._keys.registry)])
+        found = _named(b"departed:", dict(_pairs(fields)))
+        read = [self._read("departed run", name, data, _entry_decoder) for name, data in found]
         return [entry for entry in read if entry is not None]
 
     async def bury(self, entry: PodEntry) -> None:
         """The run has been cleared away."""
-        await execute(self._redis, [("HDEL", self._keys.departed, f"{entry.name}~{entry.incarnation}")])
+        run = f"departed:{entry.name}~{entry.incarnation}"
+        await execute(self._redis, [("HDEL", self._keys.registry, run)])
 
-    def _policy_of(self, data: bytes | None) -> Policy:
-        policy = self._read("policy", self._keys.policy, data, _policy_decoder) if data else None
-        if policy is not None:
-            self._policy_seen, self._policy_seen_at = policy, self._monotonic()
-            return policy
-        # Redis was emptied, or it was written over: a pod of an outgoing revision must not get seats until the
-        # operator has looked.
+    def _policy_of(self, found: dict[bytes, bytes]) -> Policy:
+        policy, number = self._read_policy(found.get(b"policy")), _number(found.get(b"policy_number", b""))
         recent = self._monotonic() - self._policy_seen_at < POLICY_REMEMBERED_S
-        return self._policy_seen if recent else Policy()
+        if recent and (policy is None or number < self._policy_number):
+            # Redis was emptied, or has old data, or it was written over: a pod of an outgoing revision must not get
+            # seats until the operator has looked.
+            return self._policy_seen
+        if policy is None:
+            return Policy()
+        self._policy_seen, self._policy_number, self._policy_seen_at = policy, number, self._monotonic()
+        return policy
+
+    def _read_policy(self, data: bytes | None) -> Policy | None:
+        return self._read("policy", self._keys.registry, data, _policy_decoder) if data else None
 
     def _read(self, what: str, name: bytes | str, data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
         """None, and told once as long as it stands there, when it is none of ours."""
@@ -193,12 +206,16 @@ class Registry:
         return read
 
 
-def _end_of(lease: bytes) -> int:
-    """A lease that is no number has ended; that of a condemned run is negative."""
+def _number(text: bytes) -> int:
+    """What is no number is 0: a lease that is none has ended. That of a condemned run is negative."""
     try:
-        return abs(int(lease))
+        return abs(int(text))
     except ValueError:
         return 0
+
+
+def _named(prefix: bytes, found: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    return [(field.removeprefix(prefix), value) for field, value in found.items() if field.startswith(prefix)]
 
 
 def _pairs(flat: list[Any]) -> list[tuple[bytes, bytes]]:

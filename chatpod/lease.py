@@ -46,8 +46,10 @@ class Lease:
         self.degraded = False
         self._left = False
         self._renew_now = asyncio.Event()
-        self._forgotten = False
-        """The registry did not know this run, and what follows from that is not done yet."""
+        self._forgotten = asyncio.Event()
+        """The registry did not know this run: everything is to be written anew."""
+        self._behind = False
+        """That is not done yet."""
         self._ran_at_s, self._ran_at_ms = 0.0, 0
 
     def renew_soon(self) -> None:
@@ -55,6 +57,14 @@ class Lease:
 
     async def run(self) -> None:
         """Renew for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            # Each by itself: a renewal waits for Redis, writing everything anew may take longer than a lease, and
+            # neither is a sleep.
+            tasks.create_task(self._keep_renewing(), name="lease-renewals")
+            tasks.create_task(self._keep_awake(), name="lease-clock")
+            tasks.create_task(self._keep_written(), name="lease-forgotten")
+
+    async def _keep_renewing(self) -> None:
         while True:
             self._notice_sleep()
             await self._renew()
@@ -64,8 +74,27 @@ class Lease:
                 async with asyncio.timeout(self._settings.lease_renew_s):
                     await self._renew_now.wait()
 
+    async def _keep_awake(self) -> None:
+        while True:
+            self._notice_sleep()
+            await asyncio.sleep(self._settings.lease_renew_s)
+
+    async def _keep_written(self) -> None:
+        while True:
+            await self._forgotten.wait()
+            self._forgotten.clear()
+            try:
+                await self._on_forgotten()
+            except ChatError as error:
+                self._forgotten.set()
+                self._away(error)
+                await asyncio.sleep(self._settings.lease_renew_s)
+            else:
+                self._behind = self._forgotten.is_set()
+                self.registered.set()
+
     def _notice_sleep(self) -> None:
-        """Called at least every renewal plus one time-out of Redis: a longer pause means that nothing ran here."""
+        """Called every `lease_renew_s`: a longer pause means that nothing ran here."""
         now_s, now_ms = asyncio.get_running_loop().time(), self._now()
         asleep_s = max(now_s - self._ran_at_s, (now_ms - self._ran_at_ms) / 1000)
         first = self._ran_at_s == 0.0
@@ -108,18 +137,19 @@ class Lease:
                 if not self._draining():
                     self._fence(0.0)
                 return
-            self._forgotten |= result.was_missing
-            if self._forgotten:
-                await self._on_forgotten()
-                self._forgotten = False
-            if self.degraded:
+            if result.was_missing:
+                self._behind = True
+                self._forgotten.set()
+            elif self.degraded and not self._behind:
                 log.info("registry back")
-            self.degraded = False
-            self.registered.set()
+                self.degraded = False
         except ChatError as error:
-            if not self.degraded:
-                log.warning("registry away", extra={"error": str(error)})
-            self.degraded = True
+            self._away(error)
+
+    def _away(self, error: ChatError) -> None:
+        if not self.degraded:
+            log.warning("registry away", extra={"error": str(error)})
+        self.degraded = True
 
     async def leave(self) -> None:
         """Take the entry out, for good: nobody is sent here any more."""

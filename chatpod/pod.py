@@ -96,7 +96,7 @@ class Pod:
         self.messages_in = 0
         self.bus_in = 0
         self.slow_closed = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop = asyncio.Event()
 
     async def start(self) -> None:
@@ -113,13 +113,14 @@ class Pod:
             ("audit", self.healer.audit()),
             ("presence", self.presence.run()),
             ("devices", self._audit_devices()),
+            ("routes", self.kernel.routes.keep(self.healer.want_all)),
         ):
             self._spawn(name, work)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._loop_ended)
-        self._tasks.append(task)
+        self._tasks[name] = task
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -138,13 +139,19 @@ class Pod:
         self.drainer.drain()
         self.lease.renew_soon()
         await self.drainer.finished()
+        # Once the entry is out nobody clears away what is written after: a stream that is gone would be made anew.
+        self._stop.set()
+        writing = [task for name, task in self._tasks.items() if name in {"bus", "routes"}]
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
         await self.lease.leave()
 
     async def stop(self) -> None:
         self._stop.set()
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self.kernel.aclose()
 
     async def device_is_live(self, device_id: str) -> bool:

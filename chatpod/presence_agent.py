@@ -29,7 +29,7 @@ BATCH = 500
 
 
 class PresenceAgent:
-    """Owns nothing but its tasks: leases are in Redis, clients are the hub's."""
+    """Owns the note of what failed: leases are in Redis, clients are the hub's."""
 
     def __init__(  # noqa: PLR0917 - wiring
         self,
@@ -43,7 +43,10 @@ class PresenceAgent:
     ) -> None:
         self._hub, self._presence, self._routes, self._store = hub, presence, routes, store
         self._settings, self._tell, self._now = settings, tell, now
-        self._arrivals: Coalescer[Client, None] = Coalescer(self._arrived)
+        self._arrivals: Coalescer[Client, None] = Coalescer(self._came_in)
+        self._owed: dict[Client, bool] = {}
+        """Whose beat failed, or who was not told of; True: to be told of, whatever the next beat says. The reply that
+        said who came online may have been lost, and to say it twice is harmless."""
         self.degraded = False
 
     async def arrived(self, client: Client) -> None:
@@ -73,27 +76,35 @@ class PresenceAgent:
                 if client.beat_at < oldest and not client.opening:
                     client.connection.close(Close.HEARTBEAT_TIMEOUT, "no heartbeat")
             now_s = loop.time()
-            if self.degraded:
-                await self.renew_all()  # those, too, who could not be renewed when they were heard of
-            else:
-                await self._renew([c for c in self._hub.clients.values() if c.beat_at >= heard_since])
+            await self._renew([c for c in self._hub.clients.values() if c.beat_at >= heard_since])
+            await self._look_up()
             heard_since, turn = now_s, turn + 1
             if turn % (RENEWALS_PER_HEARTBEAT * AUDIENCE_HEARTBEATS) == 0:
                 await self._refresh_audiences()
 
     async def renew_all(self) -> None:
-        """Redis was emptied, or away: everyone who was heard of within a heartbeat is here."""
+        """Redis was emptied: everyone who was heard of within a heartbeat is here."""
         recent = asyncio.get_running_loop().time() - self._settings.heartbeat_interval_s
-        clients = [c for c in self._hub.clients.values() if c.beat_at >= recent]
-        if not clients:
-            self.degraded = False  # nobody's lease is wanting
-        await self._renew(clients)
+        await self._renew([c for c in self._hub.clients.values() if c.beat_at >= recent])
 
     async def _renew(self, clients: Sequence[Client]) -> None:
-        """Those that are still coming in announce themselves when they are in all their channels."""
-        alive = [client for client in clients if not client.opening and not client.connection.closed]
+        """These, and those whose renewal failed. Those that are still coming in announce themselves when they are in
+        all their channels."""
+        due = dict.fromkeys((*clients, *self._owed))
+        alive = [client for client in due if not client.opening and not client.connection.closed]
+        self._owed = {client: self._owed[client] for client in alive if client in self._owed}
         for start in range(0, len(alive), BATCH):
-            await self._arrived(alive[start : start + BATCH])
+            await self._beat(alive[start : start + BATCH])
+
+    async def _look_up(self) -> None:
+        """Whether presence is well again: nothing failed of late, and Redis itself says so."""
+        if self.degraded and not self._owed:
+            try:
+                await self._presence.check()
+            except ChatError:
+                return
+            self.degraded = False
+            log.info("presence back")
 
     async def _refresh_audiences(self) -> None:
         """Friends and groups that came since the log-in hear of the log-out, and those that went do not."""
@@ -104,19 +115,42 @@ class PresenceAgent:
         except ChatError as error:
             log.debug("audiences not refreshed", extra={"error": str(error)})
 
-    async def _arrived(self, clients: Sequence[Client]) -> list[None]:
-        try:
-            came = set(await self._presence.beat([(c.user_id, c.device_id) for c in clients]))
-            self.degraded = False
-            if came:
-                await self._announce([client for client in clients if client.user_id in came])
-        except ChatError as error:
-            if not self.degraded:
-                log.warning("presence degraded", extra={"error": str(error)})
-            self.degraded = True
-        except Exception:
-            log.exception("presence failed")
+    async def _came_in(self, clients: Sequence[Client]) -> list[None]:
+        await self._beat(clients, are_new=True)
         return [None] * len(clients)
+
+    async def _beat(self, clients: Sequence[Client], *, are_new: bool = False) -> None:
+        came: set[str] = set()
+        failed = {client.user_id for client in clients}
+        try:
+            beats = await self._presence.beat([(c.user_id, c.device_id) for c in clients])
+            came, failed = set(beats.came), set(beats.failed)
+        except ChatError as error:
+            self._note(error)
+        telling = [
+            client
+            for client in clients
+            if client.user_id not in failed and (client.user_id in came or self._owed.get(client))
+        ]
+        for client in clients:
+            if client.user_id in failed:
+                self._owed[client] = are_new or self._owed.get(client, False)
+                self.degraded = True
+            else:
+                self._owed.pop(client, None)
+        try:
+            if telling:
+                await self._announce(telling)
+        except Exception as error:
+            self._owed.update(dict.fromkeys(telling, True))
+            if not isinstance(error, ChatError):
+                log.exception("presence failed")
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        if not self.degraded:
+            log.warning("presence degraded", extra={"error": str(error)})
+        self.degraded = True
 
     async def _announce(self, clients: Sequence[Client]) -> None:
         """Friends and the members of 1:1s and small groups are told; large groups ask."""
@@ -137,7 +171,14 @@ class PresenceAgent:
             user_id: Audience(self._small_rooms(client), friends[user_id], hidden[user_id])
             for user_id, client in by_user.items()
         }
-        await asyncio.gather(*(self._presence.set_audience(u, audience) for u, audience in audiences.items()))
+        kept = await asyncio.gather(
+            *(self._presence.set_audience(u, audience) for u, audience in audiences.items()),
+            return_exceptions=True,
+        )
+        for error in kept:
+            # What is not kept is kept at the next refreshing, and may be told of all the same.
+            if error is not None and not isinstance(error, ChatError):
+                raise error
         return audiences
 
     def _small_rooms(self, client: Client) -> list[str]:

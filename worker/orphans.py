@@ -1,7 +1,9 @@
-"""Intents of services that hold no lease: an API pod that died between storing and telling.
+"""What services left that hold no lease: an API pod that died between storing and telling, a chat pod that died
+before it was registered, or was removed and lived on for a moment.
 
 Such a service lets go of an intent within moments, or notes it again. One that stands unchanged through two looks
-is an orphan: its channels are looked at, which costs little and harms nothing if its owner is only slow.
+is an orphan: its channels are looked at, which costs little and harms nothing if its owner is only slow. Routes of a
+pod without a lease are cleared away when its stream has gone, which nobody has read for long.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import logging
 from chatkernel.bus import Bus
 from chatkernel.intents import Intents
 from chatkernel.registry import Registry
+from chatkernel.routes import Routes
 from worker.reaper import poke
 
 LOOK_INTERVAL_S = 3.0
@@ -21,8 +24,8 @@ log = logging.getLogger(__name__)
 class Orphans:
     """Owns what was there at the last look."""
 
-    def __init__(self, registry: Registry, intents: Intents, bus: Bus) -> None:
-        self._registry, self._intents, self._bus = registry, intents, bus
+    def __init__(self, registry: Registry, intents: Intents, bus: Bus, routes: Routes) -> None:
+        self._registry, self._intents, self._bus, self._routes = registry, intents, bus, routes
         self._before: dict[str, dict[str, int]] = {}
         self.poked = 0
 
@@ -44,7 +47,8 @@ class Orphans:
                 await self._intents.clear(owner, stale)
                 self.poked += len(stale)
                 log.info("orphaned intents", extra={"owner": owner, "channels": len(stale)})
-            elif not now and owner in before:
+            elif not now and owner in before and not await self._routes.is_read(owner):
+                await self._routes.reap(owner)
                 await self._intents.forget(owner)
                 continue
             self._before[owner] = {channel: now[channel] for channel in now.keys() - set(stale)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from chatkernel.bus import Bus
+from chatkernel.bus import Bus, NotPublished
 from chatkernel.presence import Audience, PresenceStore
 from chatkernel.presence_news import audiences_now, presence_post
 from chatkernel.protocol import PresenceEntry, PresenceState
@@ -48,16 +48,23 @@ class PresenceSweep:
         users = [user for user, _ in gone]
         audiences = await audiences_now(self._people, users, await self._presence.audience(users))
         offline = PresenceState.OFFLINE
-        await self._bus.publish(
-            [
-                presence_post(PresenceEntry(user, offline, last or None), audiences[user])
-                for user, last in gone
-            ]
-        )
-        await self._take_back(users, audiences)
+        posts = {
+            user: presence_post(PresenceEntry(user, offline, last or None), audiences[user])
+            for user, last in gone
+        }
+        failure: NotPublished | None = None
+        try:
+            await self._bus.publish(list(posts.values()))
+        except NotPublished as error:
+            failure = error
+            untold = {id(post) for post in error.posts}
+            posts = {user: post for user, post in posts.items() if id(post) not in untold}
+        await self._take_back(list(posts), audiences)
         # Only now: were this worker to die before, another sweep would find them again.
-        await self._presence.settle(users)
-        self.swept += len(gone)
+        await self._presence.settle(list(posts))
+        self.swept += len(posts)
+        if failure is not None:
+            raise failure
         return len(gone)
 
     async def _take_back(self, users: Sequence[str], audiences: Mapping[str, Audience]) -> None:

@@ -7,7 +7,7 @@ rest to the next round.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from chatkernel.bus import Bus, Poke, Post
 from chatkernel.errors import ChatError
@@ -69,7 +69,7 @@ class Reaper:
             raise
         for entry in self._believed_dead(snapshot):
             await self._registry.condemn(entry)
-        live = {entry.name for entry in snapshot.entries}
+        live = {entry.name: entry for entry in snapshot.entries}
         for entry in await self._registry.departed():
             await self._clear(entry, live)
         await self._remove_old(snapshot)
@@ -90,13 +90,16 @@ class Reaper:
             if entry.lease_until <= snapshot.redis_now_ms and self._unchanged_since[key] <= long_enough
         ]
 
-    async def _clear(self, entry: PodEntry, live: Collection[str]) -> None:
-        channels = await self._intents.take(entry.name)
+    async def _clear(self, entry: PodEntry, live: Mapping[str, PodEntry]) -> None:
+        noted = await self._intents.noted(entry.name)
+        channels = sorted(noted)
         await poke(self._bus, channels)
-        if entry.name not in live:
-            # Otherwise a newer run has the name: routes and intents are its own by now, and it has cleared
-            # away what it found when it began. Should one begin at this very moment, it notices that its
-            # stream goes.
+        if (newer := live.get(entry.name)) is not None:
+            # A newer run has the name: the routes are its own by now, for it has cleared away what it found when it
+            # began; and the intents that it has noted itself.
+            await self._intents.clear(entry.name, [c for c in channels if noted[c] < newer.started_at])
+        else:
+            # Should one begin at this very moment, it notices that its stream goes.
             await self._routes.reap(entry.name)
             await self._intents.clear(entry.name, channels)
             await self._intents.forget(entry.name)

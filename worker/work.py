@@ -75,7 +75,7 @@ class Work:
         self.reaper = Reaper(
             registry, routes, intents, bus, lease_s=settings.lease_s, monotonic=time.monotonic
         )
-        self.orphans = Orphans(registry, intents, bus)
+        self.orphans = Orphans(registry, intents, bus, routes)
         presence = PresenceStore(redis, keys, settings.presence)
         self.sweep = PresenceSweep(presence, bus, store, store)
         # Under this worker's name: should it die between storing and telling, the orphans' loop looks.

@@ -1,25 +1,17 @@
 #!lua
--- A device logs out. KEYS: expiry, unsettled, user's key.
--- ARGV: user, device, last active at (ms), how long to keep what is known of a user (ms).
--- Returns 1 if the user went offline by it.
-local expiry, unsettled, key = KEYS[1], KEYS[2], KEYS[3]
+-- A device logs out. KEYS: the user's key. ARGV: device, how long to keep what is known of a user (ms).
+-- Returns {end of the latest lease of another device or 0, end of this one's or 0}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HDEL', key, ARGV[2])
-local latest, last = 0, tonumber(ARGV[3])
-local all = redis.call('HGETALL', key)
+local its = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0)
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], '', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local latest = 0
+local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  if all[i] == '' then
-    last = math.max(last, tonumber(all[i + 1]))
-  elseif all[i] ~= '*' then
+  if all[i] ~= '' and all[i] ~= '*' then
     latest = math.max(latest, tonumber(all[i + 1]))
   end
 end
-redis.call('HSET', key, '', last)
-redis.call('PEXPIRE', key, ARGV[4])
-if latest > now then
-  -- The other device's lease counts from now on; without this the user would stay online for the one that left.
-  redis.call('ZADD', expiry, latest, ARGV[1])
-  return 0
-end
-return redis.call('ZREM', expiry, ARGV[1])
+return { latest, its }

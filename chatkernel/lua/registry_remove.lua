@@ -1,19 +1,19 @@
 #!lua
 -- Remove a pod's entry; its run is over and left to be cleared away.
--- KEYS: pods, leases, departed, ended. ARGV: name, incarnation ('' is any), how long to remember
+-- KEYS: the registry. ARGV: name, incarnation ('' is any), how long to remember
 -- ended runs (ms), 1 to spare it while its lease runs, and to let it come back: for who cannot know that it is over.
 -- Returns 1 if there was one.
-local pods, leases, departed, ended = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local registry = KEYS[1]
 local name = ARGV[1]
-local present = redis.call('HGET', pods, name)
+local present = redis.call('HGET', registry, 'pod:' .. name)
 if not present then
   return 0
 end
 local ok, entry = pcall(cjson.decode, present)
 if not ok or type(entry) ~= 'table' or type(entry.incarnation) ~= 'string' then
   -- Nobody's: no run has written it.
-  redis.call('HDEL', pods, name)
-  redis.call('HDEL', leases, name)
+  redis.call('HDEL', registry, 'pod:' .. name)
+  redis.call('HDEL', registry, 'lease:' .. name)
   return 1
 end
 local incarnation = entry.incarnation
@@ -22,19 +22,24 @@ if ARGV[2] ~= '' and ARGV[2] ~= incarnation then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ends = tonumber(redis.call('HGET', leases, name)) or -1
+local ends = tonumber(redis.call('HGET', registry, 'lease:' .. name)) or -1
 if ARGV[4] == '1' and ends > now then
   return 0
 end
 local run = name .. '~' .. incarnation
-redis.call('ZREMRANGEBYSCORE', ended, '-inf', now - tonumber(ARGV[3]))
+local all = redis.call('HGETALL', registry)
+for i = 1, #all, 2 do
+  if string.sub(all[i], 1, 6) == 'ended:' and (tonumber(all[i + 1]) or 0) < now - tonumber(ARGV[3]) then
+    redis.call('HDEL', registry, all[i])
+  end
+end
 if ARGV[4] ~= '1' then
-  redis.call('ZADD', ended, now, run)
+  redis.call('HSET', registry, 'ended:' .. run, now)
 end
 if ends > 0 then
   -- Otherwise it has been condemned, and cleared away or is about to be.
-  redis.call('HSET', departed, run, present)
+  redis.call('HSET', registry, 'departed:' .. run, present)
 end
-redis.call('HDEL', pods, name)
-redis.call('HDEL', leases, name)
+redis.call('HDEL', registry, 'pod:' .. name)
+redis.call('HDEL', registry, 'lease:' .. name)
 return 1

@@ -1,20 +1,20 @@
 #!lua
 -- Renew the lease of one run of a pod.
--- KEYS: pods, leases, departed, ended. ARGV: name, incarnation, started_at (ms), lease (ms), entry (JSON).
+-- KEYS: the registry. ARGV: name, incarnation, started_at (ms), lease (ms), entry (JSON).
 -- Returns {ok, missing}.
-local pods, leases, departed, ended = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local registry = KEYS[1]
 local name, incarnation, started_at = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local present = redis.call('HGET', pods, name)
+local present = redis.call('HGET', registry, 'pod:' .. name)
 local ok, entry = pcall(cjson.decode, present)
 if not ok or type(entry) ~= 'table' or type(entry.incarnation) ~= 'string' then
   -- What no pod has written is overwritten.
   present = false
 end
-local ends = tonumber(redis.call('HGET', leases, name)) or -1
-if redis.call('ZSCORE', ended, name .. '~' .. incarnation) then
+local ends = tonumber(redis.call('HGET', registry, 'lease:' .. name)) or -1
+if redis.call('HEXISTS', registry, 'ended:' .. name .. '~' .. incarnation) == 1 then
   if present then
     if entry.incarnation ~= incarnation and ends > now and (tonumber(entry.started_at) or 0) > started_at then
       return {0, 0}
@@ -30,23 +30,23 @@ if present then
       missing = 0
     else
       -- It was taken for dead and lives: it writes its routes anew, whether or not they have been cleared away.
-      redis.call('HDEL', departed, run)
+      redis.call('HDEL', registry, 'departed:' .. run)
     end
   elseif ends > now and (tonumber(entry.started_at) or 0) > started_at then
     return {0, 0}
   else
     -- A newer run takes the name over: the older one is over, and what it had in flight is somebody's to look at,
     -- unless it was condemned and that has been seen to.
-    redis.call('ZADD', ended, now, run)
+    redis.call('HSET', registry, 'ended:' .. run, now)
     if ends > 0 then
-      redis.call('HSET', departed, run, present)
+      redis.call('HSET', registry, 'departed:' .. run, present)
     end
   end
 end
 if not present then
   -- It was forgotten long after its lease, and lives.
-  redis.call('HDEL', departed, name .. '~' .. incarnation)
+  redis.call('HDEL', registry, 'departed:' .. name .. '~' .. incarnation)
 end
-redis.call('HSET', pods, name, ARGV[5])
-redis.call('HSET', leases, name, now + tonumber(ARGV[4]))
+redis.call('HSET', registry, 'pod:' .. name, ARGV[5])
+redis.call('HSET', registry, 'lease:' .. name, now + tonumber(ARGV[4]))
 return {1, missing}

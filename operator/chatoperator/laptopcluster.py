@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from chatkernel.errors import ChatError
-from chatkernel.keys import PRESENCE_SHARDS, Keys
+from chatkernel.keys import PRESENCE_MARK, PRESENCE_SHARDS, Keys
 from chatkernel.redis_client import connect, execute
 from chatkernel.redis_url import parse_redis_url
 from chatkernel.registry import Registry
@@ -239,7 +239,8 @@ class LaptopCluster:
         """People whose last lease has not run out; None when Redis does not answer."""
         now_ms = int(time.time() * 1000)
         commands = [
-            ("ZCOUNT", self.keys.presence_expiry(shard), now_ms, "+inf") for shard in range(PRESENCE_SHARDS)
+            ("ZCOUNT", self.keys.presence_expiry(shard), now_ms, f"({PRESENCE_MARK}")
+            for shard in range(PRESENCE_SHARDS)
         ]
         try:
             counts: list[int] = await execute(self.redis, commands, TICK_S)

@@ -76,7 +76,11 @@ def left_by_a_killed_process(tmp_path: Path, commits: int) -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.parametrize("wound", [over(0, 100), over(16, 2), over(100, 3000), middle], ids=str)
+@pytest.mark.parametrize(
+    "wound",
+    [over(0, 100), over(16, 2), over(100, 3000), middle],
+    ids=["header", "page size", "schema", "middle"],
+)
 async def test_a_damaged_file_is_refused_by_name_with_the_way_to_repair_it(
     tmp_path: Path, wound: Wound
 ) -> None:

@@ -14,9 +14,11 @@ def test_every_key_is_in_the_table() -> None:
     names = [name for name in vars(keys).values() if name != keys.base]
     names += [keys.stream("NAME"), keys.pod_routes("NAME"), keys.intents("NAME"), keys.limit("NAME")]
     names += [keys.route(f"{kind}:ID") for kind in "cuw"]
-    names += [keys.presence_expiry(0), keys.presence_unsettled(0), keys.presence_users(0) + "ID"]
+    person = "ID"
+    shard = keys.presence_shard(person)
+    names += [keys.presence_expiry(shard), keys.presence_user(person), keys.discovery_mark("NAME", "RUN")]
     for name in names:
-        assert f"`{name.removeprefix(keys.base).replace('presence:0', 'presence:N')}`" in TEXT
+        assert f"`{name.removeprefix(keys.base).replace(f'presence:{shard}', 'presence:N')}`" in TEXT
 
 
 def test_the_user_of_the_document_has_the_rights_that_are_tested() -> None:

@@ -61,7 +61,7 @@ async def test_an_entry_that_nobody_understands_is_told_and_hinders_nobody(own_c
         return "not understood" in log.read_text()
 
     async with own_cluster.redis() as (redis, keys):
-        await execute(redis, [("HSET", keys.pods, "other", b"{not an entry")])
+        await execute(redis, [("HSET", keys.registry, "pod:other", b"{not an entry")])
         await eventually(is_told)
         assert (await own_cluster.control.status()).redis.state == "up"
         # The entries of the dead are removed by an operator that can read the others.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 
 from support.cluster import eventually
 
@@ -39,9 +41,23 @@ class Noted:
         self.fenced += 1
 
 
-def lease_of(registry: FakeRegistry, noted: Noted, *, draining: bool = False) -> Lease:
+def lease_of(
+    registry: FakeRegistry,
+    noted: Noted,
+    *,
+    draining: bool = False,
+    lease_s: float = 5.0,
+    on_forgotten: Callable[[], Awaitable[None]] | None = None,
+) -> Lease:
     settings = ServiceSettings(
-        cluster="c", pod="p", revision="r", redis_url="", store_url="", secret_file="", lease_renew_s=0.01
+        cluster="c",
+        pod="p",
+        revision="r",
+        redis_url="",
+        store_url="",
+        secret_file="",
+        lease_renew_s=0.01,
+        lease_s=lease_s,
     )
     return Lease(
         registry,  # type: ignore[arg-type]
@@ -50,7 +66,7 @@ def lease_of(registry: FakeRegistry, noted: Noted, *, draining: bool = False) ->
         connections=lambda: 0,
         draining=lambda: draining,
         on_fenced=noted.on_fenced,
-        on_forgotten=noted.on_forgotten,
+        on_forgotten=on_forgotten or noted.on_forgotten,
         on_replaced=noted.on_fenced,
     )
 
@@ -86,3 +102,41 @@ async def test_a_run_that_is_going_anyway_does_not() -> None:
     registry, noted = FakeRegistry(RenewResult(False, True), RenewResult(False, True)), Noted()
     await renewals(lease_of(registry, noted, draining=True), registry, 4)
     assert len({entry.incarnation for entry in registry.entries}) == 1 and noted.fenced == 0
+
+
+async def test_writing_everything_anew_may_take_longer_than_a_lease() -> None:
+    """Hundreds of thousands of routes over a slow wire are no sleep: the lease is renewed meanwhile."""
+    registry, noted = FakeRegistry(RenewResult(True, True)), Noted()
+    done = asyncio.Event()
+
+    async def write() -> None:
+        begun = len(registry.entries)
+        while len(registry.entries) < begun + 30:
+            await asyncio.sleep(0.01)
+        done.set()
+
+    lease = lease_of(registry, noted, lease_s=0.05, on_forgotten=write)
+    task = asyncio.create_task(lease.run())
+    async with asyncio.timeout(5):
+        await done.wait()
+        await lease.registered.wait()
+    task.cancel()
+    assert noted.fenced == 0
+    assert len({entry.incarnation for entry in registry.entries}) == 1
+
+
+async def test_a_pod_that_did_not_run_for_longer_than_its_lease_begins_another_run() -> None:
+    registry, noted = FakeRegistry(RenewResult(True, True)), Noted()
+    task = asyncio.create_task(lease_of(registry, noted, lease_s=0.05).run())
+
+    async def renewed() -> bool:
+        return len(registry.entries) > 3
+
+    await eventually(renewed)
+    time.sleep(0.2)
+
+    async def fenced() -> bool:
+        return noted.fenced == 1 and len({entry.incarnation for entry in registry.entries}) == 2
+
+    await eventually(fenced)
+    task.cancel()

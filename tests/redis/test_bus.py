@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 from support.bus_reader import Pod, event, pods
 from support.valkey import Valkey, eventually, redis_client
 
 from chatkernel import bus as bus_module
 from chatkernel.bus import (
-    ENTRY_MAX_BYTES,
     TRIM_BYTES,
     BlocksChanged,
     Bus,
@@ -26,6 +26,7 @@ from chatkernel.bus import (
     Revoked,
     UserFrame,
 )
+from chatkernel.bus_entries import ENTRY_MAX_BYTES
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
 from chatkernel.redis_client import Redis, execute
@@ -319,3 +320,12 @@ async def test_large_entries_that_were_passed_do_not_wait_for_many_others(redis:
         await a.until(lambda: len(a.got) == 61)
         (length,) = await execute(redis, [("XLEN", keys.stream("a"))])
         assert length <= 2 * TRIM_BYTES // 60_000
+
+
+async def test_kinds_that_only_newer_pods_know_are_passed_over(redis: Redis, keys: Keys) -> None:
+    """While a rollout is under way; what is beside them in the entry, and after it, is heard."""
+    async with pods(redis, keys, "a") as (a,):
+        envelopes = [EventEnvelope("c", 1, b"{}", False), [99, "new"], EventEnvelope("c", 2, b"{}", False)]
+        await execute(redis, [("XADD", keys.stream("a"), "*", "e", msgspec.msgpack.encode(envelopes))])
+        await a.until(lambda: len(a.got) == 2)
+        assert a.got == [envelopes[0], envelopes[2]] and a.gaps == []

@@ -11,7 +11,7 @@ from support.valkey import Valkey, eventually, redis_client
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
 from chatkernel.redis_client import Redis, execute
-from chatkernel.registry import PodEntry, PodState, Policy, Registry, RenewResult
+from chatkernel.registry import POLICY_REMEMBERED_S, PodEntry, PodState, Policy, Registry, RenewResult
 
 LEASE_S = 5.0
 
@@ -126,12 +126,32 @@ async def test_the_policy_is_kept_and_stands_for_a_while_after_redis_was_emptied
     await registry.set_policy(wanted)
     assert await registry.policy() == wanted
     assert (await registry.snapshot()).policy == wanted
-    await execute(redis, [("DEL", keys.policy)])
+    await execute(redis, [("HDEL", keys.registry, "policy")])
     clock[0] += 59
     assert (await registry.snapshot()).policy == wanted
     assert await registry.policy() == Policy()
     clock[0] += 2
     assert (await registry.snapshot()).policy == Policy()
+
+
+async def test_a_policy_that_comes_back_with_old_data_is_not_believed_for_a_while(
+    redis: Redis, keys: Keys
+) -> None:
+    clock = [0.0]
+    registry, operator = Registry(redis, keys, lambda: clock[0]), Registry(redis, keys)
+    await operator.set_policy(Policy("r1"))
+    (old,) = await execute(redis, [("DUMP", keys.registry)])
+    assert (await registry.snapshot()).policy == Policy("r1")
+    await operator.set_policy(Policy("r2", ["a"]))
+    assert (await registry.snapshot()).policy == Policy("r2", ["a"])
+    await execute(redis, [("RESTORE", keys.registry, 0, old, "REPLACE")])
+    assert (await registry.snapshot()).policy == Policy("r2", ["a"])
+    assert await operator.policy() == Policy("r1")  # and sets what it wants again
+    await operator.set_policy(Policy("r3"))
+    assert (await registry.snapshot()).policy == Policy("r3")
+    await execute(redis, [("RESTORE", keys.registry, 0, old, "REPLACE")])
+    clock[0] += POLICY_REMEMBERED_S + 1
+    assert (await registry.snapshot()).policy == Policy("r1")
 
 
 async def test_redis_emptied_or_restarted_is_noticed_at_the_next_renewal(
@@ -172,7 +192,7 @@ async def test_an_entry_that_nobody_understands_is_passed_over_and_said_once(
     redis: Redis, keys: Keys, registry: Registry, written: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     await registry.renew(entry("b"), LEASE_S)
-    await execute(redis, [("HSET", keys.pods, "forged", written), ("HSET", keys.leases, "forged", "soon")])
+    await execute(redis, [("HSET", keys.registry, "pod:forged", written, "lease:forged", "soon")])
     for _ in range(2):
         snapshot = await registry.snapshot()
         assert [e.name for e in snapshot.entries] == ["b"] and snapshot.expired == []
@@ -183,7 +203,7 @@ async def test_an_entry_that_nobody_understands_is_passed_over_and_said_once(
     assert (await registry.renew(entry("forged"), LEASE_S)).ok
     assert (await registry.renew(entry("forged"), LEASE_S)).ok
     assert sorted(e.name for e in (await registry.snapshot()).entries) == ["b", "forged"]
-    await execute(redis, [("HSET", keys.pods, "forged", written)])
+    await execute(redis, [("HSET", keys.registry, "pod:forged", written)])
     assert await registry.remove("forged")
     assert not await registry.remove("forged")
     assert await registry.departed() == []
@@ -195,7 +215,7 @@ async def test_a_policy_that_nobody_understands_is_as_none_and_said_once(
     wanted = Policy("r2", ["b"])
     await registry.set_policy(wanted)
     await registry.snapshot()
-    await execute(redis, [("SET", keys.policy, b"{")])
+    await execute(redis, [("HSET", keys.registry, "policy", b"{")])
     assert await registry.policy() == Policy()
     assert (await registry.snapshot()).policy == wanted
     assert [record.message for record in caplog.records] == ["not understood"]

@@ -10,7 +10,7 @@ from support.valkey import Valkey, redis_client
 from chatkernel import ratelimit
 from chatkernel.keys import Keys
 from chatkernel.ratelimit import RETRY_AFTER_FAILURE_S, RateLimiter
-from chatkernel.redis_client import Redis
+from chatkernel.redis_client import Redis, execute
 
 
 async def test_a_burst_is_allowed_and_then_the_wait_is_told(redis: Redis, keys: Keys) -> None:
@@ -93,3 +93,16 @@ async def test_local_limits_stay_bounded_and_keep_the_busy_ones(
             await asyncio.gather(*[limiter.hit(f"n{n}", 1.0, 1) for n in range(start, start + 100)])
         assert await limiter.hit("n999", 1.0, 1) > 0
         assert len(limiter._arrivals) <= 400
+
+
+async def test_a_limit_kept_by_a_clock_that_was_ahead_holds_nobody_longer_than_a_burst(
+    redis: Redis, keys: Keys
+) -> None:
+    """The clock of the server was set back, or another took its place."""
+    limiter = RateLimiter(redis, keys)
+    ((seconds, _),) = await execute(redis, [("TIME",)])
+    ahead_us = (int(seconds) + 3_600) * 1_000_000
+    await execute(redis, [("SET", keys.limit("n"), ahead_us, "PX", 3_600_000)])
+    assert await limiter.hit("n", 10.0, 5) <= 0.1
+    await asyncio.sleep(0.11)
+    assert await limiter.hit("n", 10.0, 5) == 0

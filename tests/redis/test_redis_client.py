@@ -10,7 +10,7 @@ from support.valkey import Valkey, answers, eventually, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
-from chatkernel.redis_client import SOCKET_TIMEOUT_S, Guard, Redis, Script, execute, run_scripts
+from chatkernel.redis_client import SOCKET_TIMEOUT_S, Redis, Script, execute, run_scripts
 
 RATE = Script("rate_limit")
 
@@ -154,8 +154,3 @@ async def test_an_impatient_caller_gives_up_alone(own_valkey: Valkey) -> None:
             await execute(client, [("PING",)], 0.05)
         own_valkey.thaw()
         assert await patient == [b"patient"]
-
-
-def test_other_errors_pass_the_guard_unchanged() -> None:
-    with pytest.raises(ValueError, match="own"), Guard():
-        raise ValueError("own")

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from support.bus_reader import event, pods, sender_of
+from support.proxy import proxy_to
 from support.redis_servers import (
     REDIS_7,
     SERVICE,
@@ -225,3 +226,13 @@ async def test_a_node_that_hands_over_costs_no_call(nodes: ClusterServers, keys:
         done.set()
         assert await counting > 0
         assert replica.do("GET", key) is not None
+
+
+async def test_sentinels_that_are_far_away_are_waited_for(watched: Sentinels, keys: Keys) -> None:
+    """To connect and to ask takes several round trips, and these take longer than all Sentinels are waited for."""
+    async with AsyncExitStack() as stack:
+        ports = [server.port for server in watched.sentinels]
+        far = [await stack.enter_async_context(proxy_to(port, 0.3)) for port in ports]
+        hosts = ",".join(f"127.0.0.1:{proxy.port}" for proxy in far)
+        redis = await stack.enter_async_context(redis_client(f"redis+sentinel://{hosts}/{SERVICE}/0"))
+        assert await execute(redis, [("SET", keys.limit("far"), 1)]) == [b"OK"]

@@ -24,9 +24,7 @@ from chatkernel.redis_client import Redis, execute
 PASSWORD = "p@ss/wörd#1"
 QUOTED = "p%40ss%2Fw%C3%B6rd%231"
 
-RIGHTS = (
-    "+@read +@write -@dangerous +@connection +eval +evalsha +time +info +role +cluster|info +cluster|slots"
-)
+RIGHTS = "+@read +@write -@dangerous -scan -randomkey -@connection +auth +hello +ping +select +asking +client|setname +eval +evalsha +time +info +role +cluster|info +cluster|slots"  # noqa: E501
 """What docs/redis.md says a user needs."""
 
 
@@ -47,7 +45,11 @@ async def test_a_user_who_may_touch_only_our_prefix_can_do_everything_we_do(
     async with redis_client(f"redis://chat:{QUOTED}@127.0.0.1:{closed.port}") as redis:
         await use_everything(redis, keys)
         await execute(redis, [("INFO", "server"), ("PING",)])
-        for refused in (("GET", "another"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*")):
+        for refused in (
+            *(("GET", "another"), ("FLUSHALL",), ("CONFIG", "GET", "*")),
+            *(("KEYS", "*"), ("SCAN", 0), ("RANDOMKEY",)),
+            *(("CLIENT", "LIST"), ("CLIENT", "KILL", "TYPE", "normal"), ("CLIENT", "PAUSE", 10)),
+        ):
             with pytest.raises(ChatError):
                 await execute(redis, [refused])
 

@@ -12,8 +12,12 @@ from support.valkey import redis_client
 
 from chatkernel.errors import ChatError
 from chatkernel.keys import Keys
+from chatkernel.presence import Beats, PresenceStore
+from chatkernel.protocol import PresenceState
 from chatkernel.redis_client import Redis, execute
 from chatkernel.redis_cluster import slot_of
+from chatkernel.registry import PodEntry, PodState, Policy, Registry, RenewResult
+from chatkernel.settings import PresenceSettings
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,13 @@ class Move:
     def end(self) -> None:
         for node in (self.target, self.source):
             node.do("CLUSTER", "SETSLOT", self.slot, "NODE", self._id(self.target))
+
+    def all_over(self) -> None:
+        """Take over what is left, and the slot."""
+        count = self.source.do("CLUSTER", "COUNTKEYSINSLOT", self.slot)
+        if names := self.source.do("CLUSTER", "GETKEYSINSLOT", self.slot, count):
+            self.keys_over(*[name.decode() for name in names])
+        self.end()
 
     def _id(self, node: Server) -> str:
         return self._ids[node.port]
@@ -131,3 +142,78 @@ async def test_a_pod_hears_everything_while_its_stream_moves(
             assert await sender.publish([event("c", seq)]) == 1
         await a.until(lambda: len(a.got) == 120)
         assert [envelope.seq for envelope in a.got] == list(range(120))  # type: ignore[union-attr]
+
+
+@pytest.fixture(params=["none", "some", "all"])
+def moved(request: pytest.FixtureRequest) -> str:
+    """Which of the keys of a slot have been taken over already."""
+    return str(request.param)
+
+
+def half_way(nodes: ClusterServers, slot: int, moved: str) -> Move:
+    move = Move(nodes, slot)
+    count = move.source.do("CLUSTER", "COUNTKEYSINSLOT", slot)
+    names = [name.decode() for name in move.source.do("CLUSTER", "GETKEYSINSLOT", slot, count)]
+    move.begin()
+    if part := {"none": [], "some": names[::2], "all": names}[moved]:
+        move.keys_over(*part)
+    return move
+
+
+async def test_the_registry_works_while_its_slot_moves(
+    redis: Redis, nodes: ClusterServers, keys: Keys, moved: str
+) -> None:
+    registry = Registry(redis, keys)
+    entry = PodEntry("a", "1", "ws://a", "l", "r", PodState.READY, 0, 9, 1)
+    await registry.set_policy(Policy("r"))
+    await registry.renew(entry, 60.0)
+    move = half_way(nodes, slot_of(keys.registry), moved)
+    try:
+        assert await registry.renew(entry, 60.0) == RenewResult(ok=True, was_missing=False)
+        snapshot = await registry.snapshot()
+        assert [found.name for found in snapshot.entries] == ["a"] and snapshot.policy == Policy("r")
+        assert await registry.remove("a")
+        assert [found.name for found in await registry.departed()] == ["a"]
+    finally:
+        move.all_over()
+
+
+async def test_the_presence_of_people_old_and_new_is_kept_while_their_slot_moves(
+    redis: Redis, nodes: ClusterServers, keys: Keys, moved: str
+) -> None:
+    shard = keys.presence_shard("u0")
+    users = [user for n in range(1_000) if keys.presence_shard(user := f"u{n}") == shard][:6]
+    *known, new = users
+    presence, quick = (PresenceStore(redis, keys, PresenceSettings(offline_after_s=s)) for s in (30.0, 0.001))
+    await presence.beat([(user, "d") for user in known])
+    await quick.beat([(known[0], "d")])
+    move = half_way(nodes, slot_of(keys.presence_expiry(shard)), moved)
+    try:
+        assert (await presence.beat([(known[1], "d"), (new, "d")])) == Beats([new], [])
+        assert [user for user, last in await presence.sweep(64) if last] == [known[0]]
+        await presence.settle([known[0]])
+        assert await presence.leave(known[1], "d")
+        states = [entry.state for entry in await presence.states(users)]
+        assert states == [PresenceState.OFFLINE] * 2 + [PresenceState.ONLINE] * 4
+    finally:
+        move.all_over()
+    states = [entry.state for entry in await presence.states(users)]
+    assert states == [PresenceState.OFFLINE] * 2 + [PresenceState.ONLINE] * 4
+
+
+async def test_a_node_that_does_not_say_where_another_is_means_the_same_host(
+    redis: Redis, nodes: ClusterServers, keys: Keys
+) -> None:
+    """`MOVED 7 ?:6381`, as where host names are preferred and none is told."""
+    for node in nodes.nodes:
+        node.do("CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname")
+    try:
+        names = [of_one_slot(keys, n) for n in range(2)]
+        await execute(redis, [("SET", name, 1) for name in names])
+        move = half_way(nodes, slot_of(names[0]), "some")
+        assert await execute(redis, [("INCR", name) for name in names]) == [2, 2]
+        move.all_over()
+        assert await execute(redis, [("INCR", name) for name in names]) == [3, 3]
+    finally:
+        for node in nodes.nodes:
+            node.do("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")

@@ -28,6 +28,8 @@ class Proxy:
         self._whole.set()
         self.connections = 0
         self.port = 0
+        self.loses_replies = False
+        """What the server sends does not arrive."""
 
     def cut(self) -> None:
         """Reset every connection; new ones are let through."""
@@ -72,6 +74,8 @@ class Proxy:
         loop = asyncio.get_running_loop()
         with suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
+                if is_answer and self.loses_replies:
+                    continue
                 await chunks.put((loop.time() + (self.delay_s if is_answer else 0.0), data))
         await chunks.put(None)
 

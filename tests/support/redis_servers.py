@@ -212,7 +212,13 @@ class ClusterServers:
     """Three primaries, each with a third of the slots, and a replica of each."""
 
     def __init__(
-        self, binary: Path, place: Path, primaries: int, replicas: int, tls: Mapping[str, object]
+        self,
+        binary: Path,
+        place: Path,
+        primaries: int,
+        replicas: int,
+        tls: Mapping[str, object],
+        options: Mapping[str, object],
     ) -> None:
         count = primaries * (1 + replicas)
         self._bus_ports = [free_port() for _ in range(count)]
@@ -228,6 +234,7 @@ class ClusterServers:
                     "cluster-port": bus_port,
                     "cluster-node-timeout": 1_000,
                     "cluster-replica-validity-factor": 0,
+                    **options,
                     **({**by_tls, "tls-port": self._tls_ports[number]} if tls else {}),
                 },
             )
@@ -271,10 +278,15 @@ class ClusterServers:
 
 @contextmanager
 def cluster_servers(
-    binary: Path = VALKEY, *, primaries: int = 3, replicas: int = 1, tls: Mapping[str, object] | None = None
+    binary: Path = VALKEY,
+    *,
+    primaries: int = 3,
+    replicas: int = 1,
+    tls: Mapping[str, object] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> Iterator[ClusterServers]:
     with folder() as place:
-        made = ClusterServers(binary, place, primaries, replicas, tls or {})
+        made = ClusterServers(binary, place, primaries, replicas, tls or {}, options or {})
         with started(made.nodes):
             made.settle()
             yield made

@@ -60,10 +60,10 @@ async def _use_bus(redis: Redis, keys: Keys) -> None:
 async def _use_presence(redis: Redis, keys: Keys) -> None:
     presence = PresenceStore(redis, keys, PresenceSettings(offline_after_s=0.05))
     users = [f"u{n}" for n in range(50)]
-    assert len(await presence.beat([(user, "d") for user in users])) == 50
+    assert len((await presence.beat([(user, "d") for user in users])).came) == 50
     await presence.set_audience("u1", Audience(["c"], ["f"]))
     assert len(await presence.states(users)) == 50
-    await presence.leave("u1", "d", 1)
+    await presence.leave("u1", "d")
     await asyncio.sleep(0.06)
     assert len(await presence.sweep(1_600)) == 49
     await presence.settle(users)

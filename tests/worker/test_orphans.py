@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from support.bus_pod import BusPod
+import asyncio
 
-from chatkernel.bus import Bus, Poke
+import pytest
+from support.bus_pod import BusPod
+from support.valkey import eventually
+
+from chatkernel import bus
+from chatkernel.bus import STREAM_KEPT_S, Bus, Poke
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
-from chatkernel.redis_client import Redis
+from chatkernel.redis_client import Redis, execute
 from chatkernel.registry import Registry
 from chatkernel.routes import Routes
 from worker.orphans import Orphans
 
 
 def orphans_of(redis: Redis, keys: Keys) -> Orphans:
-    return Orphans(
-        Registry(redis, keys), Intents(redis, keys, ""), Bus(redis, keys, Routes(redis, keys, ""), "")
-    )
+    routes = Routes(redis, keys, "")
+    return Orphans(Registry(redis, keys), Intents(redis, keys, ""), Bus(redis, keys, routes, ""), routes)
 
 
 async def test_an_intent_that_stands_through_two_looks_is_poked_once(redis: Redis, keys: Keys) -> None:
@@ -64,3 +68,36 @@ async def test_a_chat_pods_intents_are_left_to_its_lease(redis: Redis, keys: Key
         await orphans.step()
     assert await other.received() == []
     assert await pod.intents.take("chat") == ["c"]
+
+
+async def test_what_a_pod_left_that_never_registered_is_cleared_away_when_its_stream_has_gone(
+    redis: Redis, keys: Keys
+) -> None:
+    pod = BusPod(redis, keys, "chat")
+    await pod.bus.open()
+    await pod.routes.reassert()
+    await pod.routes.add(channels=["c"], users=["u"])
+    (kept_s,) = await execute(redis, [("TTL", keys.stream("chat"))])
+    assert 0 < kept_s <= STREAM_KEPT_S
+    orphans = orphans_of(redis, keys)
+    for _ in range(3):
+        await orphans.step()
+    assert await pod.routes.resolve(["c"], ["u"]) == [{"chat"}] * 2  # it may only be slow
+    await execute(redis, [("UNLINK", keys.stream("chat"))])
+    for _ in range(2):
+        await orphans.step()
+    assert await execute(redis, [("KEYS", f"{keys.base}*")]) == [[]]
+
+
+async def test_a_stream_that_is_read_stays(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus, "BLOCK_MS", 20)
+    pod, stop = BusPod(redis, keys, "chat"), asyncio.Event()
+    await pod.bus.open()
+    await execute(redis, [("EXPIRE", keys.stream("chat"), 1)])
+    reading = asyncio.ensure_future(anext(pod.bus.read(stop)))
+
+    async def renewed() -> bool:
+        return (await execute(redis, [("TTL", keys.stream("chat"))]))[0] > 1
+
+    await eventually(renewed)
+    reading.cancel()

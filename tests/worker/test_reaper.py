@@ -10,6 +10,7 @@ from support.valkey import Valkey, answers, eventually, redis_client
 
 from chatkernel.bus import Bus, Poke
 from chatkernel.errors import ChatError
+from chatkernel.ids import now_ms
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
 from chatkernel.redis_client import Redis, execute
@@ -156,6 +157,19 @@ async def test_a_newer_run_of_the_name_keeps_its_routes_while_the_older_ones_cha
     assert await other.received() == [Poke(["c"])]
     assert await other.routes.resolve(["c"]) == [{"a", "b"}]
     assert await other.registry.departed() == []
+
+
+async def test_intents_of_the_older_run_go_and_those_of_the_newer_stay(redis: Redis, keys: Keys) -> None:
+    older = BusPod(redis, keys, "a", "1", 1)
+    await older.start("c")
+    await older.intents.begin(["old"])
+    while (began_at := now_ms()) <= max((await older.intents.noted("a")).values()):
+        await asyncio.sleep(0.001)
+    newer = BusPod(redis, keys, "a", "2", began_at)
+    await newer.start("c")
+    await newer.intents.begin(["new"])
+    await reaper_of(redis, keys, Clock()).step()
+    assert await newer.intents.take("a") == ["new"]
 
 
 async def test_many_workers_at_once_do_no_harm(redis: Redis, keys: Keys) -> None:
