@@ -6,14 +6,14 @@ from pymongo import AsyncMongoClient
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.mongo.accounts import MongoAccounts
-from chatkernel.storage.mongo.changes import Changes
 from chatkernel.storage.mongo.client import Collections, connect, database_of, history_of
 from chatkernel.storage.mongo.conversations import MongoConversations
 from chatkernel.storage.mongo.devices import MongoDevices
 from chatkernel.storage.mongo.documents import Document
+from chatkernel.storage.mongo.effects import Effects
 from chatkernel.storage.mongo.errors import translated
 from chatkernel.storage.mongo.event_log import MongoEventLog
-from chatkernel.storage.mongo.membership import Membership
+from chatkernel.storage.mongo.head_audit import HeadAudit
 from chatkernel.storage.mongo.migrate import Migrator
 from chatkernel.storage.mongo.migration import Placement
 from chatkernel.storage.mongo.people import MongoPeople
@@ -28,8 +28,8 @@ class MongoStore(MongoEventLog, MongoConversations, MongoAccounts, MongoDevices,
         self._collections = Collections(database_of(client))
         self._history = Collections(history_of(client))
         self._trail = Trail(self._collections)
-        self._membership = Membership(self._collections)
-        self._changes = Changes(self._collections)
+        self._effects = Effects(self._collections, self._trail)
+        self._audit = HeadAudit(self._collections, self._trail)
         self._migrator = Migrator(client, self._collections.database, placement or Placement())
 
     async def plan_schema(self) -> list[str]:
@@ -49,6 +49,7 @@ class MongoStore(MongoEventLog, MongoConversations, MongoAccounts, MongoDevices,
                 )
 
     async def aclose(self) -> None:
+        await self._audit.aclose()
         await self._trail.aclose()
         await self._client.close()
 
