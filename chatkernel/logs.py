@@ -44,3 +44,5 @@ def configure_logs(service: str, pod: str, level: str) -> None:
     root.setLevel(level)
     logging.getLogger("httpx").setLevel("WARNING")
     logging.getLogger("uvicorn.access").setLevel("WARNING")
+    # At DEBUG it writes whole commands: texts, password hashes.
+    logging.getLogger("pymongo").setLevel("WARNING")
