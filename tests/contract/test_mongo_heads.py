@@ -16,7 +16,9 @@ from support.mongo.wire import Document
 
 from chatkernel.errors import ChatError
 from chatkernel.protocol import EventKind
-from chatkernel.storage.model import Conversation, Run, SendKey, Watermark
+from chatkernel.storage.model import Absence, Conversation, Grant, Run, SendKey, Watermark
+from chatkernel.storage.mongo import head_audit
+from chatkernel.storage.mongo.documents import document_of
 from chatkernel.storage.mongo.store import MongoStore
 
 
@@ -187,3 +189,52 @@ async def test_what_is_just_being_written_is_seen_by_this_process(running: Pods,
 
     running.on("find", hook)
     assert await store.unread("u_bob", [log.channel_id]) == {log.channel_id: 2}
+
+
+async def test_changes_that_a_copy_of_the_store_had_only_in_the_log_count(
+    running: Pods, store: MongoStore
+) -> None:
+    """Nobody announced them there: the channels were copied before them, and the logs after."""
+    log = await prepared(store)
+    said = await log.say("u_ann", "secret")
+    await store._trail.settle()
+    for event in (
+        log.event(EventKind.DELETE, "u_ann", target_id=said.message_id),
+        log.event(EventKind.JOIN, "u_ann", users=["u_eve"]),
+        log.event(EventKind.MESSAGE, "u_ann", text="in between"),
+        log.event(EventKind.BAN, "u_ann", users=["u_bob"]),
+    ):
+        await store._collections.events.insert_one(document_of(event, None))
+    reader = await running.start()
+    assert isinstance(await reader.grant(log.channel_id, "u_bob"), Grant)
+    await reader.heads([log.channel_id])
+    async with asyncio.timeout(20):
+        while await store.grant(log.channel_id, "u_bob") is not Absence.BANNED:
+            await asyncio.sleep(0.05)
+    grant = await store.grant(log.channel_id, "u_eve")
+    assert isinstance(grant, Grant) and grant.members_seq == log.seq
+    item = await store.message(log.channel_id, said.message_id)
+    assert item is not None and item.deleted
+    await reader._trail.settle()
+    channel = await store._collections.channels.find_one({"_id": log.channel_id})
+    assert channel is not None and channel["announced"] == []
+
+
+async def test_changes_of_members_far_back_in_the_log_are_found(
+    running: Pods, store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_audit, "REREAD_EVENTS", 3)
+    log = await prepared(store)
+    joined = [
+        log.event(EventKind.JOIN, "u_ann", users=["u_eve"]),
+        log.event(EventKind.MESSAGE, "u_ann", text="in between"),
+        log.event(EventKind.BAN, "u_ann", users=["u_bob"]),
+    ]
+    later = [log.event(EventKind.MESSAGE, "u_ann", text="later") for _ in range(5)]
+    for event in joined + later:
+        await store._collections.events.insert_one(document_of(event, None))
+    await store.heads([log.channel_id])
+    async with asyncio.timeout(20):
+        while await store.grant(log.channel_id, "u_bob") is not Absence.BANNED:
+            await asyncio.sleep(0.05)
+    assert isinstance(await store.grant(log.channel_id, "u_eve"), Grant)

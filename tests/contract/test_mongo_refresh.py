@@ -1,5 +1,5 @@
-"""Refresh tokens on a MongoDB that fails in the middle: the device gets its tokens in the end, and two lines of tokens
-never go on from one."""
+"""Refresh tokens on a MongoDB that fails in the middle: the device gets its tokens in the end, and two lines of
+tokens never go on from one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ async def test_killed_after_any_command_the_device_gets_its_tokens(running: Pods
 
 
 @pytest.mark.parametrize("command", ["delete", "update", "insert", "find"])
-async def test_a_step_down_in_the_middle_costs_a_retry(running: Pods, store: MongoStore, command: str) -> None:
+async def test_a_step_down_in_the_middle_costs_a_retry(
+    running: Pods, store: MongoStore, command: str
+) -> None:
     await store.put_refresh("t1", "u_ann", "d_1", LATE)
 
     async def hook(call: Call) -> Document:
@@ -72,7 +74,7 @@ async def test_a_step_down_in_the_middle_costs_a_retry(running: Pods, store: Mon
     for number in range(6):
         try:
             outcome = await refresh(store, "t1", f"t2{number}")
-        except Exception as error:  # noqa: BLE001 - of our catalogue, and retryable
+        except Exception as error:
             assert getattr(error, "retryable", False), error
         else:
             break

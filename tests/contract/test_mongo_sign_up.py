@@ -37,7 +37,7 @@ def ann(user_id: str) -> User:
 async def test_who_takes_too_long_over_an_account_gives_it_up(
     running: Pods, store: MongoStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the claim and the account more than the grace has passed, by the clock of the pod that is asked next."""
+    """Between the claim and the account more than the grace has passed, by the clock of the pod that comes next."""
     other = await running.start()
 
     async def hook(call: Call) -> Document:

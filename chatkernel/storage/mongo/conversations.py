@@ -178,7 +178,7 @@ class MongoConversations:
         that stored it has died."""
         newest = await self._newest(channel["_id"], 1)
         if newest and newest[0]["seq"] > channel["head_seq"]:
-            self._audit.saw({channel["_id"]: newest[0]["seq"]})
+            self._audit.saw({channel["_id"]: head_of(newest[0])})
         for each in newest:
             channel["head_messages"] = max(channel["head_messages"], head_of(each).messages)
         if newest and newest[0]["kind"] != EventKind.MESSAGE:

@@ -172,6 +172,23 @@ class Effects:
             self._trail.retire(channel_id, names)
         return bool(found) or len(wanted) < len({each.seq for each in left})
 
+    async def recall(self, channel: Document, events: Sequence[Event]) -> None:
+        """Announce anew what is in the log and the channel's document may know nothing of, and make sure of it. It
+        may be what the store has been put back to: what this process knows is forgotten."""
+        again = [
+            event
+            for event in events
+            if event.kind in CHANGING_KINDS
+            or (event.kind in MEMBERSHIP_KINDS and event.seq > channel["members_seq"])
+        ]
+        if again:
+            for event in again:
+                self._applied.pop((event.channel_id, event.seq), None)
+            names = [f"{event.seq} {event.kind.value} again" for event in again]
+            update = {"$addToSet": {"announced": {"$each": names}}}
+            await self._collections.channels.update_one({"_id": channel["_id"]}, update)
+            await self.heal({**channel, "announced": names}, changes_too=True)
+
     def _left(self, channel: Document) -> list[Announced]:
         """What may be to do. A change of membership up to `members_seq` is applied, for that moves last."""
         members_seq: int = channel["members_seq"]

@@ -124,7 +124,7 @@ class MongoEventLog:
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
         with translated():
             found = await history.heads(self._collections, channel_ids)
-        self._audit.saw({channel_id: head.seq for channel_id, head in found.items()})
+        self._audit.saw(found)
         return found
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:

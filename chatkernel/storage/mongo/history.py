@@ -44,6 +44,8 @@ async def find_sent(collections: Collections, keys: Sequence[SendKey]) -> dict[S
             "channel_id": {"$in": sorted({each["channel_id"] for each in alternatives})},
             "$or": alternatives,
         }
+        if len(alternatives) == 1:
+            wanted = alternatives[0]  # nothing for the planner to choose
         async for document in collections.events.find(wanted, EVENT_FIELDS):
             event = event_of(document)
             found[SendKey(event.channel_id, event.sender_id, event.client_msg_id)] = event

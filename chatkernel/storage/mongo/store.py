@@ -29,7 +29,7 @@ class MongoStore(MongoEventLog, MongoConversations, MongoAccounts, MongoDevices,
         self._history = Collections(history_of(client))
         self._trail = Trail(self._collections)
         self._effects = Effects(self._collections, self._trail)
-        self._audit = HeadAudit(self._collections, self._trail)
+        self._audit = HeadAudit(self._collections, self._trail, self._effects)
         self._migrator = Migrator(client, self._collections.database, placement or Placement())
 
     async def plan_schema(self) -> list[str]:
