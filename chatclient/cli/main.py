@@ -1,4 +1,5 @@
-"""`chatctl`: the commands of a cluster (`cluster.py`), of people (`people.py`), and the drill (`drill.py`)."""
+"""`chatctl`: the commands of a cluster (`cluster.py`), of its store (`schema.py`, `backup.py`), of people
+(`people.py`), and the drill (`drill.py`)."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import sys
 
 import typer
 
-from chatclient.cli import cluster
+from chatclient.cli import backup, cluster, schema
+
+QUICK = cluster.NAMES | {"schema", "backup"}
 
 
 def make_app(command: str = "") -> typer.Typer:
-    """With every command; with the cluster's alone when `command` is one of those: importing the client library
-    takes half a second, and `up` is to be quick."""
+    """With every command; with the cluster's and the store's alone when `command` is one of those: importing the
+    client library takes half a second, and `up` is to be quick."""
     app = typer.Typer(
         name="chatctl",
         help="Run a chat cluster, look at it, and talk in it.",
@@ -20,7 +23,9 @@ def make_app(command: str = "") -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     cluster.register(app)
-    if command not in cluster.NAMES:
+    schema.register(app)
+    backup.register(app)
+    if command not in QUICK:
         from chatclient.cli import drill, people
 
         people.register(app)

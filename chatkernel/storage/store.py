@@ -6,13 +6,21 @@ from typing import Protocol
 
 from chatkernel.storage.directory import Accounts, Devices, People
 from chatkernel.storage.messages import Conversations, EventLog
+from chatkernel.storage.schema_step import ANYWHERE, Placement, SchemaStep
 
 
 class Store(EventLog, Conversations, Accounts, Devices, People, Protocol):
     """What `open_store` gives. On Kubernetes the directory may live in another database than the messages."""
 
-    async def ensure_schema(self) -> None:
-        """Make tables and indexes that are missing; idempotent, safe from several processes at once."""
+    async def plan_schema(self, placement: Placement = ANYWHERE) -> list[SchemaStep]:
+        """What `ensure_schema` would do, in order. Raises ChatError(STORAGE_UNAVAILABLE), also for a store of a
+        later version."""
+
+    async def ensure_schema(
+        self, placement: Placement = ANYWHERE, *, allow_destructive: bool = False
+    ) -> list[SchemaStep]:
+        """Do what is to be done, and of what takes something away nothing unless it is allowed; what was done.
+        Idempotent, safe from several processes at once. Raises as `plan_schema` does."""
 
     async def check(self) -> None:
         """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has its schema."""

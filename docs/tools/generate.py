@@ -11,17 +11,23 @@ from docs.tools.cluster import cluster
 from docs.tools.conversation import Run, converse
 from docs.tools.render import Example, Exchange, markdown, parse
 from docs.tools.steady import shape
+from docs.tools.storage import storage_tables
 from docs.tools.tables import tables
 
 DOCS = Path(__file__).parents[1]
 PROTOCOL = DOCS / "protocol.md"
+STORAGE = DOCS / "storage.md"
 
 
 def from_types() -> dict[Path, str]:
     """The files that follow from the types alone, as they should be."""
-    text = PROTOCOL.read_text(encoding="utf-8")
+    return {PROTOCOL: _renewed(PROTOCOL, tables()), STORAGE: _renewed(STORAGE, storage_tables())}
+
+
+def _renewed(path: Path, made: dict[str, str]) -> str:
+    text = path.read_text(encoding="utf-8")
     there = blocks_of(text)
-    return {PROTOCOL: with_blocks(text, {name: body for name, body in tables().items() if name in there})}
+    return with_blocks(text, {name: body for name, body in made.items() if name in there})
 
 
 def stale() -> list[Path]:

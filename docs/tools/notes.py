@@ -159,3 +159,31 @@ CLOSES: dict[Close, str] = {
     Close.REPLACED: "`sockets_per_device_max` newer connections of this device came to this pod",
     Close.RATE_LIMITED: "Far too many frames, control frames, or parts of frames",
 }
+
+
+SQL_TABLES: dict[str, str] = {
+    "schema_version": "which version the tables are of",
+    "channels": "what a channel is, and its head, written with the events",
+    "events": "the logs: one row per event, with the present state of a message in it",
+    "edits": "which events hold texts of a message, for when it is deleted",
+    "memberships": "who is in a channel, their watermarks and their own settings of it",
+    "bans": "who may not come back",
+    "reactions": "the last word of each person on each emoji at a message",
+    "users": "accounts and profiles",
+    "subjects": "people of foreign token issuers",
+    "devices": "devices, which are also log-ins",
+    "refresh_tokens": "refresh tokens, by their digest",
+    "friends": "friends and requests, from both sides",
+    "blocks": "who has blocked whom",
+    "user_settings": "free settings of a person",
+}
+
+SQL_INDEXES: dict[tuple[str, str], str] = {
+    ("events", "channel_id, sender_id, client_msg_id"): "resends, unknown outcomes",
+    ("events", "channel_id, message_id"): "pages of history, jump, by time, one message",
+    ("memberships", "user_id, archived, channel_id"): "a person's channels",
+    ("users", "username_key"): "log-in, and that a name is taken once",
+    ("devices", "user_id"): "a person's devices",
+    ("refresh_tokens", "device_id"): "tokens of a device, expired ones",
+    ("refresh_tokens", "user_id"): "tokens of a person",
+}

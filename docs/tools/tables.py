@@ -61,7 +61,7 @@ def structs() -> tuple[type[Struct], ...]:
     return (*get_args(ClientFrame), *get_args(ServerFrame), *PARTS)
 
 
-def _rows(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def rows_of(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
@@ -71,7 +71,7 @@ def error_table() -> str:
         (f"`{code}`", str(spec.status), "yes" if spec.retryable else "no", spec.meaning)
         for code, spec in CATALOGUE.items()
     ]
-    return _rows(("code", "HTTP", "retryable", "meaning"), rows)
+    return rows_of(("code", "HTTP", "retryable", "meaning"), rows)
 
 
 def close_table() -> str:
@@ -79,7 +79,7 @@ def close_table() -> str:
         (str(close.value), close.name.lower(), "yes" if close in RESUMABLE else "no", CLOSES[close])
         for close in Close
     ]
-    return _rows(("code", "name", "reconnect", "why"), rows)
+    return rows_of(("code", "name", "reconnect", "why"), rows)
 
 
 def limit_table() -> str:
@@ -88,11 +88,13 @@ def limit_table() -> str:
     for field in msgspec.structs.fields(Limits):
         camel = _camel(field.name)
         rows.append((f"`{field.name}`", _number(field.default), told[camel], f"`limits.{camel}`"))
-    return _rows(("limit", "default", "of what", "setting"), rows)
+    return rows_of(("limit", "default", "of what", "setting"), rows)
 
 
 def kind_table() -> str:
-    return _rows(("kind", "fields beside the common ones"), [(f"`{k}`", EVENT_FIELDS[k]) for k in EventKind])
+    return rows_of(
+        ("kind", "fields beside the common ones"), [(f"`{k}`", EVENT_FIELDS[k]) for k in EventKind]
+    )
 
 
 def http_table() -> str:
@@ -101,7 +103,7 @@ def http_table() -> str:
         for operation in OPERATIONS
         if operation.path.startswith("/v1/")
     ]
-    return _rows(("", "path", ""), rows)
+    return rows_of(("", "path", ""), rows)
 
 
 def frame_list(frames: Iterable[type[Struct]]) -> str:
@@ -109,7 +111,7 @@ def frame_list(frames: Iterable[type[Struct]]) -> str:
     for frame in frames:
         tag = str(frame.__struct_config__.tag)
         rows.append((f"[`{tag}`](#frame-{frame.__name__.lower()})", _sentence(frame)))
-    return _rows(("type", ""), rows)
+    return rows_of(("type", ""), rows)
 
 
 def field_table(struct: type[Struct]) -> str:
@@ -119,7 +121,7 @@ def field_table(struct: type[Struct]) -> str:
     for field in msgspec.structs.fields(struct):
         words = FIELDS.get(f"{struct.__name__}.{field.name}") or docs.get(field.name, "")
         rows.append((f"`{field.name}`", type_text(hints[field.name]), _default(field), words))
-    return _rows(("field", "type", "if absent", ""), rows)
+    return rows_of(("field", "type", "if absent", ""), rows)
 
 
 def field_docs() -> dict[str, dict[str, str]]:

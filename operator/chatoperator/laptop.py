@@ -18,6 +18,7 @@ from chatoperator.launcher import Launcher
 from chatoperator.model import PodKind
 from chatoperator.specfile import SpecError
 from chatoperator.specsource import SpecSource
+from chatoperator.storesource import StoreUrlError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Options(Struct, frozen=True):
     file: Path | None = None
     port: int | None = None
     redis_url: str | None = None
+    store_url: str | None = None
     as_json: bool = False
     program: str = "chatctl"
     data_option: str = ""
@@ -60,8 +62,10 @@ async def up(options: Options) -> None:
     terminal = Terminal()
     data = DataDir(options.data)
     try:
-        source = SpecSource(options.file, port=options.port, redis_url=options.redis_url)
-    except SpecError as error:
+        source = SpecSource(
+            options.file, port=options.port, redis_url=options.redis_url, store_url=options.store_url
+        )
+    except (SpecError, StoreUrlError) as error:
         raise UpError(str(error)) from error
     except RedisUrlError as error:
         raise UpError(f"the URL of --redis {error}") from error

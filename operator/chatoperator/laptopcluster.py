@@ -35,9 +35,10 @@ from chatoperator.model import PodKind
 from chatoperator.podsettings import Surroundings
 from chatoperator.reconcile import Reconciler
 from chatoperator.registry_port import RedisRegistry
-from chatoperator.schemajob import REFUSED, STORE_ENV
+from chatoperator.schemajob import PLACEMENT_ENV, REFUSED, STORE_ENV
 from chatoperator.spec import Spec
 from chatoperator.status import cluster_phase, is_ready, pod_phase
+from chatoperator.storesource import placement
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +155,7 @@ class LaptopCluster:
 
     def _place(self, redis_url: str) -> LocalPlace:
         secrets = self.data.load_secrets()
-        storage = self.source.current.spec.storage.url
-        self.store_url = storage or f"sqlite:///{self.data.database}"
+        self.store_url = self.source.fixed.store_url or f"sqlite:///{self.data.database}"
         around = Surroundings(
             redis_url=redis_url,
             store_url=self.store_url,
@@ -182,17 +182,20 @@ class LaptopCluster:
     async def _ensure_schema(self) -> None:
         """Before any pod: services do not start without the store's tables. Raises UpError."""
         told = ""
+        wanted = msgspec.json.encode(placement(self.source.current.spec)).decode()
+        job = {STORE_ENV: self.store_url, PLACEMENT_ENV: wanted}
         while True:
             try:
-                code = await self.launcher.run_schema_job({STORE_ENV: self.store_url})
+                code = await self.launcher.run_schema_job(job)
                 said = (self.data.logs / "schema.log").read_text(errors="replace").splitlines()[-1:]
             except OSError as error:
                 code, said = 1, [str(error)]
             if code == 0:
                 return
             problem = said[0] if said else f"exit code {code}"
-            if code == REFUSED:
-                raise UpError(f"the store cannot be used: {problem}")
+            if code == REFUSED or (not told and self.source.fixed.store_url is not None):
+                # Whoever gave it hears at once that it is not there, as with Redis. A file of ours may be locked.
+                raise UpError(f"the store at {shown_url(self.store_url)} cannot be used: {problem}")
             if problem != told:
                 log.warning("the store is not ready", extra={"error": problem})
             told = problem

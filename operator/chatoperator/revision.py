@@ -25,7 +25,7 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
         spec.limits,
         spec.auth,
         spec.redis,
-        spec.storage,
+        msgspec.structs.replace(spec.storage, zones=[]),  # where shards keep what is of no matter to pods
     ]
     if kind is PodKind.CHAT:
         parts += [

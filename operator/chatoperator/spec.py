@@ -26,6 +26,7 @@ Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=256, le=16 * 1024 * 1024)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
+EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 DnsLabel = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 
 
@@ -36,7 +37,7 @@ class _Spec(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_
 class EnvVar(_Spec, frozen=True):
     """One environment variable of a pod."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128, description="Its name")]
+    name: Annotated[EnvName, Meta(description="Its name")]
     value: Annotated[str, Meta(max_length=4096, description="Its value")] = ""
 
 
@@ -261,12 +262,39 @@ class Redis(_Spec, frozen=True):
     ] = "chat"
 
 
+class UrlFrom(_Spec, frozen=True):
+    """Where a URL with a password is read when the cluster starts, so that it is not in this file."""
+
+    env: Annotated[EnvName | None, Meta(description="An environment variable")] = None
+    file: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=4096)] | None,
+        Meta(description="A file that holds it, as a mounted secret"),
+    ] = None
+
+
+class StorageZone(_Spec, frozen=True):
+    """A region of a sharded MongoDB."""
+
+    region: Annotated[DnsLabel, Meta(description="Channels whose ids begin with it")]
+    shards: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=256)]],
+        Meta(max_length=1000, description="The shards that keep them; none: any, but split beforehand"),
+    ] = []
+
+
 class Storage(_Spec, frozen=True):
     """Where everything lives that may never be lost."""
 
     url: Annotated[
-        str | None, Meta(description="Database URL; absent: SQLite in the data directory (laptop only)")
+        str | None,
+        Meta(
+            description="Database URL, better without a password; absent: SQLite in the data directory (laptop only)"
+        ),
     ] = None
+    url_from: Annotated[UrlFrom | None, Meta(description="Where the URL is read, instead of `url`")] = None
+    zones: Annotated[
+        list[StorageZone], Meta(max_length=100, description="Where a sharded MongoDB keeps which region")
+    ] = []
 
 
 class Spec(_Spec, frozen=True):
@@ -333,7 +361,26 @@ def broken_rules(cluster: ChatCluster) -> list[tuple[str, str]]:
             parse_redis_url(spec.redis.url)
         except RedisUrlError as error:
             found.append(("spec.redis.url", str(error)))
+    found += _broken_storage(spec.storage)
     names = [variable.name for variable in spec.chat_pods.env]
     for name in sorted({name for name in names if names.count(name) > 1}):
         found.append(("spec.chatPods.env", f"names {name} twice"))
+    return found
+
+
+def _broken_storage(storage: Storage) -> list[tuple[str, str]]:
+    found = []
+    source = storage.url_from
+    if source is not None:
+        if (source.env is None) == (source.file is None):
+            found.append(("spec.storage.urlFrom", "needs one of env and file"))
+        if storage.url is not None:
+            found.append(("spec.storage.urlFrom", "is instead of url: leave one of them out"))
+    if storage.zones and storage.url is not None and not storage.url.startswith("mongodb"):
+        found.append(("spec.storage.zones", "are for a sharded MongoDB"))
+    regions = [zone.region for zone in storage.zones]
+    found += [
+        ("spec.storage.zones", f"names {region} twice")
+        for region in sorted({region for region in regions if regions.count(region) > 1})
+    ]
     return found

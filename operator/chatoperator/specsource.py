@@ -12,6 +12,7 @@ from msgspec import Struct
 from chatkernel.redis_url import parse_redis_url
 from chatoperator.spec import API_VERSION, KIND, ChatCluster, Metadata
 from chatoperator.specfile import SpecError, load_cluster
+from chatoperator.storesource import store_url as url_of
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +27,22 @@ class Fixed(Struct, frozen=True):
 
     port: int
     redis_url: str | None
+    store_url: str | None
 
 
 class SpecSource:
     """`current` is the last good resource, with what was ordered by hand."""
 
-    def __init__(self, path: Path | None, *, port: int | None = None, redis_url: str | None = None) -> None:
-        """Without a path, the defaults. Raises SpecError, and RedisUrlError for the URL of the command line."""
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        port: int | None = None,
+        redis_url: str | None = None,
+        store_url: str | None = None,
+    ) -> None:
+        """Without a path, the defaults. Raises SpecError, StoreUrlError, and RedisUrlError for the URL of the
+        command line."""
         if redis_url is not None:
             parse_redis_url(redis_url)
         self._path = path
@@ -41,7 +51,11 @@ class SpecSource:
         self.fixed = Fixed(
             first.spec.api_pods.port if port is None else port,
             first.spec.redis.url if redis_url is None else redis_url,
+            url_of(first.spec.storage) if store_url is None else store_url,
         )
+        self._storage = first.spec.storage
+        if store_url is not None:
+            self._storage = msgspec.structs.replace(self._storage, url=store_url, url_from=None)
         self._first = self._file = first
         self._replicas: int | None = None
         self.problem = ""
@@ -86,7 +100,7 @@ class SpecSource:
             api_pods=replace(spec.api_pods, port=self.fixed.port),
             region=first.region,
             redis=replace(first.redis, url=self.fixed.redis_url),
-            storage=first.storage,
+            storage=self._storage,
         )
         return replace(self._file, metadata=self._first.metadata, spec=spec)
 

@@ -43,7 +43,9 @@ def test_every_command_exists(document):
         re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     )
     assert set(re.findall(r"(?:`|\$ )make ([a-z-]+)", text)) <= targets
-    commands = {command.callback.__name__ for command in make_app().registered_commands}
+    app = make_app()
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    commands |= {group.typer_instance.info.name for group in app.registered_groups}
     named = set(re.findall(r"(?:bin/|`)chatctl ([a-z]+)", text))
     assert named <= commands
 

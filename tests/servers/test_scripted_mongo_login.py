@@ -21,7 +21,7 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-@pytest.mark.parametrize("mechanism", [None, "SCRAM-SHA-256"])
+@pytest.mark.parametrize("mechanism", [None, "SCRAM-SHA-256", "SCRAM-SHA-1"])
 async def test_the_right_password_is_accepted(mechanism: str | None) -> None:
     async with scripted_server(users=USERS) as server:
         chosen = {} if mechanism is None else {"authMechanism": mechanism}

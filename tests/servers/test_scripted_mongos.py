@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from support.mongo.client import connected
 from support.mongo.errors import ErrorCode
 from support.mongo.scripted import ScriptedServer
 from support.mongo.topology import mongos
+
+from chatkernel.storage.mongo.store import open_mongo
+from chatkernel.storage.schema_step import Placement, StepKind
 
 Client = AsyncMongoClient[dict[str, Any]]
 
@@ -141,3 +145,52 @@ async def test_commands_that_do_not_name_the_shard_key_are_noted(
     assert not router.broadcasts
     await client.chat.events.count_documents({"seq": 1})
     assert [next(iter(each)) for each in router.broadcasts] == ["aggregate"]
+
+
+@pytest.mark.slow
+async def test_several_bring_a_store_to_its_schema_at_once(router: ScriptedServer) -> None:
+    placement = Placement({"eu": ("shard01",)})
+    stores = [await open_mongo(f"mongodb://{router.host}/chat") for _ in range(2)]
+    try:
+        await asyncio.gather(*(store.ensure_schema(placement) for store in stores))
+        assert await stores[0].plan_schema(placement) == []
+    finally:
+        for store in stores:
+            await store.aclose()
+
+
+@pytest.mark.slow
+async def test_a_region_that_comes_later_is_split_and_kept_too_and_its_channels_stay(
+    router: ScriptedServer, client: Client
+) -> None:
+    store = await open_mongo(f"mongodb://{router.host}/chat")
+    try:
+        await store.ensure_schema(Placement({"eu": ("shard01",)}))
+        await client.chat.events.insert_one({"channel_id": "us_g77", "seq": 1})
+        later = Placement({"eu": ("shard01",), "us": ("shard02",)})
+        done = [step.does for step in await store.ensure_schema(later)]
+        assert "keep events of region us in its zone" in done and "add shard shard02 to zone us" in done
+        assert await store.plan_schema(later) == []
+        moved = [
+            each["moveChunk"]
+            for each in router.seen("moveChunk")
+            if str(next(iter(each["find"].values()))).startswith("us_")
+        ]
+        assert EVENTS not in moved and "chat.reactions" in moved
+    finally:
+        await store.aclose()
+
+
+async def test_a_collection_that_is_sharded_otherwise_is_left_to_a_person(
+    router: ScriptedServer, client: Client
+) -> None:
+    await client.admin.command("enableSharding", "chat")
+    await client.admin.command("shardCollection", EVENTS, key={"seq": 1})
+    store = await open_mongo(f"mongodb://{router.host}/chat")
+    try:
+        wrong = [step for step in await store.plan_schema() if step.kind is StepKind.BY_HAND]
+        assert [step.does for step in wrong] == [
+            "events is sharded by seq, not by channel_id: reshardCollection is for a person to decide"
+        ]
+    finally:
+        await store.aclose()

@@ -9,12 +9,11 @@ from bson.int64 import Int64
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import ConfigurationError, InvalidURI
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
-from pymongo.uri_parser import parse_uri
 
-from chatkernel.errors import ChatError, Code
 from chatkernel.storage.mongo.documents import Document
+from chatkernel.storage.mongo.options import options_of, refused, why
 
 OPERATION_TIMEOUT_MS = 5_000
 """Bounds every operation with all its retries, also against a server that stands still; `timeoutMS` in the URL
@@ -40,18 +39,19 @@ _REGISTRY = TypeRegistry([_PlainInt()])
 
 def connect(url: str) -> AsyncMongoClient[Document]:
     """A client of a mongodb:// or mongodb+srv:// URL, whose options (TLS, authMechanism, compressors, pool sizes)
-    win over ours. It connects at first use. Raises ChatError(INVALID_FIELD); the URL is in no message."""
+    win over ours. It connects at first use. Raises ChatError(INVALID_FIELD); no value of the URL is in a message."""
+    options = options_of(url)
+    ours: dict[str, Any] = {"appname": "chatcluster", "type_registry": _REGISTRY}
+    if "timeoutms" not in options:
+        ours["timeoutMS"] = OPERATION_TIMEOUT_MS
+    if "maxpoolsize" not in options:
+        ours["maxPoolSize"] = max(POOL_MAX, options.get("minpoolsize", 0))
     try:
-        options = {name.lower() for name in parse_uri(url, validate=True, warn=False)["options"]}
-        ours: dict[str, Any] = {"appname": "chatcluster", "type_registry": _REGISTRY}
-        if "timeoutms" not in options:
-            ours["timeoutMS"] = OPERATION_TIMEOUT_MS
-        if "maxpoolsize" not in options:
-            ours["maxPoolSize"] = POOL_MAX
         return AsyncMongoClient(url, connect=False, **ours)
-    except (InvalidURI, ConfigurationError, ValueError) as error:
-        reason = "not a MongoDB URL" if isinstance(error, InvalidURI) else "an option is not valid"
-        raise ChatError(Code.INVALID_FIELD, f"store_url: {reason}", field="store_url") from error
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise refused("an option does not go with the others (or a certificate with its key)") from error
+    except OSError as error:
+        raise refused(f"a file that an option names cannot be used ({why(error)})") from error
 
 
 def database_of(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:

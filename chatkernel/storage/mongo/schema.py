@@ -21,8 +21,10 @@ class IndexSpec:
     def name(self) -> str:
         return "_".join(self.fields)
 
-    def model(self) -> IndexModel:
-        return IndexModel([(field, ASCENDING) for field in self.fields], name=self.name, unique=self.unique)
+    def model(self, name: str = "") -> IndexModel:
+        """`name`: another than its own."""
+        keys = [(field, ASCENDING) for field in self.fields]
+        return IndexModel(keys, name=name or self.name, unique=self.unique)
 
 
 @dataclass(frozen=True, slots=True)

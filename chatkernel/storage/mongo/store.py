@@ -15,38 +15,42 @@ from chatkernel.storage.mongo.errors import translated
 from chatkernel.storage.mongo.event_log import MongoEventLog
 from chatkernel.storage.mongo.head_audit import HeadAudit
 from chatkernel.storage.mongo.migrate import Migrator
-from chatkernel.storage.mongo.migration import Placement
 from chatkernel.storage.mongo.people import MongoPeople
+from chatkernel.storage.mongo.schema import SCHEMA_VERSION
 from chatkernel.storage.mongo.trailing import Trail
+from chatkernel.storage.schema_step import ANYWHERE, Placement, SchemaStep
 
 
 class MongoStore(MongoEventLog, MongoConversations, MongoAccounts, MongoDevices, MongoPeople):
     """One client of a process behind all ports."""
 
-    def __init__(self, client: AsyncMongoClient[Document], placement: Placement | None = None) -> None:
+    def __init__(self, client: AsyncMongoClient[Document]) -> None:
         self._client = client
         self._collections = Collections(database_of(client))
         self._history = Collections(history_of(client))
         self._trail = Trail(self._collections)
         self._effects = Effects(self._collections, self._trail)
         self._audit = HeadAudit(self._collections, self._trail, self._effects)
-        self._migrator = Migrator(client, self._collections.database, placement or Placement())
+        self._migrator = Migrator(client, self._collections.database)
 
-    async def plan_schema(self) -> list[str]:
-        """What `ensure_schema` would do, in words. Raises ChatError."""
+    async def plan_schema(self, placement: Placement = ANYWHERE) -> list[SchemaStep]:
         with translated():
-            return [str(action) for action in await self._migrator.plan()]
+            return await self._migrator.plan(placement)
 
-    async def ensure_schema(self) -> None:
+    async def ensure_schema(
+        self, placement: Placement = ANYWHERE, *, allow_destructive: bool = False
+    ) -> list[SchemaStep]:
         with translated():
-            await self._migrator.apply()
+            return await self._migrator.apply(placement, allow_destructive=allow_destructive)
 
     async def check(self) -> None:
         with translated():
-            if await self._migrator.version() is None:
-                raise ChatError(
-                    Code.STORAGE_UNAVAILABLE, "The database has no schema yet: ensure_schema was not run"
-                )
+            found = await self._migrator.version()
+        if found is None or found < SCHEMA_VERSION:
+            lack = (
+                "has no schema yet" if found is None else f"has schema version {found}, not {SCHEMA_VERSION}"
+            )
+            raise ChatError(Code.STORAGE_UNAVAILABLE, f"The database {lack}: run `chatctl schema apply`")
 
     async def aclose(self) -> None:
         await self._audit.aclose()

@@ -36,7 +36,7 @@ def translate(error: SQLAlchemyError | sqlite3.Error) -> ChatError:
         return ChatError(Code.STORAGE_UNAVAILABLE, "The database stayed locked by another process")
     if _MISSING_SCHEMA in str(error):
         return ChatError(
-            Code.STORAGE_UNAVAILABLE, "The database has no tables yet: ensure_schema was not run"
+            Code.STORAGE_UNAVAILABLE, "The database has no tables yet: run `chatctl schema apply`"
         )
     name = getattr(getattr(error, "orig", error), "sqlite_errorname", type(error).__name__)
     return ChatError(Code.STORAGE_UNAVAILABLE, f"The store does not answer ({name})")

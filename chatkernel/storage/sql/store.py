@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, inspect, select
 
 from chatkernel.errors import ChatError, Code
+from chatkernel.storage.schema_step import ANYWHERE, Placement, SchemaStep, StepKind
 from chatkernel.storage.sql.accounts import SqlAccounts
 from chatkernel.storage.sql.conversations import SqlConversations
 from chatkernel.storage.sql.devices import SqlDevices
-from chatkernel.storage.sql.engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
 from chatkernel.storage.sql.event_log import SqlEventLog
 from chatkernel.storage.sql.people import SqlPeople
-from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
-from chatkernel.storage.sql.schema import SCHEMA_VERSION, make_triggers, metadata, migrate, schema_version
+from chatkernel.storage.sql.planned import differences
+from chatkernel.storage.sql.postgres_url import parse_postgres_url
+from chatkernel.storage.sql.runner import Runner
+from chatkernel.storage.sql.schema import SCHEMA_VERSION, schema_version
+from chatkernel.storage.sql.sqlite_engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
+from chatkernel.storage.sql.sqlite_runner import LOCK_WAIT_S, SqliteRunner
 from chatkernel.storage.sql.turnstile import Turnstile
 
 
@@ -24,20 +29,28 @@ class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople
     def __init__(self, db: Runner) -> None:
         self._db = db
 
-    async def ensure_schema(self) -> None:
-        """Make what is missing; idempotent, and several processes may do it at once.
+    async def plan_schema(self, placement: Placement = ANYWHERE) -> list[SchemaStep]:
+        """There are no shards here: `placement` is of no matter. Of a database that has not this version's tables
+        only that step: the rest shows after it."""
+        return await self._db.read(_planned)
 
-        Raises ChatError(STORAGE_UNAVAILABLE) when the store is of a later version of this software.
-        """
+    async def ensure_schema(
+        self, placement: Placement = ANYWHERE, *, allow_destructive: bool = False
+    ) -> list[SchemaStep]:
+        """Whoever finds nothing to do takes no lock."""
+        done: list[SchemaStep] = []
         if await self._db.read(_version) != SCHEMA_VERSION:
-            await self._db.write(_ensure)
+            done += await self._db.migrate(_bring_up)
+        if any(_is_done(step, allow_destructive) for step in await self._db.read(_planned)):
+            done += await self._db.build(partial(_mend, allow_destructive=allow_destructive))
+        return done
 
     async def check(self) -> None:
         """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has this version's tables."""
         found = await self._db.read(_version)
         if found is None or found < SCHEMA_VERSION:
             lack = "has no tables yet" if found is None else f"has version {found}, not {SCHEMA_VERSION}"
-            raise ChatError(Code.STORAGE_UNAVAILABLE, f"The database {lack}: ensure_schema was not run")
+            raise ChatError(Code.STORAGE_UNAVAILABLE, f"The database {lack}: run `chatctl schema apply`")
         _refuse_later(found)
 
     async def aclose(self) -> None:
@@ -56,22 +69,52 @@ def _refuse_later(version: int) -> None:
     if version > SCHEMA_VERSION:
         raise ChatError(
             Code.STORAGE_UNAVAILABLE,
-            f"The database has version {version}, this software knows up to {SCHEMA_VERSION}: update it",
+            f"The database has version {version}, this software knows up to {SCHEMA_VERSION}: "
+            "use the release that made it, or a newer one",
         )
 
 
-def _ensure(conn: Connection) -> None:
-    """Under the write lock: of several processes the first makes the tables, the others find them."""
+def _planned(conn: Connection) -> list[SchemaStep]:
     version = _version(conn)
-    if version is None:
-        metadata.create_all(conn)
-        make_triggers(conn)
-        conn.execute(insert(schema_version).values(one=1, version=SCHEMA_VERSION))
-    else:
+    if version == SCHEMA_VERSION:
+        return [each.step for each in differences(conn)]
+    if version is not None:
         _refuse_later(version)
-        migrate(conn)
-        make_triggers(conn)
-        conn.execute(update(schema_version).values(version=SCHEMA_VERSION))
+    return [_step_from(version)]
+
+
+def _step_from(version: int | None) -> SchemaStep:
+    if version is None:
+        return SchemaStep(StepKind.ADDS, f"make the tables of version {SCHEMA_VERSION}")
+    return SchemaStep(StepKind.ADDS, f"bring the tables from version {version} to {SCHEMA_VERSION}")
+
+
+def _bring_up(conn: Connection) -> list[SchemaStep]:
+    """One process at a time: the first makes or changes the tables, the others find them."""
+    version = _version(conn)
+    if version is not None:
+        _refuse_later(version)
+        if version == SCHEMA_VERSION:
+            return []
+    # Late: pods only check.
+    from chatkernel.storage.sql.migrations import upgrade
+
+    reached = upgrade(conn, version or 0)
+    conn.execute(schema_version.delete())
+    conn.execute(schema_version.insert().values(one=1, version=reached))
+    return [_step_from(version)]
+
+
+def _mend(conn: Connection, *, allow_destructive: bool) -> list[SchemaStep]:
+    """One process at a time, too; what there is to do is looked at again."""
+    due = [each for each in differences(conn) if _is_done(each.step, allow_destructive)]
+    for each in due:
+        each.do(conn)
+    return [each.step for each in due]
+
+
+def _is_done(step: SchemaStep, allow_destructive: bool) -> bool:
+    return step.kind is not StepKind.BY_HAND and (allow_destructive or not step.destructive)
 
 
 async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
@@ -87,3 +130,20 @@ async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
     await asyncio.to_thread(prepare_file, engine, path)
     turnstile = Turnstile(path.with_name(path.name + "-turn"))
     return SqlStore(SqliteRunner(engine, turnstile, lock_wait_s))
+
+
+async def open_postgres(url: str) -> SqlStore:
+    """Open a store by its URL: `postgresql://user:password@host,other:5433/chat?sslmode=verify-full&pool_size=8`.
+
+    Of several hosts the one that is the primary is used. Nothing is connected yet, so that a database that is away
+    is told by the first call, and later calls find it again.
+
+    Raises ChatError(INVALID_FIELD) for a URL that cannot be meant.
+    """
+    urls, options = parse_postgres_url(url)
+    # Late: who stays with SQLite need not load the driver.
+    from chatkernel.storage.sql.postgres_engine import Servers, postgres_engine
+    from chatkernel.storage.sql.postgres_runner import PostgresRunner
+
+    servers = Servers(urls, options)
+    return SqlStore(PostgresRunner(postgres_engine(servers, options), servers, options))

@@ -1,4 +1,5 @@
-"""Log-in as a MongoDB server has it: SCRAM-SHA-256 (RFC 7677), and X.509 by the certificate of the connection."""
+"""Log-in as a MongoDB server has it: SCRAM-SHA-256 (RFC 7677), the older SCRAM-SHA-1, and X.509 by the certificate of
+the connection."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from support.mongo.wire import Document
 
 ITERATIONS = 4096
 """The fewest that drivers accept: these passwords guard nothing."""
+
+DIGESTS = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-1": "sha1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,14 @@ class Login:
     _salt: bytes = b""
     _nonce: str = ""
     _proven: bool = False
+    _digest: str = "sha256"
 
     def start(self, command: Document) -> Document:
         """The client's name and nonce; we answer with salt and a longer nonce."""
-        if command.get("mechanism") != "SCRAM-SHA-256":
+        mechanism = command.get("mechanism")
+        if mechanism not in DIGESTS:
             raise _refused()
+        self._digest = DIGESTS[mechanism]
         message = bytes(command["payload"]).decode()
         bare = message.partition(",,")[2]
         fields = dict(re.findall(r"(\w)=([^,]*)", bare))
@@ -71,10 +77,10 @@ class Login:
             self.user = self._claimed
             return {"conversationId": 1, "done": True, "payload": Binary(b"")}
         without_proof, _, proof = payload.rpartition(b",p=")
-        salted = hashlib.pbkdf2_hmac("sha256", self._password(), self._salt, ITERATIONS)
-        client_key = hmac.digest(salted, b"Client Key", "sha256")
+        salted = hashlib.pbkdf2_hmac(self._digest, self._password(), self._salt, ITERATIONS)
+        client_key = hmac.digest(salted, b"Client Key", self._digest)
         signed = self._first + b"," + without_proof
-        signature = hmac.digest(hashlib.sha256(client_key).digest(), signed, "sha256")
+        signature = hmac.digest(hashlib.new(self._digest, client_key).digest(), signed, self._digest)
         expected = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
         right_nonce = without_proof.endswith(b",r=" + self._nonce.encode())
         if not (right_nonce and self._claimed in self.users.passwords):
@@ -82,8 +88,8 @@ class Login:
         if not hmac.compare_digest(expected, base64.b64decode(proof)):
             raise _refused()
         self._proven = True
-        server_key = hmac.digest(salted, b"Server Key", "sha256")
-        verifier = base64.b64encode(hmac.digest(server_key, signed, "sha256"))
+        server_key = hmac.digest(salted, b"Server Key", self._digest)
+        verifier = base64.b64encode(hmac.digest(server_key, signed, self._digest))
         return {"conversationId": 1, "done": False, "payload": Binary(b"v=" + verifier)}
 
     def by_certificate(self, command: Document) -> Document:
@@ -96,4 +102,8 @@ class Login:
         return {"dbname": "$external", "user": self.subject}
 
     def _password(self) -> bytes:
-        return self.users.passwords.get(self._claimed, os.urandom(8).hex()).encode()
+        """With the older mechanism it is not the password that is salted, but a digest of it and the name."""
+        password = self.users.passwords.get(self._claimed, os.urandom(8).hex())
+        if self._digest == "sha1":
+            return hashlib.md5(f"{self._claimed}:mongo:{password}".encode()).hexdigest().encode()
+        return password.encode()

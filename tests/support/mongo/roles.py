@@ -149,6 +149,8 @@ class Member:
     def __init__(self, election: Election, host: str) -> None:
         self.election = election
         self.host = host
+        self.behind = datetime.timedelta()
+        """How old what it has replicated says that it is; what is stored is everywhere all the same."""
         self._process_id = ObjectId()
 
     @property
@@ -158,8 +160,10 @@ class Member:
     def hello(self) -> Document:
         primary = {} if self.election.primary is None else {"primary": self.election.primary}
         elected = {"electionId": ObjectId(f"{self.election.term:024x}")} if self.is_primary else {}
+        written = datetime.datetime.now(datetime.UTC) - self.behind
         return {
             "helloOk": True,
+            "lastWrite": {"lastWriteDate": written, "majorityWriteDate": written},
             "isWritablePrimary": self.is_primary,
             "ismaster": self.is_primary,
             "secondary": not self.is_primary,
