@@ -115,7 +115,7 @@ async def working(settings: ServiceSettings) -> AsyncIterator[Work]:
     store = await open_store(settings.store_url)
     redis = connect(settings.redis_url)
     try:
-        await store.ensure_schema()
+        await store.check()
         work = Work(settings, redis, store, store)
         work.start()
         try:

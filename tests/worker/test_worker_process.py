@@ -67,6 +67,10 @@ class Worker:
 
 @contextmanager
 def workers(valkey: Valkey, folder: Path, count: int = 1) -> Iterator[list[Worker]]:
+    # As the operator does before it starts any: workers only look whether it is there.
+    make_schema = [sys.executable, "-m", "chatoperator.schemajob"]
+    environ = {**os.environ, "CHAT_STORE_URL": f"sqlite:///{folder}/chat.db"}
+    subprocess.run(make_schema, env=environ, check=True)
     made = [
         Worker(
             ServiceSettings(
