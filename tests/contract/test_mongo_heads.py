@@ -238,3 +238,24 @@ async def test_changes_of_members_far_back_in_the_log_are_found(
         while await store.grant(log.channel_id, "u_bob") is not Absence.BANNED:
             await asyncio.sleep(0.05)
     assert isinstance(await store.grant(log.channel_id, "u_eve"), Grant)
+
+
+async def test_who_came_back_has_not_read_what_they_said_before(running: Pods, store: MongoStore) -> None:
+    """What they read by sending is written when they are in again."""
+    log = await prepared(store)
+    refusing = running.on("update", _no_marks)
+    await log.say("u_bob", "two")
+    await log.append(EventKind.LEAVE, "u_bob", users=["u_bob"])
+    await log.append(EventKind.JOIN, "u_ann", users=["u_bob"])
+    for settled in (False, True):
+        bob = next(each for each in await store.members(log.channel_id) if each.user_id == "u_bob")
+        assert bob.read_seq == 0
+        if not settled:
+            refusing.remove()
+            await store._trail.settle()
+
+
+async def _no_marks(call: Call) -> Document:
+    if about(call, "memberships") and "read_seq" in str(call.command["updates"][0]["u"].get("$max")):
+        return await faults.fails(ErrorCode.OUT_OF_DISK_SPACE)(call)
+    return await call.proceed()

@@ -72,8 +72,16 @@ class _Pending:
         return writes
 
     def read_writes(self) -> list[UpdateOne]:
+        """Who left and came back meanwhile has read nothing yet."""
         return [
-            UpdateOne({"channel_id": channel_id, "user_id": user_id}, {"$max": values})
+            UpdateOne(
+                {
+                    "channel_id": channel_id,
+                    "user_id": user_id,
+                    "joined_seq": {"$lt": values["read_seq"]},
+                },
+                {"$max": values},
+            )
             for (channel_id, user_id), values in self.reads.items()
         ]
 
@@ -98,7 +106,9 @@ class View:
 
     def membership(self, found: Document) -> Document:
         for part in self._parts:
-            _raise(found, part.reads.get((found["channel_id"], found["user_id"]), {}))
+            values = part.reads.get((found["channel_id"], found["user_id"]))
+            if values is not None and found["joined_seq"] < values["read_seq"]:
+                _raise(found, values)
         return found
 
 
