@@ -34,6 +34,11 @@ HEADS_MAX = 20_000
 SENT_MAX = 10_000
 
 
+class _GrantsBehind(Exception):
+    """The store's grants are older than the log: whoever was removed in between would be let through. The channel
+    waits."""
+
+
 class Appender:
     """Owns the remembered heads. One batch is at the store at a time; what comes meanwhile is the next batch."""
 
@@ -172,8 +177,7 @@ class Appender:
         ends: list[Head] = []
         again: list[Draft] = []
         for channel_id, wanted in by_channel.items():
-            allowed = await self._allowed(wanted)
-            first, later = self._without_twins(allowed)
+            first, later = await self._ready(channel_id, wanted)
             again.extend(later)
             if first:
                 run, end = self._build(channel_id, first)
@@ -230,8 +234,20 @@ class Appender:
                 draft.answer_stored(self._keep(draft.key, event))
         return left
 
+    async def _ready(self, channel_id: str, drafts: list[Draft]) -> tuple[list[Draft], list[Draft]]:
+        """Of one channel: what is built now, and what waits."""
+        try:
+            allowed = await self._allowed(drafts)
+        except _GrantsBehind:
+            self._heads.pop(channel_id, None)
+            for draft in drafts:
+                draft.tries += 1
+            return [], drafts
+        return self._without_twins(allowed)
+
     async def _allowed(self, drafts: list[Draft]) -> list[Draft]:
-        """Those that may go on this head: a channel begins once, and senders are members as of the last change."""
+        """Those that may go on this head: a channel begins once, and senders are members as of the last change.
+        Raises _GrantsBehind."""
         head = self._heads[drafts[0].channel_id]
         allowed: list[Draft] = []
         refused: dict[Draft, ChatError] = {}
@@ -241,7 +257,7 @@ class Appender:
                     if head.seq > 0:
                         raise ChatError(Code.CONFLICT, "The channel is there already")
                 elif draft.members_seq < head.members_seq:
-                    await self._renew(draft)
+                    await self._renew(draft, head)
             except ChatError as refusal:
                 if refusal.retryable:
                     raise
@@ -258,10 +274,12 @@ class Appender:
             return await self._allowed(allowed)
         return allowed
 
-    async def _renew(self, draft: Draft) -> None:
+    async def _renew(self, draft: Draft, head: Head) -> None:
         grant = await self._conversations.grant(draft.channel_id, draft.sender_id)
         if isinstance(grant, Absence):
             raise ChatError(Code.BANNED if grant is Absence.BANNED else Code.CHANNEL_NOT_FOUND)
+        if grant.members_seq < head.members_seq:
+            raise _GrantsBehind
         if draft.check is not None:
             pending = draft.check(grant)
             if pending is not None:

@@ -45,3 +45,5 @@ def configure_logs(service: str, pod: str, level: str) -> None:
     logging.getLogger("httpx").setLevel("WARNING")
     logging.getLogger("uvicorn.access").setLevel("WARNING")
     logging.getLogger("alembic").setLevel("WARNING")
+    # At DEBUG it writes whole commands: texts, password hashes.
+    logging.getLogger("pymongo").setLevel("WARNING")

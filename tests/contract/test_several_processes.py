@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, Process
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from channel_log import ChannelLog
 
 from chatkernel.storage.model import EventRange
@@ -42,12 +43,17 @@ def go(processes: list[Process]) -> None:
         process.stdin.write(b"go\n")
 
 
-async def test_four_processes_leave_dense_logs(empty_store_url: str) -> None:
+@pytest.mark.parametrize("writers", [4, pytest.param(8, marks=pytest.mark.slow)])
+async def test_processes_at_once_leave_dense_logs(empty_store_url: str, writers: int) -> None:
     """They make the store's tables at once, then all write to one channel and each to one of its own: nothing
     lost, nothing twice, no error."""
-    ids = ["local_gshared", *(f"local_gown{number}" for number in range(4))]
+    appends = 80 // writers
+    ids = ["local_gshared", *(f"local_gown{number}" for number in range(writers))]
     processes = await asyncio.gather(
-        *(started(empty_store_url, f"w{number}", 20, [ids[0], ids[number + 1]]) for number in range(4))
+        *(
+            started(empty_store_url, f"w{number}", appends, [ids[0], ids[number + 1]])
+            for number in range(writers)
+        )
     )
     store = await open_store(empty_store_url)
     await store.check()
@@ -55,8 +61,8 @@ async def test_four_processes_leave_dense_logs(empty_store_url: str) -> None:
         await ChannelLog(store, channel_id).create("u_ann", "u_bob")
     go(processes)
     reports = await asyncio.gather(*(acked(process) for process in processes))
-    assert [process.returncode for process in processes] == [0] * 4
-    for channel_id, expected in ((ids[0], 81), *((own, 21) for own in ids[1:])):
+    assert [process.returncode for process in processes] == [0] * writers
+    for channel_id, expected in ((ids[0], 81), *((own, appends + 1) for own in ids[1:])):
         [events] = await store.events([EventRange(channel_id, 0, 1000)])
         assert [event.seq for event in events] == list(range(1, expected + 1))
         assert len({(event.sender_id, event.client_msg_id) for event in events}) == expected

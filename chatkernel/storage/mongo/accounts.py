@@ -7,6 +7,7 @@ value. A claim whose account was never made (the process died in between) is tak
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from pymongo import UpdateOne
@@ -29,19 +30,37 @@ class MongoAccounts:
     _collections: Collections
 
     async def create_user(self, user: User, password_hash: str) -> None:
+        """The claim is confirmed when the account is there: whoever took so long over it that somebody else holds
+        the name by now gives the account up again."""
+        value = f"username:{username_key(user.username)}"
         with translated():
-            key = username_key(user.username)
-            await self._claim(f"username:{key}", user.user_id, "username")
+            await self._claim(value, user.user_id, "username")
             # Looked at behind the claim: whoever erases puts the digest there before the claim goes.
-            if await self._collections.claims.find_one({"_id": f"erased:{username_digest(key)}"}):
-                await self._collections.claims.delete_one({"_id": f"username:{key}", "user_id": user.user_id})
+            digest = username_digest(username_key(user.username))
+            if await self._collections.claims.find_one({"_id": f"erased:{digest}"}, {"_id": 1}):
+                await self._release(value, user.user_id)
                 raise ChatError(Code.USERNAME_TAKEN, field="username")
             try:
                 await self._collections.users.insert_one(_document(user, password_hash))
             except PyMongoError as error:
                 if lost_race(error):
                     raise ChatError(Code.CONFLICT, field="user_id") from error
+                await self._release(value, user.user_id)
                 raise
+            mine = {"_id": value, "user_id": user.user_id}
+            confirmed = await self._collections.claims.update_one(mine, {"$set": {"made": True}})
+            if not confirmed.matched_count:
+                await self._collections.users.delete_one({"_id": user.user_id, "username": user.username})
+                raise ChatError(Code.USERNAME_TAKEN, field="username")
+
+    async def _release(self, value: str, user_id: str) -> None:
+        """Of an account that was not made, so that its person can try again at once. If this fails too, they can
+        after the grace."""
+        with suppress(PyMongoError):
+            if await self._collections.users.find_one({"_id": user_id}, {"_id": 1}) is None:
+                await self._collections.claims.delete_one(
+                    {"_id": value, "user_id": user_id, "made": {"$ne": True}}
+                )
 
     async def _claim(self, value: str, user_id: str, field: str) -> None:
         """Raises ChatError(USERNAME_TAKEN), PyMongoError."""
@@ -57,14 +76,14 @@ class MongoAccounts:
                     return
                 raise ChatError(Code.USERNAME_TAKEN, field=field) from error
             taken = await claims.update_one(
-                {"_id": value, "user_id": held["user_id"], "at": held["at"]},
+                {"_id": value, "user_id": held["user_id"], "at": held["at"], "made": {"$ne": True}},
                 {"$set": {"user_id": user_id, "at": at}},
             )
             if not taken.matched_count:
                 raise ChatError(Code.USERNAME_TAKEN, field=field) from error
 
     async def _is_used(self, claim: Document, at: int) -> bool:
-        if claim["at"] > at - CLAIM_GRACE_MS:
+        if claim.get("made") or claim["at"] > at - CLAIM_GRACE_MS:
             return True
         return await self._collections.users.find_one({"_id": claim["user_id"]}, {"_id": 1}) is not None
 

@@ -1,54 +1,41 @@
 """What edits, deletes, reactions and renames change: the message or the channel they are about.
 
-Each is an idempotent update, guarded by the event's seq. If the process dies between the event and its update, the
-sender has no `ack` and sends again, and a device that syncs reads the event: both apply it once more.
+Each is an idempotent update, guarded by the event's seq. That none is forgotten is the matter of `effects.py`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import groupby
 
-from chatkernel.ids import NowMs, now_ms
+from pymongo import UpdateOne
+
 from chatkernel.protocol import Event, EventKind
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import Document
-from chatkernel.storage.mongo.membership import insert_or_update
+from chatkernel.storage.mongo.upserts import write_again
 
 CHANGING_KINDS = frozenset(
     {EventKind.EDIT, EventKind.DELETE, EventKind.REACTION, EventKind.RENAME, EventKind.RETENTION}
 )
 
 
-RECENT_MS = 600_000
-"""How old a change may be that a reader makes sure of: whoever stored it has long applied it, or has died."""
-APPLIED_MAX = 10_000
-
-
 class Changes:
-    """Owns the note of what this process has applied. Methods raise PyMongoError."""
+    """Methods raise PyMongoError."""
 
-    def __init__(self, collections: Collections, now: NowMs = now_ms) -> None:
+    def __init__(self, collections: Collections) -> None:
         self._events, self._reactions = collections.events, collections.reactions
-        self._channels, self._now = collections.channels, now
-        self._applied: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._channels = collections.channels
 
-    async def make_sure(self, events: Iterable[Event]) -> None:
-        """Apply what was read and is recent, once in this process."""
-        since = self._now() - RECENT_MS
-        for event in events:
-            if (
-                event.kind in CHANGING_KINDS
-                and event.created_at > since
-                and (event.channel_id, event.seq) not in self._applied
-            ):
-                await self.apply(event)
-
-    async def apply(self, event: Event) -> None:
-        await self._apply(event)
-        self._applied[event.channel_id, event.seq] = None
-        if len(self._applied) > APPLIED_MAX:
-            self._applied.popitem(last=False)
+    async def apply(self, events: Sequence[Event]) -> None:
+        """Events of one channel, in order: an edit and the delete of the same message may be neighbours. Reactions
+        in a row are one write."""
+        for kind, neighbours in groupby(events, lambda event: event.kind):
+            if kind is EventKind.REACTION:
+                await self._reacted(list(neighbours))
+            else:
+                for event in neighbours:
+                    await self._apply(event)
 
     async def _apply(self, event: Event) -> None:
         match event.kind:
@@ -56,8 +43,6 @@ class Changes:
                 await self._edited(event)
             case EventKind.DELETE:
                 await self._deleted(event)
-            case EventKind.REACTION:
-                await self._reacted(event)
             case EventKind.RENAME:
                 await self._channels.update_one(
                     {"_id": event.channel_id, "name_seq": {"$not": {"$gte": event.seq}}},
@@ -73,18 +58,18 @@ class Changes:
 
     async def _edited(self, event: Event) -> None:
         target = self._target(event)
+        shown = {**target, "deleted_seq": None}
+        newer = {**shown, "edit_seq": {"$not": {"$gte": event.seq}}}
+        values = {"edited_text": event.text or "", "edited_at": event.created_at, "edit_seq": event.seq}
         # Which events hold texts of a message, for when it is deleted: noted first, and also when it is not shown.
-        noted = await self._events.update_one(
-            {**target, "deleted_seq": None}, {"$addToSet": {"edit_seqs": event.seq}}
+        noted = await self._events.bulk_write(
+            [
+                UpdateOne(shown, {"$addToSet": {"edit_seqs": event.seq}}),
+                UpdateOne(newer, {"$set": values}),
+            ]
         )
-        if not noted.matched_count:
-            if await self._events.find_one(target, {"_id": 1}):
-                await self._forget_texts(event.channel_id, [event.seq])
-            return
-        await self._events.update_one(
-            {**target, "deleted_seq": None, "edit_seq": {"$not": {"$gte": event.seq}}},
-            {"$set": {"edited_text": event.text or "", "edited_at": event.created_at, "edit_seq": event.seq}},
-        )
+        if not noted.matched_count and await self._events.find_one(target, {"_id": 1}):
+            await self._forget_texts(event.channel_id, [event.seq])
 
     async def _deleted(self, event: Event) -> None:
         target = self._target(event)
@@ -105,27 +90,30 @@ class Changes:
             {"channel_id": channel_id, "seq": {"$in": seqs}}, {"$unset": {"text": "", "metadata": ""}}
         )
 
-    async def _reacted(self, event: Event) -> None:
-        if event.emoji is None or event.target_id is None:
-            return
-        where: Document = {
-            "channel_id": event.channel_id,
-            "message_id": event.target_id,
-            "emoji": event.emoji,
-            "user_id": event.sender_id,
-        }
-        on, older = event.on is not False, {"$lt": event.seq}
-        if on:
-            # Set and set again: it keeps its place in the order of reactions.
-            again = await self._reactions.update_one(
-                {**where, "active": True, "seq": older}, {"$set": {"seq": event.seq}}
-            )
-            if again.matched_count:
-                return
-        values = {"active": on, "seq": event.seq, "since_seq": event.seq}
-        changed = await self._reactions.update_one({**where, "seq": older}, {"$set": values})
-        if not changed.matched_count:
-            await insert_or_update(self._reactions, where, {"$setOnInsert": values})
+    async def _reacted(self, events: Sequence[Event]) -> None:
+        """A reaction that is not there is first put there as taken away: whoever comes next, with an older or a later
+        word, finds a seq to compare with."""
+        nothing = {"active": False, "seq": 0, "since_seq": 0}
+        writes: list[UpdateOne] = []
+        for event in events:
+            if event.emoji is None or event.target_id is None:
+                continue
+            where: Document = {
+                "channel_id": event.channel_id,
+                "message_id": event.target_id,
+                "emoji": event.emoji,
+                "user_id": event.sender_id,
+            }
+            on, older = event.on is not False, {"$lt": event.seq}
+            writes.append(UpdateOne(where, {"$setOnInsert": nothing}, upsert=True))
+            if on:
+                # Set and set again: it keeps its place in the order of reactions.
+                again = {**where, "active": True, "seq": older}
+                writes.append(UpdateOne(again, {"$set": {"seq": event.seq}}))
+            values = {"active": on, "seq": event.seq, "since_seq": event.seq}
+            writes.append(UpdateOne({**where, "seq": older}, {"$set": values}))
+        if writes:
+            await write_again(self._reactions, writes, ordered=True)
 
     def _target(self, event: Event) -> Document:
         return {

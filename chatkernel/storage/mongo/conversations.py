@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chatkernel.protocol import HistoryItem, Role
+from chatkernel.protocol import EventKind, HistoryItem, Role
 from chatkernel.storage.list_cursor import cursor_of, parse_cursor
 from chatkernel.storage.model import (
     Absence,
@@ -20,10 +20,12 @@ from chatkernel.storage.model import (
     WatermarkState,
 )
 from chatkernel.storage.mongo.client import Collections
-from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document
+from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, head_of
+from chatkernel.storage.mongo.effects import Effects
 from chatkernel.storage.mongo.errors import translated
+from chatkernel.storage.mongo.head_audit import HeadAudit
 from chatkernel.storage.mongo.history import fold
-from chatkernel.storage.mongo.membership import Membership, State
+from chatkernel.storage.mongo.membership import State
 from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.trailing import Trail
 from chatkernel.storage.mongo.watermarks import put_watermarks
@@ -32,12 +34,15 @@ OTHERS_SHOWN = 4
 """Other members named in a line, for a title and pictures."""
 
 _CHANNELS_AT_ONCE = 1_000
+_NEWEST = 20
+"""Events among which the last message is looked for, if it is not the newest."""
 
 
 class MongoConversations:
     _collections: Collections
     _trail: Trail
-    _membership: Membership
+    _effects: Effects
+    _audit: HeadAudit
 
     async def grant(self, channel_id: str, user_id: str) -> Grant | Absence:
         """The channel first: what is read of the membership after it is as of that change or later."""
@@ -55,9 +60,16 @@ class MongoConversations:
     async def _settled_channel(self, channel_id: str) -> Document | None:
         """With every change of membership that the log has."""
         channel = await self._collections.channels.find_one({"_id": channel_id})
-        if channel is not None and await self._membership.heal(channel):
+        if channel is not None and await self._effects.heal(channel):
             channel = await self._collections.channels.find_one({"_id": channel_id})
         return channel
+
+    async def _settled_channels(self, channel_ids: Sequence[str]) -> dict[str, Document]:
+        channels = await self._channels(channel_ids)
+        asked = list(channels.values())
+        outcomes = await gathered([self._effects.heal(channel) for channel in asked])
+        healed = [channel["_id"] for channel, did in zip(asked, outcomes, strict=True) if did]
+        return channels | await self._channels(healed) if healed else channels
 
     async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
         """Memberships are read again after their channels, for the same reason as in `grant`."""
@@ -67,14 +79,13 @@ class MongoConversations:
             return answer
         with translated():
             first = await self._collections.memberships.find(wanted, {"channel_id": 1}).to_list()
-            channels = await self._channels([each["channel_id"] for each in first])
-            for channel in list(channels.values()):
-                if await self._membership.heal(channel):
-                    channels |= await self._channels([channel["_id"]])
+            channels = await self._settled_channels([each["channel_id"] for each in first])
             found = await self._collections.memberships.find(wanted).to_list()
             late = [each["channel_id"] for each in found if each["channel_id"] not in channels]
             if late:
-                channels |= await self._channels(late)
+                # They came in meanwhile; again the channel first. Who comes in now is the next reader's.
+                channels |= await self._settled_channels(late)
+                found = await self._collections.memberships.find(wanted).to_list()
         for each in found:
             if each["channel_id"] in channels:
                 answer[each["user_id"]].append(_grant(each, channels[each["channel_id"]]))
@@ -100,11 +111,12 @@ class MongoConversations:
             return dict(zip(distinct, await gathered([count(each) for each in distinct]), strict=True))
 
     async def channel(self, channel_id: str) -> ChannelState | None:
+        pending = self._trail.view()
         with translated():
-            await self._trail.settle()
             found = await self._settled_channel(channel_id)
         if found is None or not found["members_seq"]:
             return None
+        pending.channel(found)
         return ChannelState(
             channel_id,
             ChannelKind(found["kind"]),
@@ -119,8 +131,8 @@ class MongoConversations:
 
     async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:
         where = {"channel_id": channel_id, "state": State.MEMBER.value, "user_id": {"$gt": after_user_id}}
+        pending = self._trail.view()
         with translated():
-            await self._trail.settle()
             await self._settled_channel(channel_id)
             found = await self._collections.memberships.find(where).sort("user_id", 1).limit(limit).to_list()
         return [
@@ -131,19 +143,23 @@ class MongoConversations:
                 each["read_seq"],
                 each["delivered_seq"],
             )
-            for each in found
+            for each in map(pending.membership, found)
         ]
 
     async def conversations(
         self, user_id: str, *, cursor: str | None, limit: int, archived: bool
     ) -> ConversationPage:
         activity_id, after_channel = parse_cursor(cursor)
+        pending = self._trail.view()
         with translated():
-            await self._trail.settle()
             where = {"user_id": user_id, "state": State.MEMBER.value, "archived": archived}
-            mine = {each["channel_id"]: each async for each in self._collections.memberships.find(where)}
+            found = await self._collections.memberships.find(where).to_list()
+            mine = {each["channel_id"]: pending.membership(each) for each in found}
             channels = await self._channels(list(mine))
-            lines = sorted(channels.values(), key=lambda each: (-each["head_message_id"], each["_id"]))
+            lines = sorted(
+                map(pending.channel, channels.values()),
+                key=lambda each: (-each["head_message_id"], each["_id"]),
+            )
             lines = [
                 each
                 for each in lines
@@ -152,20 +168,35 @@ class MongoConversations:
             more, lines = len(lines) > limit, lines[:limit]
             last = await gathered([self._last_item(each, mine[each["_id"]]) for each in lines])
             others = await gathered([self._others(each["_id"], user_id) for each in lines])
-        found = [
+        made = [
             _line(each, mine[each["_id"]], item, members)
             for each, item, members in zip(lines, last, others, strict=True)
         ]
-        next_cursor = cursor_of(found[-1].activity_id, found[-1].channel_id) if more else None
-        return ConversationPage(found, next_cursor)
+        next_cursor = cursor_of(made[-1].activity_id, made[-1].channel_id) if more else None
+        return ConversationPage(made, next_cursor)
 
     async def _last_item(self, channel: Document, membership: Document) -> HistoryItem | None:
-        if channel["message_seq"] <= _visible_from(membership, channel):
+        """The last message by the log, and by the way its number: the channel's own may be behind, if the process
+        that stored it has died."""
+        newest = await self._newest(channel["_id"], 1)
+        if newest and newest[0]["seq"] > channel["head_seq"]:
+            self._audit.saw({channel["_id"]: head_of(newest[0])})
+        for each in newest:
+            channel["head_messages"] = max(channel["head_messages"], head_of(each).messages)
+        if newest and newest[0]["kind"] != EventKind.MESSAGE:
+            newest = await self._newest(channel["_id"], _NEWEST)
+        message = next((each for each in newest if each["kind"] == EventKind.MESSAGE), None)
+        if message is None and channel["message_seq"]:
+            where = {"channel_id": channel["_id"], "seq": channel["message_seq"]}
+            message = await self._collections.events.find_one(where, EVENT_FIELDS)
+        if message is None or message["seq"] <= _visible_from(membership, channel):
             return None
-        found = await self._collections.events.find_one(
-            {"channel_id": channel["_id"], "seq": channel["message_seq"]}, EVENT_FIELDS
-        )
-        return None if found is None else (await fold(self._collections, channel["_id"], [found]))[0]
+        return (await fold(self._collections, channel["_id"], [message]))[0]
+
+    async def _newest(self, channel_id: str, limit: int) -> list[Document]:
+        where = {"channel_id": channel_id, "listed": True}
+        found = self._collections.events.find(where, EVENT_FIELDS).sort("message_id", -1)
+        return await found.limit(limit).to_list()
 
     async def _others(self, channel_id: str, user_id: str) -> list[str]:
         where = {"channel_id": channel_id, "state": State.MEMBER.value, "user_id": {"$ne": user_id}}
@@ -194,8 +225,7 @@ class MongoConversations:
         if not watermarks:
             return []
         with translated():
-            await self._trail.settle()
-            return await put_watermarks(self._collections, watermarks)
+            return await put_watermarks(self._collections, watermarks, self._trail.view())
 
     async def unread(self, user_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
         if not channel_ids:
@@ -205,12 +235,14 @@ class MongoConversations:
             "user_id": user_id,
             "state": State.MEMBER.value,
         }
+        pending = self._trail.view()
         with translated():
-            await self._trail.settle()
             mine = await self._collections.memberships.find(where).to_list()
             channels = await self._channels([each["channel_id"] for each in mine])
         return {
-            each["channel_id"]: _unread(each, channels[each["channel_id"]])
+            each["channel_id"]: _unread(
+                pending.membership(each), pending.channel(channels[each["channel_id"]])
+            )
             for each in mine
             if each["channel_id"] in channels
         }
@@ -222,7 +254,7 @@ def _visible_from(membership: Document, channel: Document) -> int:
 
 
 def _unread(membership: Document, channel: Document) -> int:
-    """What is gone is not unread."""
+    """What is gone is not unread. Marks go by the log, and the head trails it."""
     read = max(int(membership["read_messages"]), channel.get("floor_messages", 0))
     return max(0, int(channel["head_messages"]) - int(read))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from pymongo.errors import PyMongoError
@@ -12,6 +14,9 @@ from chatkernel.storage.model import Device, RefreshOutcome, RefreshResult
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import Document
 from chatkernel.storage.mongo.errors import lost_race, translated
+from chatkernel.storage.refresh import REPLACED, may_be_retried
+
+_TRIES = 8
 
 
 class MongoDevices:
@@ -42,9 +47,12 @@ class MongoDevices:
             await self._collections.devices.update_one({"_id": device_id}, {"$set": {"last_seen_at": at}})
 
     async def _put_device(self, device: Device) -> None:
+        """Each log-in has a number of its own, and so have its tokens: one that is rotated while the device is logged
+        in anew does not work with it."""
+        login = os.urandom(8).hex()
         with translated():
             try:
-                await self._collections.devices.insert_one(_document(device))
+                await self._collections.devices.insert_one(_document(device, login))
             except PyMongoError as error:
                 if not lost_race(error):
                     raise
@@ -58,6 +66,7 @@ class MongoDevices:
                 "name": device.name,
                 "last_seen_at": device.last_seen_at,
                 "revoked_at": device.revoked_at,
+                "login": login,
             }
             revived = await self._collections.devices.update_one(
                 {"_id": device.device_id, "user_id": device.user_id}, {"$set": values}
@@ -106,52 +115,91 @@ class MongoDevices:
 
     async def put_refresh(self, token_hash: str, user_id: str, device_id: str, expires_at: int) -> None:
         with translated():
-            await self._collections.refresh_tokens.insert_one(
-                {
-                    "_id": token_hash,
-                    "user_id": user_id,
-                    "device_id": device_id,
-                    "expires_at": expires_at,
-                    "used_at": None,
-                }
-            )
+            device = await self._collections.devices.find_one({"_id": device_id}, {"login": 1})
+            login = None if device is None else device.get("login")
+            token = {"user_id": user_id, "device_id": device_id, "login": login}
+            await self._insert_token(token_hash, token, expires_at)
+
+    async def _insert_token(self, token_hash: str, like: Document, expires_at: int) -> None:
+        values = {name: like.get(name) for name in ("user_id", "device_id", "login")}
+        await self._collections.refresh_tokens.insert_one(
+            {"_id": token_hash, **values, "expires_at": expires_at, "used_at": None}
+        )
 
     async def rotate_refresh(
         self, token_hash: str, new_hash: str, now: int, expires_at: int
     ) -> RefreshResult:
-        """The update that marks the token used decides: the second finds it used. If the process dies before the
-        successor is there, the person logs in again."""
+        """The successor is there before the token is marked as used, and each decision is one guarded update: if the
+        process dies anywhere, or an answer is lost, the token can be shown again."""
+        for _ in range(_TRIES):
+            with translated():
+                result = await self._rotate(token_hash, new_hash, now, expires_at)
+                if result is not None and result.outcome is RefreshOutcome.ROTATED:
+                    await self._tidy(str(result.device_id), now)
+            if result is not None:
+                break
+        else:
+            raise ChatError(Code.BUSY, retry_after_s=0.5)
+        if result.outcome is RefreshOutcome.REUSED:
+            await self.revoke_devices(str(result.user_id), [str(result.device_id)], now)
+        return result
+
+    async def _rotate(
+        self, token_hash: str, new_hash: str, now: int, expires_at: int
+    ) -> RefreshResult | None:
+        """None: somebody else decided meanwhile; to be looked at again."""
         tokens = self._collections.refresh_tokens
-        with translated():
-            found = await tokens.find_one({"_id": token_hash})
-            if found is None:
-                return RefreshResult(RefreshOutcome.UNKNOWN)
-            user_id, device_id = found["user_id"], found["device_id"]
-            device = await self._collections.devices.find_one({"_id": device_id}, {"revoked_at": 1})
-            if found["used_at"] is None:
-                if device is None or device["revoked_at"] is not None:
-                    return RefreshResult(RefreshOutcome.REVOKED, user_id, device_id)
-                if found["expires_at"] <= now:
-                    return RefreshResult(RefreshOutcome.EXPIRED, user_id, device_id)
-                used = await tokens.update_one(
-                    {"_id": token_hash, "used_at": None}, {"$set": {"used_at": now}}
+        found = await tokens.find_one({"_id": token_hash})
+        if found is None:
+            return RefreshResult(RefreshOutcome.UNKNOWN)
+        device = await self._collections.devices.find_one(
+            {"_id": found["device_id"]}, {"revoked_at": 1, "login": 1}
+        )
+        if device is not None and device.get("login") != found.get("login"):
+            return RefreshResult(RefreshOutcome.UNKNOWN)  # as if deleted: of a log-in before
+        live = device is not None and device["revoked_at"] is None
+        if found["used_at"] is None:
+            if not live or found["expires_at"] <= now:
+                outcome = RefreshOutcome.EXPIRED if live else RefreshOutcome.REVOKED
+                return RefreshResult(outcome, found["user_id"], found["device_id"])
+            before, after = {"used_at": None}, {"used_at": now}
+        else:
+            lost = await self._lost_successor(found, now) if live else None
+            if lost is None:
+                return RefreshResult(RefreshOutcome.REUSED, found["user_id"], found["device_id"])
+            if lost["used_at"] is None:
+                given_up = await tokens.update_one(
+                    {"_id": lost["_id"], "used_at": None}, {"$set": {"used_at": REPLACED}}
                 )
-                if used.matched_count:
-                    await self._succeed(user_id, device_id, new_hash, now, expires_at)
-                    return RefreshResult(RefreshOutcome.ROTATED, user_id, device_id)
-        await self.revoke_devices(user_id, [device_id], now)
-        return RefreshResult(RefreshOutcome.REUSED, user_id, device_id)
+                if not given_up.matched_count:
+                    return None
+            before, after = {"next": lost["_id"]}, {}
+        await self._insert_token(new_hash, found, expires_at)
+        used = await tokens.update_one({"_id": token_hash, **before}, {"$set": {**after, "next": new_hash}})
+        if not used.matched_count:
+            await tokens.delete_one({"_id": new_hash})
+            return None
+        return RefreshResult(RefreshOutcome.ROTATED, found["user_id"], found["device_id"])
 
-    async def _succeed(self, user_id: str, device_id: str, new_hash: str, now: int, expires_at: int) -> None:
-        # What has expired can no longer be reused: a device keeps no more tokens than it uses in their life-time.
-        expired = {"device_id": device_id, "expires_at": {"$lte": now}}
-        await self._collections.refresh_tokens.delete_many(expired)
-        await self.put_refresh(new_hash, user_id, device_id, expires_at)
-        await self._collections.devices.update_one({"_id": device_id}, {"$set": {"last_seen_at": now}})
+    async def _lost_successor(self, used: Document, now: int) -> Document | None:
+        """The successor that nobody has used, of a token that may be shown again. REPLACED is one that a retry before
+        this one has given up, and perhaps died."""
+        if not may_be_retried(used["used_at"], now):
+            return None
+        successor = await self._collections.refresh_tokens.find_one({"_id": used.get("next")})
+        return None if successor is None or successor["used_at"] else successor
+
+    async def _tidy(self, device_id: str, now: int) -> None:
+        """Behind the decision, which stands whether this works or not."""
+        with suppress(PyMongoError):
+            await self._collections.devices.update_one({"_id": device_id}, {"$set": {"last_seen_at": now}})
+            # What has expired can no longer be reused: a device keeps no more tokens than it uses in their life-time.
+            expired = {"device_id": device_id, "expires_at": {"$lte": now}}
+            await self._collections.refresh_tokens.delete_many(expired)
 
 
-def _document(device: Device) -> Document:
-    values = msgspec.structs.asdict(device)
+def _document(device: Device, login: str) -> Document:
+    values = {**msgspec.structs.asdict(device), "login": login}
     values["_id"] = values.pop("device_id")
     return values
 

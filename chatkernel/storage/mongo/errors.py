@@ -34,9 +34,24 @@ def lost_race(error: PyMongoError) -> bool:
     )
 
 
+def lost_races(error: BulkWriteError) -> bool:
+    """Whether nothing but unique keys refused writes of a bulk."""
+    details = error.details
+    codes = [each["code"] for each in details.get("writeErrors") or []]
+    return bool(codes) and not details.get("writeConcernErrors") and LOST_RACE.issuperset(codes)
+
+
+def _code(error: PyMongoError) -> int | None:
+    """Of a bulk: what its writes were refused for."""
+    if isinstance(error, BulkWriteError):
+        codes = [int(each["code"]) for each in error.details.get("writeErrors") or []]
+        return next((code for code in codes if code in _FULL), codes[0] if codes else None)
+    return error.code if isinstance(error, OperationFailure) else None
+
+
 def translate(error: PyMongoError) -> ChatError:
     """The caller raises it `from error`. The sentence names the kind of fault: no value, no host, no user."""
-    code = error.code if isinstance(error, OperationFailure) else None
+    code = _code(error)
     if code in _FULL:
         return ChatError(Code.STORAGE_FULL)
     if code in _REFUSED or isinstance(error, ConfigurationError):

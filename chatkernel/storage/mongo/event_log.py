@@ -10,14 +10,14 @@ from pymongo import InsertOne
 from pymongo.errors import BulkWriteError
 
 from chatkernel.errors import ChatError, Code
-from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind, HistoryItem
+from chatkernel.protocol import Event, HistoryItem
 from chatkernel.storage.model import EventRange, Head, HistoryPage, InsertOutcome, PageQuery, Run, SendKey
 from chatkernel.storage.mongo import history
-from chatkernel.storage.mongo.changes import CHANGING_KINDS, Changes
 from chatkernel.storage.mongo.client import Collections
-from chatkernel.storage.mongo.documents import document_of, head_after
+from chatkernel.storage.mongo.documents import document_of
+from chatkernel.storage.mongo.effects import EFFECTIVE_KINDS, Effects, Names
 from chatkernel.storage.mongo.errors import LOST_RACE, translated
-from chatkernel.storage.mongo.membership import Membership
+from chatkernel.storage.mongo.head_audit import HeadAudit
 from chatkernel.storage.mongo.trailing import Trail
 
 STORED, REFUSED = InsertOutcome.STORED, InsertOutcome.REFUSED
@@ -27,8 +27,8 @@ class MongoEventLog:
     _collections: Collections
     _history: Collections
     _trail: Trail
-    _membership: Membership
-    _changes: Changes
+    _effects: Effects
+    _audit: HeadAudit
 
     async def insert(self, runs: Sequence[Run]) -> list[InsertOutcome]:
         """Runs of one event in one unordered insert; a longer run, or several of one channel, in an ordered insert
@@ -45,12 +45,12 @@ class MongoEventLog:
         alone = set(singles)
         outcomes: list[InsertOutcome] = [REFUSED] * len(runs)
         with translated():
-            await self._announce(runs)
+            names = await self._effects.announce(runs)
             parts: list[Any] = []
             if singles:
-                parts.append(self._insert_singles(runs, singles, outcomes))
+                parts.append(self._insert_singles(runs, singles, names, outcomes))
             parts += [
-                self._insert_in_turn(runs, numbers, outcomes)
+                self._insert_in_turn(runs, numbers, names, outcomes)
                 for numbers in by_channel.values()
                 if numbers[0] not in alone
             ]
@@ -63,27 +63,18 @@ class MongoEventLog:
                 raise failures[0]
         return outcomes
 
-    async def _announce(self, runs: Sequence[Run]) -> None:
-        waiting = [
-            self._membership.announce(run.channel_id, event.seq, run.channel)
-            for run in runs
-            for event in run.events
-            if event.kind in MEMBERSHIP_KINDS
-        ]
-        if waiting:
-            await asyncio.gather(*waiting)
-
     async def _insert_singles(
-        self, runs: Sequence[Run], numbers: Sequence[int], outcomes: list[InsertOutcome]
+        self, runs: Sequence[Run], numbers: Sequence[int], names: Names, outcomes: list[InsertOutcome]
     ) -> None:
         refused = await self._write([(runs[n], runs[n].events[0]) for n in numbers], ordered=False)
         for place, number in enumerate(numbers):
             if place not in refused:
                 outcomes[number] = STORED
-        await self._follow([runs[n] for n in numbers if outcomes[n] is STORED])
+        mine = {channel_id: names[channel_id] for n in numbers if (channel_id := runs[n].channel_id) in names}
+        await self._follow([runs[n] for n in numbers if outcomes[n] is STORED], mine)
 
     async def _insert_in_turn(
-        self, runs: Sequence[Run], numbers: Sequence[int], outcomes: list[InsertOutcome]
+        self, runs: Sequence[Run], numbers: Sequence[int], names: Names, outcomes: list[InsertOutcome]
     ) -> None:
         """After a refusal nothing of this channel is stored: it would stand on what is not there."""
         pairs = [(runs[n], event) for n in numbers for event in runs[n].events]
@@ -98,7 +89,8 @@ class MongoEventLog:
             elif stored > 0:
                 kept.append(Run(run.channel_id, run.events[:stored], run.channel))
             stored = max(0, stored - len(run.events))
-        await self._follow(kept)
+        channel_id = runs[numbers[0]].channel_id
+        await self._follow(kept, {channel_id: names.get(channel_id, ())})
 
     async def _write(self, pairs: Sequence[tuple[Run, Event]], *, ordered: bool) -> set[int]:
         """Insert; the places that a unique key refused. Raises PyMongoError, ChatError."""
@@ -124,40 +116,23 @@ class MongoEventLog:
             return {each["index"] for each in errors}
         return set()
 
-    async def _follow(self, runs: Sequence[Run]) -> None:
-        """What follows from stored events."""
-        events = [event for run in runs for event in run.events]
-        if not events:
-            return
-        applying = [
-            event for event in events if event.kind in MEMBERSHIP_KINDS or event.kind in CHANGING_KINDS
-        ]
-        infos = {run.channel_id: run.channel for run in runs if run.channel is not None}
-        for event in applying:  # in order: an edit and the delete of the same message may be neighbours
-            if event.kind in MEMBERSHIP_KINDS:
-                await self._membership.apply(event, infos.get(event.channel_id))
-            else:
-                await self._changes.apply(event)
-        heads: dict[str, tuple[Head, int]] = {}
-        for event in events:
-            before = heads.get(event.channel_id, (None, 0))[1]
-            message_seq = event.seq if event.kind is EventKind.MESSAGE else before
-            heads[event.channel_id] = (head_after(event), message_seq)
-        self._trail.note(events, [(c, head, message_seq) for c, (head, message_seq) in heads.items()])
+    async def _follow(self, runs: Sequence[Run], names: Names) -> None:
+        """What follows from stored events; `names` are what their channels and those of refused ones announced."""
+        self._trail.note([event for run in runs for event in run.events])
+        await self._effects.apply(runs, names)
 
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
         with translated():
             found = await history.heads(self._collections, channel_ids)
-        self._trail.seen(found)
+        self._audit.saw(found)
         return found
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
         """Whoever asks does not know what became of these: what follows from them is made sure of."""
         with translated():
             found = await history.find_sent(self._collections, keys)
-            await self._changes.make_sure(
-                sorted(found.values(), key=lambda each: (each.channel_id, each.seq))
-            )
+            self._trail.note(list(found.values()))
+            await self._effects.make_sure(found.values(), EFFECTIVE_KINDS, must=True)
             return found
 
     async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
@@ -167,12 +142,13 @@ class MongoEventLog:
     async def events(self, ranges: Sequence[EventRange]) -> list[list[Event]]:
         with translated():
             found = await history.events_in(self._collections, ranges)
-            await self._changes.make_sure(event for events in found for event in events)
+            if await self._effects.make_sure([event for events in found for event in events]):
+                found = await history.events_in(self._collections, ranges)
             return found
 
     async def page(self, query: PageQuery) -> HistoryPage:
         with translated():
-            return await history.page(self._history, query)
+            return await history.page(self._history, query, primary=self._collections)
 
     async def message(self, channel_id: str, message_id: int) -> HistoryItem | None:
         with translated():

@@ -44,6 +44,8 @@ async def find_sent(collections: Collections, keys: Sequence[SendKey]) -> dict[S
             "channel_id": {"$in": sorted({each["channel_id"] for each in alternatives})},
             "$or": alternatives,
         }
+        if len(alternatives) == 1:
+            wanted = alternatives[0]  # nothing for the planner to choose
         async for document in collections.events.find(wanted, EVENT_FIELDS):
             event = event_of(document)
             found[SendKey(event.channel_id, event.sender_id, event.client_msg_id)] = event
@@ -73,7 +75,9 @@ async def _range(collections: Collections, wanted: EventRange) -> list[Event]:
     if wanted.upto_seq is not None:
         seqs["$lte"] = wanted.upto_seq
     where = {"channel_id": wanted.channel_id, "seq": seqs}
-    found = await collections.events.find(where, EVENT_FIELDS).sort("seq", 1).limit(wanted.limit).to_list()
+    # The first batch holds all: there is no second trip for the end of the cursor.
+    cursor = collections.events.find(where, EVENT_FIELDS, batch_size=wanted.limit + 1)
+    found = await cursor.sort("seq", 1).limit(wanted.limit).to_list()
     return [event_of(document) for document in found]
 
 
@@ -84,8 +88,12 @@ async def message(collections: Collections, channel_id: str, message_id: int) ->
     return None if found is None else (await fold(collections, channel_id, [found]))[0]
 
 
-async def page(collections: Collections, query: PageQuery) -> HistoryPage:
-    return await _Pages(collections, query).read()
+async def page(collections: Collections, query: PageQuery, primary: Collections) -> HistoryPage:
+    """From `collections`, which may be behind. Raises ChatError(MESSAGE_NOT_FOUND) only by the primary's word."""
+    try:
+        return await _Pages(collections, query).read()
+    except ChatError:
+        return await _Pages(primary, query).read()
 
 
 class _Pages:
@@ -163,8 +171,8 @@ class _Pages:
 
     async def _read(self, ids: dict[str, int], direction: int, limit: int) -> list[Document]:
         where = {"channel_id": self._query.channel_id, "listed": True, "message_id": ids}
-        cursor = self._collections.events.find(where, EVENT_FIELDS).sort("message_id", direction).limit(limit)
-        return await cursor.to_list()
+        found = self._collections.events.find(where, EVENT_FIELDS, batch_size=limit + 1)
+        return await found.sort("message_id", direction).limit(limit).to_list()
 
     async def _fold(self, found: list[Document]) -> list[HistoryItem]:
         return await fold(self._collections, self._query.channel_id, found)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import msgspec
 from bson.binary import Binary
+from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
 from chatkernel.storage.model import Job, JobKind, JobState
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import Document
 from chatkernel.storage.mongo.errors import lost_race, translated
-from chatkernel.storage.mongo.membership import insert_or_update
+from chatkernel.storage.mongo.upserts import write_again
 
 _OPEN = (JobState.WAITING.value, JobState.RUNNING.value)
 _CANDIDATES = 8
@@ -89,7 +90,8 @@ class MongoJobs:
     async def put_chunk(self, job_id: str, attempt: int, number: int, data: bytes) -> None:
         where = {"job_id": job_id, "attempt": attempt, "number": number}
         with translated():
-            await insert_or_update(self._collections.job_chunks, where, {"$set": {"data": Binary(data)}})
+            chunk = UpdateOne(where, {"$set": {"data": Binary(data)}}, upsert=True)
+            await write_again(self._collections.job_chunks, [chunk])
 
     async def chunk(self, job_id: str, attempt: int, number: int) -> bytes | None:
         where = {"job_id": job_id, "attempt": attempt, "number": number}

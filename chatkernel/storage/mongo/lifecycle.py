@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
+from pymongo import UpdateOne
+
 from chatkernel.protocol import Event, EventKind
 from chatkernel.storage.erased import subject_digest, username_digest
 from chatkernel.storage.model import Blanked, Expired, Keeping
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, item_of
+from chatkernel.storage.mongo.effects import Effects
 from chatkernel.storage.mongo.errors import translated
 from chatkernel.storage.mongo.history import heads
-from chatkernel.storage.mongo.membership import Membership, State, insert_or_update
+from chatkernel.storage.mongo.membership import State
 from chatkernel.storage.mongo.together import gathered
+from chatkernel.storage.mongo.upserts import write_again
 from chatkernel.storage.usernames import username_key
 
 WRITTEN_KINDS = (EventKind.MESSAGE.value, EventKind.EDIT.value, EventKind.REACTION.value)
@@ -36,7 +40,7 @@ _MARKS = (
 
 class MongoLifecycle:
     _collections: Collections
-    _membership: Membership
+    _effects: Effects
 
     async def kept_channels(self, after: str, limit: int) -> list[Keeping]:
         fields = {"retention_s": 1}
@@ -56,8 +60,8 @@ class MongoLifecycle:
             floor_seq = 0 if channel is None else channel.get("floor_seq", 0)
             if channel is None or first is None or first["message_id"] >= before_id:
                 return Expired(floor_seq, 0, False)
-            # A change of membership that nobody has applied yet must not go with its event.
-            await self._membership.heal(channel)
+            # A change that nobody has applied yet must not go with its event.
+            await self._effects.heal(channel, changes_too=True)
             head = (await heads(self._collections, [channel_id]))[channel_id]
             await self._sweep(channel_id, floor_seq, head.seq)
             old = await self._old(channel_id, floor_seq, before_id, limit)
@@ -187,7 +191,8 @@ class MongoLifecycle:
                     if kind == "username"
                     else subject_digest(*value.partition("\n")[::2])
                 )
-                await insert_or_update(claims, {"_id": f"erased:{digest}"}, {"$set": {"at": at}})
+                erased = UpdateOne({"_id": f"erased:{digest}"}, {"$set": {"at": at}}, upsert=True)
+                await write_again(claims, [erased])
             await self._forget_tokens(user_id)
             devices = self._collections.devices
             for device_id in [each["_id"] async for each in devices.find({"user_id": user_id}, {"_id": 1})]:

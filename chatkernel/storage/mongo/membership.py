@@ -1,10 +1,9 @@
 """What membership events change: who is in a channel, and with which role.
 
-The store has no transactions here, so each event is applied in idempotent steps, guarded by its seq, and the
-channel's `members_seq` moves last: it says up to where everything is applied. Before such an event is inserted the
-channel notes that one may come (`pending_seq`); whoever reads a grant and finds more pending than applied applies
-what the log has. An event is built only by whoever has read its grant as of the change before (`Appender._allowed`),
-so no two different changes of a channel are ever applied at once, only the same one twice.
+Each event is applied in idempotent steps, guarded by its seq, and the channel's `members_seq` moves last: it says up
+to where everything is applied. That none is forgotten is the matter of `effects.py`. An event is built only by
+whoever has read its grant as of the change before (`Appender._allowed`), so no two different changes of a channel are
+ever applied at once, only the same one twice.
 
 A membership stays when its person goes (`state`), with the seq of the last change, so that an old change that is
 applied late changes nothing.
@@ -12,16 +11,16 @@ applied late changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo import UpdateOne
 
-from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind, Role
+from chatkernel.protocol import Event, EventKind, Role
 from chatkernel.storage.model import ChannelInfo, ChannelKind
 from chatkernel.storage.mongo.client import Collections
-from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, channel_of, event_of
-from chatkernel.storage.mongo.errors import lost_race
+from chatkernel.storage.mongo.documents import Document
+from chatkernel.storage.mongo.upserts import write_again
 
 
 class State(StrEnum):
@@ -35,26 +34,6 @@ class Membership:
 
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
-
-    async def announce(self, channel_id: str, seq: int, channel: ChannelInfo | None) -> None:
-        """Before the event is inserted: it may come."""
-        update: Document = {"$max": {"pending_seq": seq}}
-        if channel is not None:
-            update["$setOnInsert"] = {
-                "kind": channel.kind.value,
-                "name": channel.name,
-                "history_from_start": channel.history_from_start,
-                "created_at": 0,
-                "members_seq": 0,
-                "member_count": 0,
-                "head_seq": 0,
-                "head_message_id": 0,
-                "head_messages": 0,
-                "message_seq": 0,
-            }
-            await insert_or_update(self._collections.channels, {"_id": channel_id}, update)
-        else:
-            await self._collections.channels.update_one({"_id": channel_id}, update)
 
     async def apply(self, event: Event, channel: ChannelInfo | None) -> None:
         match event.kind:
@@ -71,28 +50,6 @@ class Membership:
                 pass
         await self._applied(event)
 
-    async def heal(self, channel: Document) -> bool:
-        """Apply what the log has and the channel has not; whether there was anything to do."""
-        channel_id, pending, applied = channel["_id"], channel.get("pending_seq", 0), channel["members_seq"]
-        if pending <= applied:
-            return False
-        wanted = {
-            "channel_id": channel_id,
-            "seq": {"$gt": applied},
-            "kind": {"$in": [kind.value for kind in MEMBERSHIP_KINDS]},
-        }
-        found = await self._collections.events.find(wanted, EVENT_FIELDS).sort("seq", 1).to_list()
-        for document in found:
-            await self.apply(event_of(document), channel_of(document))
-        if not found and await self._collections.events.find_one(
-            {"channel_id": channel_id, "seq": pending}, {"_id": 1}
-        ):
-            # Its place was taken by another event: nothing is pending any more.
-            await self._collections.channels.update_one(
-                {"_id": channel_id, "pending_seq": pending}, {"$set": {"pending_seq": applied}}
-            )
-        return bool(found)
-
     async def _created(self, event: Event, channel: ChannelInfo | None) -> None:
         if channel is not None:
             await self._collections.channels.update_one(
@@ -108,73 +65,55 @@ class Membership:
             )
         # The two of a pair are equal; a group is its creator's.
         group = channel is not None and channel.kind is ChannelKind.GROUP
-        for number, user_id in enumerate(dict.fromkeys(event.users or [event.sender_id])):
-            read = event.seq if number == 0 else 0
-            role = Role.OWNER if number == 0 and group else Role.MEMBER
-            await self._enter(event, user_id, role, from_seq=0, read_seq=read, read_messages=0)
+        first, *others = dict.fromkeys(event.users or [event.sender_id])
+        owner = _entered(event, Role.OWNER if group else Role.MEMBER, read_seq=event.seq)
+        await self._enter(event, {first: owner, **dict.fromkeys(others, _entered(event, Role.MEMBER))})
 
     async def _joined(self, event: Event) -> None:
         channel = await self._collections.channels.find_one(
             {"_id": event.channel_id}, {"history_from_start": 1}
         )
-        from_start = channel is not None and channel["history_from_start"]
-        from_seq, read_messages = (0, 0) if from_start else (event.seq - 1, event.messages_before)
-        for user_id in dict.fromkeys(event.users or []):
-            await self._enter(
-                event,
-                user_id,
-                event.role or Role.MEMBER,
-                from_seq=from_seq,
-                read_seq=0,
-                read_messages=read_messages,
-            )
+        role = event.role or Role.MEMBER
+        if channel is not None and channel["history_from_start"]:
+            values = _entered(event, role)
+        else:
+            values = _entered(event, role, from_seq=event.seq - 1, read_messages=event.messages_before)
+        await self._enter(event, dict.fromkeys(event.users or [], values))
 
-    async def _enter(
-        self, event: Event, user_id: str, role: Role, *, from_seq: int, read_seq: int, read_messages: int
-    ) -> None:
+    async def _enter(self, event: Event, people: Mapping[str, Document]) -> None:
         """Who is in already stays as they are."""
-        who = {"channel_id": event.channel_id, "user_id": user_id}
-        values = {
-            "state": State.MEMBER.value,
-            "seq": event.seq,
-            "role": role.value,
-            "joined_seq": event.seq,
-            "from_seq": from_seq,
-            "read_seq": read_seq,
-            "delivered_seq": read_seq,
-            "read_messages": read_messages,
-            "muted_until": 0,
-            "pinned": False,
-            "archived": False,
-        }
-        returned = await self._collections.memberships.update_one(
-            {**who, "seq": {"$lt": event.seq}, "state": {"$ne": State.MEMBER.value}}, {"$set": values}
-        )
-        if not returned.matched_count:
-            await insert_or_update(self._collections.memberships, who, {"$setOnInsert": values})
+        who = {user_id: {"channel_id": event.channel_id, "user_id": user_id} for user_id in people}
+        if event.seq > 1:
+            back = {"seq": {"$lt": event.seq}, "state": {"$ne": State.MEMBER.value}}
+            await self._write([UpdateOne({**who[each], **back}, {"$set": people[each]}) for each in people])
+        await self._write([UpdateOne(who[u], {"$setOnInsert": people[u]}, upsert=True) for u in people])
 
     async def _gone(self, event: Event, state: State) -> None:
-        for user_id in dict.fromkeys(event.users or []):
-            who = {"channel_id": event.channel_id, "user_id": user_id}
-            values = {"state": state.value, "seq": event.seq}
-            gone = await self._collections.memberships.update_one(
-                {**who, "seq": {"$lt": event.seq}}, {"$set": values}
-            )
-            if not gone.matched_count and state is State.BANNED:
-                fresh = {"$setOnInsert": {**values, "archived": False}}
-                await insert_or_update(self._collections.memberships, who, fresh)
+        people = {u: {"channel_id": event.channel_id, "user_id": u} for u in event.users or []}
+        values = {"state": state.value, "seq": event.seq}
+        older = {"seq": {"$lt": event.seq}}
+        await self._write([UpdateOne({**who, **older}, {"$set": values}) for who in people.values()])
+        if state is State.BANNED:  # also who was never in
+            fresh = {"$setOnInsert": {**values, "archived": False}}
+            await self._write([UpdateOne(who, fresh, upsert=True) for who in people.values()])
+
+    async def _write(self, writes: Sequence[UpdateOne]) -> None:
+        if writes:
+            await write_again(self._collections.memberships, writes)
 
     async def _role(self, event: Event) -> None:
-        role, users = event.role or Role.MEMBER, event.users or []
+        role, users = event.role or Role.MEMBER, list(dict.fromkeys(event.users or []))
         memberships = self._collections.memberships
-        given = False
-        for user_id in dict.fromkeys(users):
-            who = {"channel_id": event.channel_id, "user_id": user_id, "state": State.MEMBER.value}
-            await memberships.update_one(
-                {**who, "seq": {"$lt": event.seq}}, {"$set": {"role": role.value, "seq": event.seq}}
-            )
-            # By now or by an attempt before this one.
-            given |= await memberships.find_one({**who, "seq": event.seq}, {"_id": 1}) is not None
+        theirs = {
+            "channel_id": event.channel_id,
+            "user_id": {"$in": users},
+            "state": State.MEMBER.value,
+        }
+        await memberships.update_many(
+            {**theirs, "seq": {"$lt": event.seq}}, {"$set": {"role": role.value, "seq": event.seq}}
+        )
+        # By now or by an attempt before this one.
+        given = await memberships.find_one({**theirs, "seq": event.seq}, {"_id": 1}) is not None
         if role is Role.OWNER and given and event.sender_id not in users:
             # A group has one owner: who hands it over stays as an admin.
             await memberships.update_one(
@@ -197,13 +136,19 @@ class Membership:
         )
 
 
-async def insert_or_update(collection: AsyncCollection[Document], where: Document, update: Document) -> None:
-    """An upsert. Of two that insert at once one wins, and the other finds its document at the second try."""
-    for attempt in (1, 2):
-        try:
-            await collection.update_one(where, update, upsert=True)
-        except PyMongoError as error:
-            if attempt == 2 or not lost_race(error):
-                raise
-        else:
-            return
+def _entered(
+    event: Event, role: Role, *, from_seq: int = 0, read_seq: int = 0, read_messages: int = 0
+) -> Document:
+    return {
+        "state": State.MEMBER.value,
+        "seq": event.seq,
+        "role": role.value,
+        "joined_seq": event.seq,
+        "from_seq": from_seq,
+        "read_seq": read_seq,
+        "delivered_seq": read_seq,
+        "read_messages": read_messages,
+        "muted_until": 0,
+        "pinned": False,
+        "archived": False,
+    }

@@ -33,6 +33,8 @@ from chatkernel.storage.mongo.observe import VERSION_ID, Observer, split_id
 from chatkernel.storage.mongo.schema import SCHEMA_VERSION, IndexSpec
 from chatkernel.storage.schema_step import Placement, SchemaStep, StepKind
 
+BUILD_TIMEOUT_S = 86_400
+"""Of one step. The driver takes no bound at all for "as the client has it", and tells it to the server."""
 _INDEX_NOT_FOUND = 27
 _ALREADY = frozenset({20, 23, 48})
 """Sharded or made by somebody else meanwhile (IllegalOperation, AlreadyInitialized, NamespaceExists)."""
@@ -63,7 +65,7 @@ class Migrator:
             if step.kind is StepKind.BY_HAND or (step.destructive and not allow_destructive):
                 continue
             # Building an index takes as long as it takes: the bound of ordinary operations would end it.
-            with pymongo.timeout(None):
+            with pymongo.timeout(BUILD_TIMEOUT_S):
                 await self._do(action)
             done.append(step)
         return done

@@ -6,16 +6,16 @@ from pymongo import AsyncMongoClient
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.mongo.accounts import MongoAccounts
-from chatkernel.storage.mongo.changes import Changes
 from chatkernel.storage.mongo.client import Collections, connect, database_of, history_of
 from chatkernel.storage.mongo.conversations import MongoConversations
 from chatkernel.storage.mongo.devices import MongoDevices
 from chatkernel.storage.mongo.documents import Document
+from chatkernel.storage.mongo.effects import Effects
 from chatkernel.storage.mongo.errors import translated
 from chatkernel.storage.mongo.event_log import MongoEventLog
+from chatkernel.storage.mongo.head_audit import HeadAudit
 from chatkernel.storage.mongo.jobs import MongoJobs
 from chatkernel.storage.mongo.lifecycle import MongoLifecycle
-from chatkernel.storage.mongo.membership import Membership
 from chatkernel.storage.mongo.migrate import Migrator
 from chatkernel.storage.mongo.people import MongoPeople
 from chatkernel.storage.mongo.schema import SCHEMA_VERSION
@@ -33,8 +33,8 @@ class MongoStore(
         self._collections = Collections(database_of(client))
         self._history = Collections(history_of(client))
         self._trail = Trail(self._collections)
-        self._membership = Membership(self._collections)
-        self._changes = Changes(self._collections)
+        self._effects = Effects(self._collections, self._trail)
+        self._audit = HeadAudit(self._collections, self._trail, self._effects)
         self._migrator = Migrator(client, self._collections.database)
 
     async def plan_schema(self, placement: Placement = ANYWHERE) -> list[SchemaStep]:
@@ -57,6 +57,7 @@ class MongoStore(
             raise ChatError(Code.STORAGE_UNAVAILABLE, f"The database {lack}: run `chatctl schema apply`")
 
     async def aclose(self) -> None:
+        await self._audit.aclose()
         await self._trail.aclose()
         await self._client.close()
 

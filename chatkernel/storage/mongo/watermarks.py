@@ -12,23 +12,28 @@ from chatkernel.storage.mongo.documents import Document, head_of
 from chatkernel.storage.mongo.history import heads
 from chatkernel.storage.mongo.membership import State
 from chatkernel.storage.mongo.together import gathered
+from chatkernel.storage.mongo.trailing import View
 from chatkernel.storage.standing import Key, Standing, move_all, states, to_count
 
 
 async def put_watermarks(
-    collections: Collections, watermarks: Sequence[Watermark]
+    collections: Collections, watermarks: Sequence[Watermark], pending: View
 ) -> list[WatermarkState | None]:
-    """The log's own heads are the bound. Others may move the same watermark meanwhile: the update is forward only."""
+    """The log's own heads are the bound. Others may move the same watermark meanwhile: each of the three numbers only
+    grows."""
     keys: list[Key] = list(dict.fromkeys((mark.channel_id, mark.user_id) for mark in watermarks))
-    standing = await _read(collections, keys)
+    standing = await _read(collections, keys, pending)
     moved = move_all(standing, watermarks)
     await _count_read(collections, to_count(standing))
     writes = [
         UpdateOne(
-            {"channel_id": channel_id, "user_id": user_id, "read_seq": {"$lte": found.read_seq}},
+            {"channel_id": channel_id, "user_id": user_id},
             {
-                "$set": {"read_seq": found.read_seq, "read_messages": found.read_messages},
-                "$max": {"delivered_seq": found.delivered_seq},
+                "$max": {
+                    "read_seq": found.read_seq,
+                    "read_messages": found.read_messages,
+                    "delivered_seq": found.delivered_seq,
+                }
             },
         )
         for (channel_id, user_id), found in standing.items()
@@ -39,7 +44,7 @@ async def put_watermarks(
     return states(standing, watermarks, moved)
 
 
-async def _read(collections: Collections, keys: Sequence[Key]) -> dict[Key, Standing]:
+async def _read(collections: Collections, keys: Sequence[Key], pending: View) -> dict[Key, Standing]:
     by_channel: dict[str, list[str]] = {}
     for channel_id, user_id in keys:
         by_channel.setdefault(channel_id, []).append(user_id)
@@ -49,7 +54,7 @@ async def _read(collections: Collections, keys: Sequence[Key]) -> dict[Key, Stan
         return await collections.memberships.find(where).to_list()
 
     pages = await gathered([members(*each) for each in by_channel.items()])
-    found = [document for page in pages for document in page]
+    found = [pending.membership(document) for page in pages for document in page]
     channel_ids = [document["channel_id"] for document in found]
     ends, floors = await heads(collections, channel_ids), await _floors(collections, channel_ids)
     standing: dict[Key, Standing] = {}

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.model import Device, RefreshOutcome, RefreshResult
+from chatkernel.storage.refresh import REPLACED, may_be_retried
 from chatkernel.storage.sql.runner import Runner
 from chatkernel.storage.sql.schema import devices, refresh_tokens, users
 from chatkernel.storage.sql.statements import Query
@@ -126,20 +127,33 @@ def rotate_refresh(
     if row is None:
         return RefreshResult(RefreshOutcome.UNKNOWN)
     user_id, device_id, expires, used_at, revoked_at = row
-    if used_at is not None:
-        revoke_devices(conn, user_id, [device_id], now)
-        return RefreshResult(RefreshOutcome.REUSED, user_id, device_id)
-    if revoked_at is not None:
-        return RefreshResult(RefreshOutcome.REVOKED, user_id, device_id)
-    if expires <= now:
-        return RefreshResult(RefreshOutcome.EXPIRED, user_id, device_id)
     tokens = refresh_tokens.c
-    conn.execute(update(refresh_tokens).where(tokens.token_hash == token_hash).values(used_at=now))
+    if used_at is not None:
+        if revoked_at is not None or not _replace_lost(conn, token_hash, device_id, used_at, now):
+            revoke_devices(conn, user_id, [device_id], now)
+            return RefreshResult(RefreshOutcome.REUSED, user_id, device_id)
+    elif revoked_at is not None:
+        return RefreshResult(RefreshOutcome.REVOKED, user_id, device_id)
+    elif expires <= now:
+        return RefreshResult(RefreshOutcome.EXPIRED, user_id, device_id)
+    else:
+        conn.execute(update(refresh_tokens).where(tokens.token_hash == token_hash).values(used_at=now))
     # What has expired can no longer be reused: a device keeps no more tokens than it uses in their life-time.
     conn.execute(delete(refresh_tokens).where(tokens.device_id == device_id, tokens.expires_at <= now))
     put_refresh(conn, new_hash, user_id, device_id, expires_at)
     touch_device(conn, device_id, now)
     return RefreshResult(RefreshOutcome.ROTATED, user_id, device_id)
+
+
+def _replace_lost(conn: Connection, token_hash: str, device_id: str, used_at: int, now: int) -> bool:
+    """Give up the token's successor, if nobody has used it; whether that was so. A device has one line of tokens: the
+    one that was used last is the one before the one that was not used yet."""
+    tokens = refresh_tokens.c
+    later = (tokens.device_id == device_id, tokens.used_at >= used_at, tokens.token_hash != token_hash)
+    if not may_be_retried(used_at, now) or conn.execute(select(tokens.used_at).where(*later)).first():
+        return False
+    unused = (tokens.device_id == device_id, tokens.used_at.is_(None))
+    return conn.execute(update(refresh_tokens).where(*unused).values(used_at=REPLACED)).rowcount > 0
 
 
 class SqlDevices:
