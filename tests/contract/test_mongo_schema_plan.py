@@ -18,7 +18,7 @@ from chatkernel.storage.mongo.migration import (
     plan,
     split_points,
 )
-from chatkernel.storage.mongo.schema import COLLECTIONS
+from chatkernel.storage.mongo.schema import COLLECTIONS, SCHEMA_VERSION
 from chatkernel.storage.mongo.store import open_mongo
 from chatkernel.storage.schema_step import Placement, StepKind
 
@@ -36,11 +36,11 @@ def test_an_empty_database_lacks_every_index() -> None:
 
 
 def test_a_whole_database_lacks_nothing() -> None:
-    assert plan(Observed(1, False, WHOLE), Placement({"eu": ["s1"]})) == []
+    assert plan(Observed(SCHEMA_VERSION, False, WHOLE), Placement({"eu": ["s1"]})) == []
 
 
 def indexed(collection: str, **indexes: ObservedIndex) -> Observed:
-    return Observed(1, False, {**WHOLE, collection: {**WHOLE[collection], **indexes}})
+    return Observed(SCHEMA_VERSION, False, {**WHOLE, collection: {**WHOLE[collection], **indexes}})
 
 
 def test_an_index_that_differs_gets_the_right_one_beside_it_before_it_goes() -> None:
@@ -53,7 +53,7 @@ def test_an_index_that_differs_gets_the_right_one_beside_it_before_it_goes() -> 
 
 def test_the_right_index_of_another_name_will_do() -> None:
     events = {f"{name}_x": found for name, found in WHOLE["events"].items()}
-    assert plan(Observed(1, False, {**WHOLE, "events": events}), Placement()) == []
+    assert plan(Observed(SCHEMA_VERSION, False, {**WHOLE, "events": events}), Placement()) == []
 
 
 def test_a_strange_index_is_taken_away_only_when_allowed() -> None:
@@ -69,7 +69,9 @@ def test_an_index_that_is_ours_but_hidden_has_to_go_first() -> None:
 
 def test_on_a_router_collections_are_sharded_split_and_kept_near() -> None:
     placement = Placement({"eu": ["s1", "s2"], "us": []})
-    observed = Observed(1, True, WHOLE, zones={"eu": frozenset({"s1"})}, shards=("s1", "s2", "s3"))
+    observed = Observed(
+        SCHEMA_VERSION, True, WHOLE, zones={"eu": frozenset({"s1"})}, shards=("s1", "s2", "s3")
+    )
     actions = plan(observed, placement)
     assert [a for a in actions if isinstance(a, AddToZone)] == [AddToZone("s2", "eu")]
     assert {(a.collection, a.key) for a in actions if isinstance(a, Shard)} == {
@@ -95,7 +97,7 @@ def test_the_points_of_a_region_are_where_its_ids_begin() -> None:
 def test_what_is_sharded_is_not_sharded_again() -> None:
     sharded = {spec.name: spec.shard_key for spec in COLLECTIONS}
     done = frozenset((spec.name, "eu") for spec in COLLECTIONS)
-    assert plan(Observed(1, True, WHOLE, sharded, split=done), Placement({"eu": []})) == []
+    assert plan(Observed(SCHEMA_VERSION, True, WHOLE, sharded, split=done), Placement({"eu": []})) == []
 
 
 async def test_applying_is_idempotent_on_a_real_server(mongo_url: str) -> None:

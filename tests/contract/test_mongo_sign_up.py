@@ -84,7 +84,7 @@ async def test_a_sign_up_that_failed_can_be_tried_again_at_once(running: Pods, s
 async def test_an_account_that_is_there_though_its_answer_was_lost_keeps_its_name(
     running: Pods, store: MongoStore
 ) -> None:
-    assert await running.dies(lambda dying: dying.create_user(ann("u_a"), "hash"), after=2)
+    assert await running.dies(lambda dying: dying.create_user(ann("u_a"), "hash"), after=3)
     with pytest.raises(ChatError) as refused:
         await store.create_user(ann("u_b"), "hash")
     assert refused.value.code is Code.USERNAME_TAKEN
