@@ -44,3 +44,4 @@ def configure_logs(service: str, pod: str, level: str) -> None:
     root.setLevel(level)
     logging.getLogger("httpx").setLevel("WARNING")
     logging.getLogger("uvicorn.access").setLevel("WARNING")
+    logging.getLogger("alembic").setLevel("WARNING")

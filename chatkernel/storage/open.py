@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chatkernel.errors import invalid
 from chatkernel.storage.mongo import open_mongo
-from chatkernel.storage.sql import open_sql
+from chatkernel.storage.sql import open_postgres, open_sql
 from chatkernel.storage.store import Store
 
 
@@ -14,9 +14,12 @@ async def open_store(url: str) -> Store:
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme == "sqlite":
         return await open_sql(url)
+    if scheme in ("postgresql", "postgres"):
+        return await open_postgres(url)
     if scheme in ("mongodb", "mongodb+srv"):
         return await open_mongo(url)
     raise invalid(
         "store_url",
-        f"no adapter for {scheme or 'an empty URL'!r}; known: sqlite:///path/to/file.db, mongodb://host/name",
+        f"no adapter for {scheme or 'an empty URL'!r}; known: sqlite:///path/to/file.db,"
+        " postgresql://user@host/name, mongodb://host/name",
     )

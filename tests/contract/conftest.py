@@ -1,23 +1,62 @@
-"""The store under test. Another adapter joins by one more entry of STORES; all contract tests then run on it."""
+"""The store under test, and servers for it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from stores import STORES, TEMPLATE
+from support.postgres import Postgres, drop_database, fresh_database, postgres_server
 
 from chatkernel.storage.open import Store, open_store
+from chatkernel.storage.sql import SqlStore
 
-STORES = ("mongo", "sqlite")
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests that leave it whole."""
+    with postgres_server() as server:
+        server.sql(f"CREATE DATABASE {TEMPLATE}")
+        subprocess.run(
+            [sys.executable, "-m", "chatoperator.schemajob"],
+            env={**os.environ, "CHAT_STORE_URL": server.url(TEMPLATE)},
+            check=True,
+        )
+        yield server
 
 
-@pytest.fixture(params=STORES)
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "mongo":
-        url: str = request.getfixturevalue("mongo_url")
-        return url
-    return f"sqlite:///{tmp_path}/chat.db"
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL of the test's own, to break."""
+    with postgres_server(max_connections=20) as started:
+        yield started
+
+
+@pytest.fixture
+async def sql(postgres: Postgres) -> AsyncIterator[SqlStore]:
+    """A store on PostgreSQL that is not patient, with tables."""
+    name = fresh_database(postgres, TEMPLATE)
+    store = await open_store(postgres.url(name, timeout_s=2))
+    assert isinstance(store, SqlStore)
+    store.database = name  # type: ignore[attr-defined]
+    yield store
+    await store.aclose()
+    drop_database(postgres, name)
+
+
+@pytest.fixture(params=sorted(STORES))
+def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with STORES[request.param](request, True) as url:
+        yield url
+
+
+@pytest.fixture(params=sorted(STORES))
+def empty_store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with STORES[request.param](request, False) as url:
+        yield url
 
 
 @pytest.fixture

@@ -42,14 +42,14 @@ def go(processes: list[Process]) -> None:
         process.stdin.write(b"go\n")
 
 
-async def test_four_processes_leave_dense_logs(store_url: str) -> None:
+async def test_four_processes_leave_dense_logs(empty_store_url: str) -> None:
     """They make the store's tables at once, then all write to one channel and each to one of its own: nothing
     lost, nothing twice, no error."""
     ids = ["local_gshared", *(f"local_gown{number}" for number in range(4))]
     processes = await asyncio.gather(
-        *(started(store_url, f"w{number}", 20, [ids[0], ids[number + 1]]) for number in range(4))
+        *(started(empty_store_url, f"w{number}", 20, [ids[0], ids[number + 1]]) for number in range(4))
     )
-    store = await open_store(store_url)
+    store = await open_store(empty_store_url)
     await store.check()
     for channel_id in ids:
         await ChannelLog(store, channel_id).create("u_ann", "u_bob")

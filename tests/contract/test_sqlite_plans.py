@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from pathlib import Path
 
 import pytest
+from prepared import STATEMENTS
 from sqlalchemy import Connection
 
-import chatkernel.storage.sql as adapter
 from chatkernel.storage.sql import open_sql
 from chatkernel.storage.sql.schema import metadata
 from chatkernel.storage.sql.statements import Query, Write
-
-
-def prepared() -> dict[str, Query | Write]:
-    found: dict[str, Query | Write] = {}
-    for info in pkgutil.iter_modules(adapter.__path__):
-        module = importlib.import_module(f"{adapter.__name__}.{info.name}")
-        for name, value in vars(module).items():
-            if isinstance(value, Query | Write) and value not in found.values():
-                found[f"{info.name}.{name}"] = value
-    return found
-
-
-STATEMENTS = prepared()
 
 
 def plan(conn: Connection, statement: Query | Write) -> str:

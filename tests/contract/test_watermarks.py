@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from channel_log import ChannelLog
 
 from chatkernel.protocol import EventKind
@@ -90,3 +92,22 @@ async def test_what_was_before_ones_time_is_not_unread(store: Store) -> None:
     assert await unread(store, log, "u_cem") == 1
     assert (await read(store, log, "u_cem", 2)).unread == 1
     assert (await read(store, log, "u_cem", 6)).unread == 0
+
+
+async def test_marks_that_are_moved_at_once_end_at_the_furthest(store: Store) -> None:
+    """From several pods, while the person sends: no mark goes back, and no count goes wrong."""
+    log = ChannelLog(store)
+    await log.create("u_ann", "u_bob")
+    await log.say_many("u_bob", 20)
+
+    async def send() -> None:
+        for _ in range(5):
+            await log.say("u_ann", "x")
+
+    async def mark(seq: int) -> None:
+        [state] = await store.put_watermarks([Watermark(log.channel_id, "u_ann", seq, seq)])
+        assert state is not None and state.read_seq >= seq and state.unread >= 0
+
+    await asyncio.gather(send(), *(mark(seq) for seq in range(21, 1, -1)))
+    ann = next(member for member in await store.members(log.channel_id) if member.user_id == "u_ann")
+    assert (ann.read_seq, await store.unread("u_ann", [log.channel_id])) == (26, {log.channel_id: 0})

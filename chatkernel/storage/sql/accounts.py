@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ _touch = Write(
     " WHERE users.user_id = k.id AND COALESCE(users.last_active_at, 0) < k.at",
     values="id, at",
 )
+
+
+def _name_group(username: str) -> str:
+    """Names that differ by a number at the end are given one at a time: the free one must stay free."""
+    return "name " + re.sub(r"-[0-9]+$", "", username_key(username))
 
 
 def _user(row: Sequence[Any]) -> User:
@@ -114,16 +120,18 @@ class SqlAccounts:
     _db: Runner
 
     async def create_user(self, user: User, password_hash: str) -> None:
-        await self._db.write(lambda conn: create_user(conn, user, password_hash))
+        await self._db.write(
+            lambda conn: create_user(conn, user, password_hash), about=[_name_group(user.username)]
+        )
 
     async def users(self, user_ids: Sequence[str]) -> dict[str, User]:
-        return await self._db.read(lambda conn: find_users(conn, user_ids)) if user_ids else {}
+        return await self._db.look(lambda conn: find_users(conn, user_ids)) if user_ids else {}
 
     async def user_by_name(self, username: str) -> User | None:
-        return await self._db.read(lambda conn: user_by_name(conn, username))
+        return await self._db.look(lambda conn: user_by_name(conn, username))
 
     async def credentials(self, username: str) -> Credentials | None:
-        return await self._db.read(lambda conn: credentials(conn, username))
+        return await self._db.look(lambda conn: credentials(conn, username))
 
     async def set_password(self, user_id: str, password_hash: str, expected: str | None = None) -> bool:
         return await self._db.write(lambda conn: set_password(conn, user_id, password_hash, expected))
@@ -144,4 +152,7 @@ class SqlAccounts:
             await self._db.write(lambda conn: _touch.run_for(conn, rows))
 
     async def user_of_subject(self, issuer: str, subject: str, new: User) -> User:
-        return await self._db.write(lambda conn: user_of_subject(conn, issuer, subject, new))
+        return await self._db.write(
+            lambda conn: user_of_subject(conn, issuer, subject, new),
+            about=[f"subject {issuer} {subject}", _name_group(new.username)],
+        )

@@ -5,8 +5,8 @@ The tables' own triggers (`schema.py`) move the head with each event, and refuse
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
+from operator import itemgetter
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -15,7 +15,7 @@ from chatkernel.protocol import CHANGE_KINDS, Event, EventKind
 from chatkernel.storage.model import InsertOutcome, Run
 from chatkernel.storage.sql.effects import apply_effects
 from chatkernel.storage.sql.rows import extra_of, metadata_text
-from chatkernel.storage.sql.statements import Query, Row, Write
+from chatkernel.storage.sql.statements import Query, Row, Write, command
 
 _insert_events = Write(
     "INSERT INTO events ({columns}) VALUES {rows}",
@@ -50,9 +50,10 @@ def insert_messages(conn: Connection, runs: Sequence[Run]) -> list[InsertOutcome
     if len(rows) > ONE_STATEMENT_ROWS or len(rows) < sum(len(run.events) for run in runs):
         return None
     try:
-        _insert_events.run_at_once(conn, rows)
-    except sqlite3.IntegrityError:
-        return None
+        _insert_events.run_at_once(conn, _in_turn(rows))
+    except IntegrityError:
+        # Of one run alone nothing is left to find out.
+        return [InsertOutcome.REFUSED] if len(runs) == 1 else None
     return [InsertOutcome.STORED] * len(runs)
 
 
@@ -78,13 +79,13 @@ def insert_runs(conn: Connection, runs: Sequence[Run]) -> list[InsertOutcome]:
 
 def _try_all(conn: Connection, runs: Sequence[Run]) -> bool:
     """Store all of them or leave no trace."""
-    conn.exec_driver_sql("SAVEPOINT runs")
+    command(conn, "SAVEPOINT runs")
     try:
         _store(conn, runs)
     except IntegrityError:
-        conn.exec_driver_sql("ROLLBACK TO SAVEPOINT runs")
+        command(conn, "ROLLBACK TO SAVEPOINT runs")
         return False
-    conn.exec_driver_sql("RELEASE SAVEPOINT runs")
+    command(conn, "RELEASE SAVEPOINT runs")
     return True
 
 
@@ -115,12 +116,21 @@ def _store(conn: Connection, runs: Sequence[Run]) -> None:
         begun = {run.channel_id: run.events[0].created_at for run in runs}
         _insert_channels.run_for(
             conn,
-            [(c, info.kind.value, info.name, info.history_from_start, begun[c]) for c, info in infos.items()],
+            [
+                (c, info.kind.value, info.name, info.history_from_start, begun[c])
+                for c, info in sorted(infos.items(), key=itemgetter(0))
+            ],
         )
-    _insert_events.run_for(conn, [_row(event) for run in runs for event in run.events])
+    _insert_events.run_for(conn, _in_turn([_row(event) for run in runs for event in run.events]))
     others = [event for run in runs for event in run.events if event.kind is not EventKind.MESSAGE]
     if others:
         apply_effects(conn, others, infos)
+
+
+def _in_turn(rows: list[Row]) -> list[Row]:
+    """By channel and seq: writers that meet in several channels wait for each other, and not in a circle."""
+    rows.sort(key=itemgetter(0, 1))
+    return rows
 
 
 def _row(event: Event) -> Row:

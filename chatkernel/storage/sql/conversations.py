@@ -138,19 +138,19 @@ class SqlConversations:
     _db: Runner
 
     async def grant(self, channel_id: str, user_id: str) -> Grant | Absence:
-        return await self._db.read(lambda conn: grant(conn, channel_id, user_id))
+        return await self._db.look(lambda conn: grant(conn, channel_id, user_id))
 
     async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
-        return await self._db.read(lambda conn: grants_of(conn, user_ids)) if user_ids else {}
+        return await self._db.look(lambda conn: grants_of(conn, user_ids)) if user_ids else {}
 
     async def channel_counts(self, user_ids: Sequence[str]) -> dict[str, int]:
-        return await self._db.read(lambda conn: channel_counts(conn, user_ids)) if user_ids else {}
+        return await self._db.look(lambda conn: channel_counts(conn, user_ids)) if user_ids else {}
 
     async def channel(self, channel_id: str) -> ChannelState | None:
-        return await self._db.read(lambda conn: channel(conn, channel_id))
+        return await self._db.look(lambda conn: channel(conn, channel_id))
 
     async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:
-        return await self._db.read(lambda conn: members(conn, channel_id, after_user_id, limit))
+        return await self._db.look(lambda conn: members(conn, channel_id, after_user_id, limit))
 
     async def conversations(
         self, user_id: str, *, cursor: str | None, limit: int, archived: bool
@@ -173,7 +173,9 @@ class SqlConversations:
         )
 
     async def put_watermarks(self, watermarks: Sequence[Watermark]) -> list[WatermarkState | None]:
-        return await self._db.write(lambda conn: put_watermarks(conn, watermarks)) if watermarks else []
+        if not watermarks:
+            return []
+        return await self._db.write(lambda conn: put_watermarks(conn, watermarks))
 
     async def unread(self, user_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
-        return await self._db.read(lambda conn: unread(conn, user_id, channel_ids)) if channel_ids else {}
+        return await self._db.look(lambda conn: unread(conn, user_id, channel_ids)) if channel_ids else {}

@@ -143,25 +143,30 @@ class SqlDevices:
     async def add_device(
         self, device: Device, devices_max: int | None = None, password_hash: str | None = None
     ) -> list[str]:
-        return await self._db.write(lambda conn: add_device(conn, device, devices_max, password_hash))
+        return await self._db.write(
+            lambda conn: add_device(conn, device, devices_max, password_hash),
+            about=[f"device {device.device_id}", f"devices {device.user_id}"],
+        )
 
     async def touch_device(self, device_id: str, at: int) -> None:
         await self._db.write(lambda conn: touch_device(conn, device_id, at))
 
     async def devices(self, user_id: str) -> list[Device]:
-        return await self._db.read(lambda conn: list_devices(conn, user_id))
+        return await self._db.look(lambda conn: list_devices(conn, user_id))
 
     async def device(self, device_id: str) -> Device | None:
-        return await self._db.read(lambda conn: find_device(conn, device_id))
+        return await self._db.look(lambda conn: find_device(conn, device_id))
 
     async def live_devices(self, device_ids: Sequence[str]) -> set[str]:
-        return await self._db.read(lambda conn: live_devices(conn, device_ids)) if device_ids else set()
+        return await self._db.look(lambda conn: live_devices(conn, device_ids)) if device_ids else set()
 
     async def rename_device(self, user_id: str, device_id: str, name: str) -> bool:
         return await self._db.write(lambda conn: rename_device(conn, user_id, device_id, name))
 
     async def revoke_devices(self, user_id: str, device_ids: Sequence[str] | None, at: int) -> list[str]:
-        return await self._db.write(lambda conn: revoke_devices(conn, user_id, device_ids, at))
+        return await self._db.write(
+            lambda conn: revoke_devices(conn, user_id, device_ids, at), about=[f"devices {user_id}"]
+        )
 
     async def put_refresh(self, token_hash: str, user_id: str, device_id: str, expires_at: int) -> None:
         await self._db.write(lambda conn: put_refresh(conn, token_hash, user_id, device_id, expires_at))
@@ -169,4 +174,7 @@ class SqlDevices:
     async def rotate_refresh(
         self, token_hash: str, new_hash: str, now: int, expires_at: int
     ) -> RefreshResult:
-        return await self._db.write(lambda conn: rotate_refresh(conn, token_hash, new_hash, now, expires_at))
+        return await self._db.write(
+            lambda conn: rotate_refresh(conn, token_hash, new_hash, now, expires_at),
+            about=[f"token {token_hash}"],
+        )

@@ -17,20 +17,28 @@ class SqlEventLog:
         if not runs:
             return []
         return await self._db.write(
-            lambda conn: append.insert_runs(conn, runs), lambda conn: append.insert_messages(conn, runs)
+            lambda conn: append.insert_runs(conn, runs),
+            lambda conn: append.insert_messages(conn, runs),
         )
 
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
-        return await self._db.read(lambda conn: history.heads(conn, channel_ids)) if channel_ids else {}
+        return await self._db.look(lambda conn: history.heads(conn, channel_ids)) if channel_ids else {}
 
     async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
-        return await self._db.read(lambda conn: history.message_ids(conn, places)) if places else {}
+        return await self._db.look(lambda conn: history.message_ids(conn, places)) if places else {}
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
-        return await self._db.read(lambda conn: history.find_sent(conn, keys)) if keys else {}
+        if not keys:
+            return {}
+        found = await self._db.look(lambda conn: history.find_sent(conn, keys))
+        if found:
+            # Who asks is about to ack: what can be read after a lost connection or a restart need not be on the
+            # standby yet.
+            await self._db.confirm()
+        return found
 
     async def events(self, ranges: Sequence[EventRange]) -> list[list[Event]]:
-        return await self._db.read(lambda conn: history.events_in(conn, ranges)) if ranges else []
+        return await self._db.look(lambda conn: history.events_in(conn, ranges)) if ranges else []
 
     async def page(self, query: PageQuery) -> HistoryPage:
         return await self._db.read(lambda conn: history.page(conn, query))

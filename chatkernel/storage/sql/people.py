@@ -208,34 +208,37 @@ class SqlPeople:
         self, user_id: str, other_id: str, action: FriendAction, at: int, friends_max: int | None = None
     ) -> FriendChange:
         return await self._db.write(
-            lambda conn: friend_action(conn, user_id, other_id, action, at=at, friends_max=friends_max)
+            lambda conn: friend_action(conn, user_id, other_id, action, at=at, friends_max=friends_max),
+            about=[f"friends {user_id}", f"friends {other_id}"],
         )
 
     async def friends(self, user_id: str, cursor: str | None = None, limit: int = 1000) -> FriendPage:
-        return await self._db.read(lambda conn: list_friends(conn, user_id, cursor, limit))
+        return await self._db.look(lambda conn: list_friends(conn, user_id, cursor, limit))
 
     async def friend_ids(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
-        return await self._db.read(lambda conn: others_of(conn, _friend_ids, user_ids)) if user_ids else {}
+        return await self._db.look(lambda conn: others_of(conn, _friend_ids, user_ids)) if user_ids else {}
 
     async def blocked_between(self, a: str, b: str) -> bool:
         return await self._db.read(lambda conn: _has_blocked(conn, a, b) or _has_blocked(conn, b, a))
 
     async def blocked_channels(self, channel_ids: Sequence[str]) -> set[str]:
         keys = [(channel_id,) for channel_id in channel_ids]
-        return {row[0] for row in await self._db.read(lambda conn: _blocked_channels.rows_for(conn, keys))}
+        return {row[0] for row in await self._db.look(lambda conn: _blocked_channels.rows_for(conn, keys))}
 
     async def blockers(self, user_id: str, among: Sequence[str]) -> set[str]:
         keys = [(other_id,) for other_id in among]
         params = {"user_id": user_id}
-        return {row[0] for row in await self._db.read(lambda conn: _blockers.rows_for(conn, keys, params))}
+        return {row[0] for row in await self._db.look(lambda conn: _blockers.rows_for(conn, keys, params))}
 
     async def blocked_by(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
-        return await self._db.read(lambda conn: others_of(conn, _blocked_by, user_ids)) if user_ids else {}
+        return await self._db.look(lambda conn: others_of(conn, _blocked_by, user_ids)) if user_ids else {}
 
     async def settings(self, user_id: str) -> UserSettings:
-        return await self._db.read(lambda conn: read_settings(conn, user_id))
+        return await self._db.look(lambda conn: read_settings(conn, user_id))
 
     async def put_settings(
         self, user_id: str, values: dict[str, Any], expected_version: int | None
     ) -> UserSettings | None:
-        return await self._db.write(lambda conn: put_settings(conn, user_id, values, expected_version))
+        return await self._db.write(
+            lambda conn: put_settings(conn, user_id, values, expected_version), about=[f"settings {user_id}"]
+        )

@@ -1,14 +1,15 @@
 """Prepared statements of the hot paths: SQL text compiled once per dialect, many rows in one step.
 
-Why many rows in one step: the driver gives up the interpreter lock around every step of a statement and must win
-it back from a busy event loop, which then costs up to the switch interval (5 ms) per row. So rows go in as one
-VALUES list and come out as one JSON array; another dialect may fetch rows plainly.
+Why many rows in one step: SQLite's driver gives up the interpreter lock around every step of a statement and must
+win it back from a busy event loop, which then costs up to the switch interval (5 ms) per row. So there rows go in
+as one VALUES list and come out as one JSON array. What PostgreSQL is given instead, `postgres_sql.py` says.
 """
 
 # ruff: noqa: S608 - constants of this module are joined; values are always bound
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -16,8 +17,12 @@ from typing import Any, cast
 
 import msgspec
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
-Row = tuple[Any, ...]
+from chatkernel.storage.sql import postgres_sql
+from chatkernel.storage.sql.postgres_sql import is_postgres
+
+Row = postgres_sql.Row
 
 LOOKUP_MAX_ROWS = 1024
 """Rows of one VALUES list in a lookup; more are looked up in several steps."""
@@ -27,6 +32,20 @@ WRITE_SIZES = (64, 16, 4, 1)
 
 _NOTHING: Mapping[str, Any] = {}
 _rows = msgspec.json.Decoder(list[tuple[Any, ...]])
+_lock = re.compile(r"\{lock \w+\}")
+
+
+def command(conn: Connection, sql: str) -> None:
+    """A statement without parameters and rows, such as SAVEPOINT."""
+    if is_postgres(conn):
+        postgres_sql.command(conn, sql)
+    else:
+        conn.exec_driver_sql(sql)
+
+
+def writers_meet(conn: Connection) -> bool:
+    """Whether others may write while this transaction does, so that what it decides by has to be locked."""
+    return is_postgres(conn)
 
 
 def driver(conn: Connection) -> sqlite3.Connection:
@@ -36,7 +55,9 @@ def driver(conn: Connection) -> sqlite3.Connection:
 
 class _Statement:
     """`template` has named parameters (:name). With `values`, the columns of the rows that go in: `{values}` is
-    a table of them, `{columns}` and `{rows}` are the two parts of an INSERT."""
+    a table of them, `{columns}` and `{rows}` are the two parts of an INSERT. `{lock m}` at the end of a read locks
+    the rows of `m`, where writers meet. A parameter that is not named after a column of the tables needs its type
+    in `postgres_sql.py`."""
 
     def __init__(self, template: str, values: str = "") -> None:
         self._template, self._values = template, [name.strip() for name in values.split(",") if name]
@@ -45,10 +66,15 @@ class _Statement:
 
     def _text(self, conn: Connection, size: int) -> tuple[str, tuple[str, ...]]:
         """The driver's SQL for so many rows, and the names of the parameters that follow the rows, in order."""
-        key = (conn.dialect.name, size)
+        of_any_size = is_postgres(conn)
+        key = (conn.dialect.name, 0 if of_any_size else size)
         found = self._compiled.get(key)
         if found is None:
-            found = self._compiled[key] = self._compile(conn, size)
+            found = self._compiled[key] = (
+                postgres_sql.compiled(self._template, self._values)
+                if of_any_size
+                else self._compile(conn, size)
+            )
         return found
 
     def _compile(self, conn: Connection, size: int) -> tuple[str, tuple[str, ...]]:
@@ -56,13 +82,15 @@ class _Statement:
         names = [f":v{number}" for number in range(size * self._width)]
         rows = ", ".join([row] * size).format(*names)
         columns = ", ".join(f"column{number} AS {name}" for number, name in enumerate(self._values, 1))
-        source = self._template.replace("{values}", f"(SELECT {columns} FROM (VALUES {rows}) given)")
+        source = _lock.sub("", self._template).replace(
+            "{values}", f"(SELECT {columns} FROM (VALUES {rows}) given)"
+        )
         source = source.replace("{columns}", ", ".join(self._values)).replace("{rows}", rows)
-        compiled = text(self._wrap(conn, source)).compile(dialect=conn.dialect)
+        compiled = text(self._wrap(source)).compile(dialect=conn.dialect)
         order: Sequence[str] = compiled.positiontup or ()
         return str(compiled), tuple(order[size * self._width :])
 
-    def _wrap(self, conn: Connection, source: str) -> str:
+    def _wrap(self, source: str) -> str:
         return source
 
 
@@ -73,9 +101,7 @@ class Query(_Statement):
         super().__init__(template, values)
         self._columns = columns
 
-    def _wrap(self, conn: Connection, source: str) -> str:
-        if conn.dialect.name != "sqlite":
-            return source
+    def _wrap(self, source: str) -> str:
         return f"SELECT json_group_array(json_array({self._columns})) FROM ({source})"
 
     def rows(self, conn: Connection, params: Mapping[str, Any] = _NOTHING) -> list[Row]:
@@ -88,7 +114,11 @@ class Query(_Statement):
     def rows_for(
         self, conn: Connection, values: Sequence[Row], params: Mapping[str, Any] = _NOTHING
     ) -> list[Row]:
-        """Rows of the join with `values`. The list is filled up with rows of nulls to a power of two."""
+        """Rows of the join with `values`. On SQLite the list is filled up with rows of nulls to a power of two."""
+        if not values:
+            return []
+        if is_postgres(conn):
+            return self._fetch(conn, 0, (postgres_sql.packed(values),), params)
         found: list[Row] = []
         for start in range(0, len(values), LOOKUP_MAX_ROWS):
             part = values[start : start + LOOKUP_MAX_ROWS]
@@ -97,34 +127,50 @@ class Query(_Statement):
             found += self._fetch(conn, size, flat, params)
         return found
 
-    def _fetch(self, conn: Connection, size: int, flat: Row, params: Mapping[str, Any]) -> list[Row]:
+    def _fetch(self, conn: Connection, size: int, first: Row, params: Mapping[str, Any]) -> list[Row]:
         sql, names = self._text(conn, size)
-        bound = (*flat, *[params[name] for name in names])
-        if conn.dialect.name != "sqlite":
-            return [tuple(row) for row in conn.exec_driver_sql(sql, bound)]
+        bound = (*first, *[params[name] for name in names])
+        if is_postgres(conn):
+            return postgres_sql.fetch(conn, sql, bound)
         # Straight to the driver: the result object around one value would cost more than the look-up.
         return _rows.decode(driver(conn).execute(sql, bound).fetchone()[0])
 
 
 class Write(_Statement):
-    """A change of rows. Each method answers how many rows were changed."""
+    """A change of rows. Each method answers how many rows were changed, and raises IntegrityError."""
 
     def run(self, conn: Connection, params: Mapping[str, Any] = _NOTHING) -> int:
         sql, names = self._text(conn, 0)
-        return conn.exec_driver_sql(sql, tuple([params[name] for name in names])).rowcount
+        return _execute(conn, sql, tuple([params[name] for name in names]))
 
     def run_for(self, conn: Connection, values: Sequence[Row]) -> int:
         """Apply to all rows of `values`, in few steps."""
+        if not values:
+            return 0
+        if is_postgres(conn):
+            return _execute(conn, self._text(conn, 0)[0], (postgres_sql.packed(values),))
         changed = 0
         for part in _parts(values):
-            sql, _ = self._text(conn, len(part))
-            changed += conn.exec_driver_sql(sql, tuple(chain.from_iterable(part))).rowcount
+            changed += _execute(conn, self._text(conn, len(part))[0], tuple(chain.from_iterable(part)))
         return changed
 
     def run_at_once(self, conn: Connection, values: Sequence[Row]) -> None:
-        """Apply to all rows of `values` in one step, whatever their number. Raises the driver's own errors."""
+        """Apply to all rows of `values` in one step, whatever their number. But for IntegrityError it raises the
+        driver's own errors."""
+        if is_postgres(conn):
+            self.run_for(conn, values)
+            return
         sql, _ = self._text(conn, len(values))
-        driver(conn).execute(sql, tuple(chain.from_iterable(values)))
+        try:
+            driver(conn).execute(sql, tuple(chain.from_iterable(values)))
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(None, None, error, hide_parameters=True) from error
+
+
+def _execute(conn: Connection, sql: str, bound: Row) -> int:
+    if is_postgres(conn):
+        return postgres_sql.execute(conn, sql, bound)
+    return conn.exec_driver_sql(sql, bound).rowcount
 
 
 def _parts(values: Sequence[Row]) -> Iterator[list[Row]]:

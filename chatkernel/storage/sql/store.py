@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, inspect, select
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.sql.accounts import SqlAccounts
 from chatkernel.storage.sql.conversations import SqlConversations
 from chatkernel.storage.sql.devices import SqlDevices
-from chatkernel.storage.sql.engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
 from chatkernel.storage.sql.event_log import SqlEventLog
 from chatkernel.storage.sql.people import SqlPeople
-from chatkernel.storage.sql.runner import LOCK_WAIT_S, Runner, SqliteRunner
-from chatkernel.storage.sql.schema import SCHEMA_VERSION, make_triggers, metadata, migrate, schema_version
+from chatkernel.storage.sql.postgres_url import parse_postgres_url
+from chatkernel.storage.sql.runner import Runner
+from chatkernel.storage.sql.schema import SCHEMA_VERSION, schema_version
+from chatkernel.storage.sql.sqlite_engine import check_version, parse_sqlite_url, prepare_file, sqlite_engine
+from chatkernel.storage.sql.sqlite_runner import LOCK_WAIT_S, SqliteRunner
 from chatkernel.storage.sql.turnstile import Turnstile
 
 
@@ -30,7 +32,7 @@ class SqlStore(SqlEventLog, SqlConversations, SqlAccounts, SqlDevices, SqlPeople
         Raises ChatError(STORAGE_UNAVAILABLE) when the store is of a later version of this software.
         """
         if await self._db.read(_version) != SCHEMA_VERSION:
-            await self._db.write(_ensure)
+            await self._db.migrate(_ensure)
 
     async def check(self) -> None:
         """Raises ChatError(STORAGE_UNAVAILABLE) unless the store answers and has this version's tables."""
@@ -61,17 +63,18 @@ def _refuse_later(version: int) -> None:
 
 
 def _ensure(conn: Connection) -> None:
-    """Under the write lock: of several processes the first makes the tables, the others find them."""
+    """One process at a time: the first makes or changes the tables, the others find them."""
     version = _version(conn)
-    if version is None:
-        metadata.create_all(conn)
-        make_triggers(conn)
-        conn.execute(insert(schema_version).values(one=1, version=SCHEMA_VERSION))
-    else:
+    if version is not None:
         _refuse_later(version)
-        migrate(conn)
-        make_triggers(conn)
-        conn.execute(update(schema_version).values(version=SCHEMA_VERSION))
+        if version == SCHEMA_VERSION:
+            return
+    # Late: pods only check.
+    from chatkernel.storage.sql.migrations import upgrade
+
+    reached = upgrade(conn, version or 0)
+    conn.execute(schema_version.delete())
+    conn.execute(schema_version.insert().values(one=1, version=reached))
 
 
 async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
@@ -87,3 +90,20 @@ async def open_sql(url: str, *, lock_wait_s: float = LOCK_WAIT_S) -> SqlStore:
     await asyncio.to_thread(prepare_file, engine, path)
     turnstile = Turnstile(path.with_name(path.name + "-turn"))
     return SqlStore(SqliteRunner(engine, turnstile, lock_wait_s))
+
+
+async def open_postgres(url: str) -> SqlStore:
+    """Open a store by its URL: `postgresql://user:password@host,other:5433/chat?sslmode=verify-full&pool_size=8`.
+
+    Of several hosts the one that is the primary is used. Nothing is connected yet, so that a database that is away
+    is told by the first call, and later calls find it again.
+
+    Raises ChatError(INVALID_FIELD) for a URL that cannot be meant.
+    """
+    urls, options = parse_postgres_url(url)
+    # Late: who stays with SQLite need not load the driver.
+    from chatkernel.storage.sql.postgres_engine import Servers, postgres_engine
+    from chatkernel.storage.sql.postgres_runner import PostgresRunner
+
+    servers = Servers(urls, options)
+    return SqlStore(PostgresRunner(postgres_engine(servers, options), servers, options))

@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from chatkernel.storage.model import Watermark, WatermarkState
-from chatkernel.storage.sql.statements import Query, Write
+from chatkernel.storage.sql.statements import Query, Write, writers_meet
 from chatkernel.storage.standing import Key, Standing, move_all, states, to_count
 
+_hold = Query(
+    "channel_id",
+    "SELECT m.channel_id FROM {values} k CROSS JOIN memberships m"
+    " WHERE m.channel_id = k.channel_id AND m.user_id = k.user_id ORDER BY m.channel_id, m.user_id {lock m}",
+    values="channel_id, user_id",
+)
 _standing = Query(
     "channel_id, user_id, read_seq, delivered_seq, read_messages, from_seq, head_seq, head_messages",
     "SELECT m.channel_id, m.user_id, m.read_seq, m.delivered_seq, m.read_messages, m.from_seq, c.head_seq,"
@@ -33,8 +39,11 @@ _move = Write(
 
 
 def put_watermarks(conn: Connection, watermarks: Sequence[Watermark]) -> list[WatermarkState | None]:
-    """In one transaction, in which nobody else writes."""
+    """In one transaction, in which nobody else moves these."""
     keys: list[Key] = list({(mark.channel_id, mark.user_id): None for mark in watermarks})
+    if writers_meet(conn):
+        # A statement of its own, so that the heads are read when the marks can no longer pass them.
+        _hold.rows_for(conn, keys)
     standing = {(row[0], row[1]): Standing(*row[2:]) for row in _standing.rows_for(conn, keys)}
     moved = move_all(standing, watermarks)
     _count_read(conn, to_count(standing))

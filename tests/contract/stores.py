@@ -1,0 +1,42 @@
+"""The stores that contract tests run on. Another adapter joins by one more entry of STORES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from support.postgres import Postgres, drop_database, fresh_database
+
+TEMPLATE = "template_chat"
+"""A database with the tables, of which the tests' own are copies."""
+
+
+@contextmanager
+def _sqlite(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
+    path: Path = request.getfixturevalue("tmp_path")
+    yield f"sqlite:///{path}/chat.db"
+
+
+@contextmanager
+def _postgres(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
+    server: Postgres = request.getfixturevalue("postgres")
+    name = fresh_database(server, TEMPLATE if made else "template1")
+    yield server.url(name)
+    drop_database(server, name)
+
+
+@contextmanager
+def _mongo(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
+    url: str = request.getfixturevalue("mongo_url")
+    yield url
+
+
+Url = AbstractContextManager[str]
+STORES: dict[str, Callable[[pytest.FixtureRequest, bool], Url]] = {
+    "mongo": _mongo,
+    "postgres": _postgres,
+    "sqlite": _sqlite,
+}
+"""By name, the URL of a fresh store of each database while a test runs. `made`: with tables, if that is quicker."""
