@@ -155,6 +155,9 @@ def _settings(options: PostgresOptions) -> dict[str, str]:
         "jit": "off",
         # Made for disks that turn, the default takes a whole table for cheaper than a few look-ups.
         "random_page_cost": "1.1",
+        # Each of our statements has an index, and shall use it from the first day on: while tables are small, or
+        # nothing is known of them yet, reading all of one looks cheaper, and such a plan may stay for long.
+        "enable_seqscan": "off",
         "application_name": "chatcluster",
     }
 
