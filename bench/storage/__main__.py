@@ -29,6 +29,8 @@ from chatkernel.storage.open import open_store
 RESULTS = Path(__file__).parents[1] / "results" / "storage.json"
 SIZES = (10_000, 1_000_000, 10_000_000)
 STORES = ("sqlite", "postgres", "mongo")
+WIDTH = 130
+"""Of the tables, also where there is no terminal."""
 SENDERS, CHANNELS = (1, 8, 64), (1, 1000)
 
 
@@ -167,7 +169,8 @@ async def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def main() -> int:
-    options, console = arguments(), Console()
+    options = arguments()
+    console = Console(width=max(WIDTH, Console().width))
     if options.markdown:
         print(figures.markdown(json.loads(options.output.read_text())))
         return 0
