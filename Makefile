@@ -6,19 +6,22 @@ BIN := $(VENV)/bin
 FILE ?= examples/laptop.yaml
 ARGS ?=
 REDIS ?=
+STORE ?=
 
 # What needs only the product, and what needs the developers' tools too.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev check test test-slow docs mongo-java bench bench-short bench-storage drill drill-short lock clean
+.PHONY: help run install dev check test test-slow test-stores docs mongo-java bench bench-short bench-storage drill \
+  drill-short lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: export CHATCTL_REDIS = $(REDIS)
-run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, REDIS=URL, ARGS="--port 9000")
+run: export CHATCTL_STORE = $(STORE)
+run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, STORE=URL, REDIS=URL, ARGS="--port 9000")
 	@exec $(BIN)/chatctl up $(FILE) $(ARGS)
 
 install: $(RUN)  ## Make .venv and install what the product needs
@@ -34,10 +37,13 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code, generated do
 	$(BIN)/python -m docs.tools --check
 
 test: $(DEV)  ## The tests, in under five minutes
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not stores" -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(DEV)  ## The tests that take longer
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not stores" $(ARGS)
+
+test-stores: $(DEV)  ## The rest of the tests of stores: all of the contract on PostgreSQL, and its faults
+	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile $(ARGS)
 
 mongo-java: $(DEV)  ## Build the MongoDB-protocol server for tests (needs a JDK and Maven), if there is none yet
 	PYTHONPATH=tests $(BIN)/python -m support.mongo.java_build

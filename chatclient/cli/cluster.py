@@ -15,6 +15,7 @@ import typer
 DEFAULT_DATA = Path(".chatcluster")
 DATA_ENV = "CHATCTL_DATA"
 REDIS_ENV = "CHATCTL_REDIS"
+STORE_ENV = "CHATCTL_STORE"
 """For URLs with a password, which others could read off the command line."""
 
 Data = Annotated[
@@ -37,6 +38,7 @@ def up(
         Path | None, typer.Argument(help="A ChatCluster as YAML; without one, the defaults")
     ] = None,
     data: Data = DEFAULT_DATA,
+    *,
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Over the file's apiPods.port; 0: any free one")
     ] = None,
@@ -48,9 +50,16 @@ def up(
             "over the file's",
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar=STORE_ENV,
+            help="URL of the store (postgresql://, mongodb://, sqlite:///file), over the file's",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a cluster here until Ctrl-C: Redis, API pods, chat pods and a worker, on SQLite."""
+    """Run a cluster here until Ctrl-C: Redis, API pods, chat pods and a worker, on SQLite or a store of yours."""
     from chatoperator.datadir import UpError
     from chatoperator.laptop import Options
     from chatoperator.laptop import up as run_up
@@ -60,6 +69,7 @@ def up(
         file=file,
         port=port,
         redis_url=redis,
+        store_url=store,
         as_json=as_json,
         program=shlex.quote(_program()),
         data_option="" if data == DEFAULT_DATA else f" --data {shlex.quote(str(data))}",

@@ -33,6 +33,7 @@ class Options(Struct, frozen=True):
     file: Path | None = None
     port: int | None = None
     redis_url: str | None = None
+    store_url: str | None = None
     as_json: bool = False
     program: str = "chatctl"
     data_option: str = ""
@@ -60,7 +61,9 @@ async def up(options: Options) -> None:
     terminal = Terminal()
     data = DataDir(options.data)
     try:
-        source = SpecSource(options.file, port=options.port, redis_url=options.redis_url)
+        source = SpecSource(
+            options.file, port=options.port, redis_url=options.redis_url, store_url=options.store_url
+        )
     except SpecError as error:
         raise UpError(str(error)) from error
     except RedisUrlError as error:

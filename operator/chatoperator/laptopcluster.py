@@ -154,8 +154,7 @@ class LaptopCluster:
 
     def _place(self, redis_url: str) -> LocalPlace:
         secrets = self.data.load_secrets()
-        storage = self.source.current.spec.storage.url
-        self.store_url = storage or f"sqlite:///{self.data.database}"
+        self.store_url = self.source.fixed.store_url or f"sqlite:///{self.data.database}"
         around = Surroundings(
             redis_url=redis_url,
             store_url=self.store_url,
@@ -191,8 +190,9 @@ class LaptopCluster:
             if code == 0:
                 return
             problem = said[0] if said else f"exit code {code}"
-            if code == REFUSED:
-                raise UpError(f"the store cannot be used: {problem}")
+            if code == REFUSED or (not told and self.source.fixed.store_url is not None):
+                # Whoever gave it hears at once that it is not there, as with Redis. A file of ours may be locked.
+                raise UpError(f"the store at {shown_url(self.store_url)} cannot be used: {problem}")
             if problem != told:
                 log.warning("the store is not ready", extra={"error": problem})
             told = problem

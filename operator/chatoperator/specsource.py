@@ -26,12 +26,20 @@ class Fixed(Struct, frozen=True):
 
     port: int
     redis_url: str | None
+    store_url: str | None
 
 
 class SpecSource:
     """`current` is the last good resource, with what was ordered by hand."""
 
-    def __init__(self, path: Path | None, *, port: int | None = None, redis_url: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        port: int | None = None,
+        redis_url: str | None = None,
+        store_url: str | None = None,
+    ) -> None:
         """Without a path, the defaults. Raises SpecError, and RedisUrlError for the URL of the command line."""
         if redis_url is not None:
             parse_redis_url(redis_url)
@@ -41,6 +49,7 @@ class SpecSource:
         self.fixed = Fixed(
             first.spec.api_pods.port if port is None else port,
             first.spec.redis.url if redis_url is None else redis_url,
+            first.spec.storage.url if store_url is None else store_url,
         )
         self._first = self._file = first
         self._replicas: int | None = None
@@ -86,7 +95,7 @@ class SpecSource:
             api_pods=replace(spec.api_pods, port=self.fixed.port),
             region=first.region,
             redis=replace(first.redis, url=self.fixed.redis_url),
-            storage=first.storage,
+            storage=replace(first.storage, url=self.fixed.store_url),
         )
         return replace(self._file, metadata=self._first.metadata, spec=spec)
 

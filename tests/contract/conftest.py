@@ -8,23 +8,35 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from stores import STORES, TEMPLATE
+from stores import EMPTIED, STORES, TEMPLATE
 from support.postgres import Postgres, drop_database, fresh_database, postgres_server
 
 from chatkernel.storage.open import Store, open_store
 from chatkernel.storage.sql import SqlStore
 
+EVERYDAY_ON_POSTGRES = {"test_devices", "test_insert", "test_people", "test_watermarks"}
+"""Of the contract tests, what `make test` runs on PostgreSQL too. The others have the marker `stores` there."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        if "postgres" in item.callspec.params.values() and item.module.__name__ not in EVERYDAY_ON_POSTGRES:
+            item.add_marker(pytest.mark.stores)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """One server for all tests that leave it whole."""
-    with postgres_server() as server:
+    """One server for all tests that leave it whole. What it has written need not outlast its host."""
+    with postgres_server(fsync="off") as server:
         server.sql(f"CREATE DATABASE {TEMPLATE}")
         subprocess.run(
             [sys.executable, "-m", "chatoperator.schemajob"],
             env={**os.environ, "CHAT_STORE_URL": server.url(TEMPLATE)},
             check=True,
         )
+        server.sql(f"CREATE DATABASE {EMPTIED} TEMPLATE {TEMPLATE}")
         yield server
 
 

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from support.postgres import Postgres, drop_database, fresh_database
 
+from chatkernel.storage.sql.schema import metadata
+
 TEMPLATE = "template_chat"
-"""A database with the tables, of which the tests' own are copies."""
+"""A database with the tables, of which the tests' own are copies, if they change more than rows."""
+EMPTIED = "emptied_chat"
+"""One with the tables, that is used by one test after the other."""
 
 
 @contextmanager
@@ -22,7 +26,11 @@ def _sqlite(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
 @contextmanager
 def _postgres(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
     server: Postgres = request.getfixturevalue("postgres")
-    name = fresh_database(server, TEMPLATE if made else "template1")
+    if made:
+        server.sql(f"TRUNCATE {', '.join(set(metadata.tables) - {'schema_version'})}", EMPTIED)
+        yield server.url(EMPTIED)
+        return
+    name = fresh_database(server)
     yield server.url(name)
     drop_database(server, name)
 

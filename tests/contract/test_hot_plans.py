@@ -69,6 +69,7 @@ async def test_a_lost_index_of_sqlite_is_found(sqlite_path: Path) -> None:
     assert wrong(found) == {"newest_page", "around"}
 
 
+@pytest.mark.stores
 @pytest.mark.parametrize(
     ("lost", "calls"),
     [

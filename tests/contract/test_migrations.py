@@ -48,12 +48,6 @@ OLD_FILES = {
 
 @pytest.fixture(params=["postgres", "sqlite"])
 def sql_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    with STORES[request.param](request, True) as url:
-        yield url
-
-
-@pytest.fixture(params=["postgres", "sqlite"])
-def empty_sql_url(request: pytest.FixtureRequest) -> Iterator[str]:
     with STORES[request.param](request, False) as url:
         yield url
 
@@ -184,7 +178,7 @@ async def test_a_later_revision_is_run_once_by_many_processes(
 
 
 async def test_a_revision_that_fails_leaves_nothing_behind(
-    empty_sql_url: str, monkeypatch: pytest.MonkeyPatch
+    sql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def upgrade(conn: Connection, version: int) -> int:
         real(conn, version)
@@ -192,7 +186,7 @@ async def test_a_revision_that_fails_leaves_nothing_behind(
 
     real = migrations.upgrade
     monkeypatch.setattr(migrations, "upgrade", upgrade)
-    store = await open_store(empty_sql_url)
+    store = await open_store(sql_url)
     with pytest.raises(RuntimeError, match="half-way"):
         await store.ensure_schema()
     monkeypatch.setattr(migrations, "upgrade", real)

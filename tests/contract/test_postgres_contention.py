@@ -15,18 +15,16 @@ from support.postgres import Postgres, fresh_database
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.model import (
-    Device,
     EventRange,
-    FriendAction,
-    FriendState,
     InsertOutcome,
-    RefreshOutcome,
     User,
     Watermark,
 )
 from chatkernel.storage.open import open_store
 from chatkernel.storage.sql import SqlStore
 from chatkernel.storage.sql.statements import Write, command
+
+pytestmark = pytest.mark.stores
 
 
 async def test_a_long_lock_is_waited_for_and_then_told(sql: SqlStore, postgres: Postgres) -> None:
@@ -150,39 +148,6 @@ async def test_a_serialisation_failure_is_tried_again(sql: SqlStore) -> None:
     await asyncio.gather(sql._db.write(copy("u_ann", "u_bob")), sql._db.write(copy("u_bob", "u_ann")))
     assert len(runs) > 2
     assert sorted(user.about for user in (await sql.users(["u_ann", "u_bob"])).values()) == ["+", "++"]
-
-
-async def test_who_decides_by_what_was_read_is_alone_with_it(sql: SqlStore) -> None:
-    """Two hundred at once, from a pool of eight: each sees what the one before it wrote, and none has to be undone
-    because of somebody else's."""
-    people = [f"u_{number}" for number in range(40)]
-    await asyncio.gather(*(sql.create_user(User(u, u, u, 1), "") for u in people))
-    await asyncio.gather(*(sql.put_settings(u, {"n": n}, None) for u in people[:5] for n in range(10)))
-    assert [(await sql.settings(u)).version for u in people[:5]] == [10] * 5
-    won = await asyncio.gather(*(sql.put_settings("u_0", {"n": n}, 10) for n in range(10)))
-    assert len([result for result in won if result is not None]) == 1
-
-    asked = await asyncio.gather(
-        *(
-            sql.friend_action(a, b, FriendAction.REQUEST, 5)
-            for n, a in enumerate(people)
-            for b in (people[n - 1], people[(n + 1) % len(people)])
-        )
-    )
-    assert (
-        sorted(change.state for change in asked if change.state)
-        == [FriendState.FRIENDS] * 40 + [FriendState.REQUESTED] * 40
-    )
-    await sql.add_device(Device("d_1", "u_0", "phone", 1, 1, None))
-    await sql.put_refresh("old", "u_0", "d_1", 1000)
-    rotated = await asyncio.gather(*(sql.rotate_refresh("old", f"new{n}", 5, 1000) for n in range(10)))
-    assert [result.outcome for result in rotated].count(RefreshOutcome.ROTATED) == 1
-
-    named = [User(f"u_named{n}", "same", "same", 1) for n in range(12)]
-    made = await asyncio.gather(
-        *(sql.user_of_subject("issuer", str(n // 2), user) for n, user in enumerate(named))
-    )
-    assert sorted(user.username for user in made) == sorted(2 * ["same", *(f"same-{n}" for n in range(2, 7))])
 
 
 async def test_when_all_our_connections_are_in_use_the_store_is_busy(postgres: Postgres) -> None:

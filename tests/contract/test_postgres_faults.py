@@ -26,6 +26,8 @@ from chatkernel.storage.open import open_store
 from chatkernel.storage.sql import SqlStore
 from chatkernel.storage.sql.statements import Write
 
+pytestmark = pytest.mark.stores
+
 # --- the server is gone --------------------------------------------------------------------------------------
 
 

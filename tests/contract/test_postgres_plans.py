@@ -15,6 +15,8 @@ from chatkernel.storage.sql.postgres_engine import _settings
 from chatkernel.storage.sql.postgres_sql import compiled, packed
 from chatkernel.storage.sql.postgres_url import PostgresOptions
 
+pytestmark = pytest.mark.stores
+
 EVENTS, CHANNELS, USERS = 100_000, 50_000, 100_000
 
 # One channel has half of the events.

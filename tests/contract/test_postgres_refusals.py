@@ -18,6 +18,8 @@ from chatkernel.storage.model import InsertOutcome, Run, User
 from chatkernel.storage.open import open_store
 from chatkernel.storage.sql import SqlStore
 
+pytestmark = pytest.mark.stores
+
 
 @pytest.fixture
 async def database(postgres: Postgres) -> AsyncIterator[str]:

@@ -19,6 +19,8 @@ from chatkernel.errors import ChatError, Code
 from chatkernel.storage.open import open_store
 from chatkernel.storage.sql import SqlStore
 
+pytestmark = pytest.mark.stores
+
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
     """A certificate for `localhost` and its key."""

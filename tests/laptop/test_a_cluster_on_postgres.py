@@ -14,7 +14,7 @@ from support.cluster import default_spec, running_cluster
 from support.postgres import PASSWORD, fresh_database, postgres_server
 
 
-@pytest.mark.slow
+@pytest.mark.stores
 def test_promises_are_kept_while_the_database_and_a_pod_are_killed(tmp_path: Path) -> None:
     with postgres_server() as server:
         spec = default_spec(storage={"url": server.url(fresh_database(server))})

@@ -16,6 +16,12 @@ from chatoperator.spec import Redis, Spec, Storage
         ("mongodb://ann:hunter2@db1,db2:27018/chat?authSource=hunter2", "mongodb://db1,db2:27018/chat"),
         ("sqlite:////var/lib/chat.db", "sqlite:////var/lib/chat.db"),
         ("mongodb://ann:hunter2@[db", "not a URL"),
+        ("postgresql://ann:pass@hunter2@db/chat", "postgresql://db/chat"),
+        ("postgresql://ann:hunter2/x@db/chat", "not a URL"),
+        ("postgresql://ann:hunter2?x@db/chat", "not a URL"),
+        ("postgresql://ann:hunter2#x@db/chat", "not a URL"),
+        ("postgresql:ann:hunter2@db/chat", "not a URL"),
+        ("sqlite:////home/ann@home/chat.db", "sqlite:////home/ann@home/chat.db"),
     ],
 )
 def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:

@@ -1,6 +1,6 @@
 """A real PostgreSQL for tests: a throw-away cluster on a port of its own, as an unprivileged user, broken on purpose.
 
-`fsync` is on: what it acked has to be there after a crash.
+`fsync` is on, unless a test says otherwise: what it acked has to be there after a crash.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Postgres:
         self._run(
             "initdb",
             *("-D", str(self.data), "-U", USER, "--pwfile", str(password), "-A", "scram-sha-256"),
-            *("-E", "UTF8", "--locale", "C.UTF-8"),
+            *("-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
         )
 
     def copy_to(self, folder: Path) -> Postgres:

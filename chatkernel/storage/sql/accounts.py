@@ -34,8 +34,9 @@ _touch = Write(
 
 
 def _name_group(username: str) -> str:
-    """Names that differ by a number at the end are given one at a time: the free one must stay free."""
-    return "name " + re.sub(r"-[0-9]+$", "", username_key(username))
+    """Names that differ by numbers at the end are given one at a time: the free one must stay free. By numbers, for
+    who is called `ann-2` may have to be told from others as `ann-2-2`."""
+    return "name " + re.sub(r"(-[0-9]+)+$", "", username_key(username))
 
 
 def _user(row: Sequence[Any]) -> User:
@@ -134,7 +135,10 @@ class SqlAccounts:
         return await self._db.look(lambda conn: credentials(conn, username))
 
     async def set_password(self, user_id: str, password_hash: str, expected: str | None = None) -> bool:
-        return await self._db.write(lambda conn: set_password(conn, user_id, password_hash, expected))
+        # A log-in that has found the old one right is let in before it is replaced, or not at all.
+        return await self._db.write(
+            lambda conn: set_password(conn, user_id, password_hash, expected), about=[f"devices {user_id}"]
+        )
 
     async def set_suspended(self, user_id: str, suspended: bool) -> None:
         await self._db.write(lambda conn: change_user(conn, user_id, {"suspended": suspended}))

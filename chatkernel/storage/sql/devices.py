@@ -104,6 +104,11 @@ def put_refresh(conn: Connection, token_hash: str, user_id: str, device_id: str,
     conn.execute(insert(refresh_tokens).values(values))
 
 
+def user_of_token(conn: Connection, token_hash: str) -> str | None:
+    mine = select(refresh_tokens.c.user_id).where(refresh_tokens.c.token_hash == token_hash)
+    return conn.execute(mine).scalar()
+
+
 def rotate_refresh(
     conn: Connection, token_hash: str, new_hash: str, now: int, expires_at: int
 ) -> RefreshResult:
@@ -174,7 +179,12 @@ class SqlDevices:
     async def rotate_refresh(
         self, token_hash: str, new_hash: str, now: int, expires_at: int
     ) -> RefreshResult:
+        # Whose it is never changes, so it can be asked before. Who logs in on the device meanwhile ends its tokens:
+        # the new one, too.
+        user_id = await self._db.look(lambda conn: user_of_token(conn, token_hash))
+        if user_id is None:
+            return RefreshResult(RefreshOutcome.UNKNOWN)
         return await self._db.write(
             lambda conn: rotate_refresh(conn, token_hash, new_hash, now, expires_at),
-            about=[f"token {token_hash}"],
+            about=[f"devices {user_id}"],
         )

@@ -1,0 +1,91 @@
+"""`chatctl up --store URL`, or its environment variable, goes over the file's; what cannot be used is refused in a
+line that shows no password."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from laptoprun import CHATCTL, SPEC, Up
+
+ROOT = Path(__file__).parents[2]
+SECRET = "hunter2"
+
+
+def refused(tmp_path: Path, url: str) -> str:
+    """What it says instead of starting, with this URL in the environment."""
+    up = subprocess.run(
+        [CHATCTL, "up", "--data", tmp_path / "data", "--port", "0"],
+        env={**os.environ, "CHATCTL_STORE": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert up.returncode == 1, up.stdout
+    logs = "".join(file.read_text() for file in (tmp_path / "data").rglob("*.log"))
+    assert SECRET not in up.stdout + up.stderr + logs
+    return up.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"postgresql://chat:{SECRET}@127.0.0.1:1/chat", "postgresql://127.0.0.1:1/chat"),
+        (
+            f"mongodb://chat:{SECRET}@127.0.0.1:1/chat?serverSelectionTimeoutMS=200",
+            "mongodb://127.0.0.1:1/chat",
+        ),
+    ],
+)
+def test_a_store_that_is_not_there_is_refused(tmp_path: Path, url: str, shown: str) -> None:
+    assert refused(tmp_path, url).startswith(f"the store at {shown} cannot be used: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"mysql://chat:{SECRET}@db/chat", "no adapter for 'mysql'; known: sqlite:///path/to/file.db, "),
+        (f"postgresql://chat:{SECRET}@db", "name a database, as in postgresql://user@host/chat"),
+        (f"postgresql://chat:{SECRET}@db/chat?pool_size=many", "Expected `int`"),
+    ],
+)
+def test_a_store_that_cannot_be_meant_is_refused(tmp_path: Path, url: str, said: str) -> None:
+    assert said in refused(tmp_path, url)
+
+
+@pytest.mark.slow
+def test_the_given_store_goes_over_the_files(tmp_path: Path) -> None:
+    file, mine = tmp_path / "cluster.yaml", tmp_path / "mine.db"
+    file.write_text(
+        SPEC.format(replicas=1, heartbeat=10) + "  storage:\n    url: postgresql://db.invalid/chat\n"
+    )
+    up = Up(tmp_path / "data", file, "--store", f"sqlite:///{mine}")
+    try:
+        assert up.ready()["spec"]["storage"]["url"] == f"sqlite:///{mine}"
+        file.write_text(file.read_text().replace("replicas: 1", "replicas: 2"))
+        up.settled(2)
+        assert mine.exists() and not (tmp_path / "data" / "chat.db").exists()
+        assert up.stop() == 0
+    finally:
+        up.process.kill()
+        up.process.wait()
+
+
+def test_make_hands_the_store_on_and_on_no_command_line(tmp_path: Path) -> None:
+    chatctl = tmp_path / "bin" / "chatctl"
+    chatctl.parent.mkdir()
+    (chatctl.parent / "pip").touch()
+    (tmp_path / ".installed-run").touch()
+    chatctl.write_text('#!/bin/sh\necho "$CHATCTL_STORE|$*"\n')
+    chatctl.chmod(0o755)
+
+    def run(*variables: str) -> str:
+        command = ["make", "--silent", "-C", str(ROOT), "run", f"VENV={tmp_path}", *variables]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert run("STORE=postgresql://db/chat") == "postgresql://db/chat|up examples/laptop.yaml"
+    assert run() == "|up examples/laptop.yaml"
