@@ -158,7 +158,8 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     for name, measured in this.sizes.items():
         this.results |= figures.growth(this.results, name, measured)
         wanted |= figures.targets(this.results, name, measured)
-    console.print(figures.side_by_side(this.results))
+    for grid in figures.side_by_side(this.results):
+        console.print(grid)
     this.results["bench_s"] = time.monotonic() - started
     mode = "short" if options.short else "full"
     write(this.results, mode, described, options.output, wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 from rich.table import Table
@@ -77,35 +77,49 @@ def columns(results: dict[str, object]) -> list[tuple[str, str]]:
     return [(store, size) for store, size in found]
 
 
-def rows(results: dict[str, object]) -> Iterable[tuple[str, list[object]]]:
-    """Side by side: what was measured, and its value in each column."""
+_TABLES = (
+    ("Milliseconds of a call that is alone: half of them / 99 of 100", ("p50_ms", "p99_ms"), " / "),
+    ("Appends per second, and per CPU-second of the pod", ("per_s", "per_cpu_s"), " / "),
+    ("Microseconds of CPU per call or event: the pod's + the store's", ("pod_us", "store_us"), " + "),
+)
+
+
+def tables(results: dict[str, object]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Stores and sizes side by side: a title, the head, and rows that begin with what was measured."""
     sides = columns(results)
-    names = dict.fromkeys(key.split("_", 2)[2] for key in results if "_1e" in key)
-    for name in names:
-        yield name, [results.get(f"{store}_{size}_{name}") for store, size in sides]
+    names = list(dict.fromkeys(key.split("_", 2)[2] for key in results if "_1e" in key))
+    for title, ends, between in _TABLES:
+        measured = [name.removesuffix(f"_{ends[0]}") for name in names if name.endswith(f"_{ends[0]}")]
+        lines = []
+        for what in measured:
+            cells = [[results.get(f"{store}_{size}_{what}_{end}") for end in ends] for store, size in sides]
+            lines.append([what, *(_cell(values, between) for values in cells)])
+        if lines:
+            yield title, ["", *(f"{store} {size}" for store, size in sides)], lines
 
 
-_SHOWN = ("_p50_ms", "_p99_ms", "_per_s", "_per_cpu_s", "_pod_us", "_store_us")
+def _cell(values: Sequence[object], between: str) -> str:
+    return "" if None in values else between.join(shown(_short(value)) for value in values)
 
 
-def side_by_side(results: dict[str, object]) -> Table:
-    grid = Table(title="Stores side by side", title_justify="left")
-    grid.add_column("")
-    for store, size in columns(results):
-        grid.add_column(f"{store} {size}", justify="right")
-    for name, values in rows(results):
-        if name.endswith(_SHOWN):
-            grid.add_row(name, *("" if value is None else shown(value) for value in values))
-    return grid
+def _short(value: object) -> object:
+    return round(value, 2) if isinstance(value, float) else value
+
+
+def side_by_side(results: dict[str, object]) -> Iterator[Table]:
+    for title, head, lines in tables(results):
+        grid = Table(title=title, title_justify="left")
+        for name in head:
+            grid.add_column(name, justify="right" if name else "left")
+        for line in lines:
+            grid.add_row(*line)
+        yield grid
 
 
 def markdown(results: dict[str, object]) -> str:
     """The same for the documentation."""
-    sides = columns(results)
-    lines = ["| | " + " | ".join(f"{store} {size}" for store, size in sides) + " |"]
-    lines.append("|---" * (len(sides) + 1) + "|")
-    for name, values in rows(results):
-        if name.endswith(_SHOWN):
-            cells = ("" if value is None else shown(value) for value in values)
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    found: list[str] = []
+    for title, head, lines in tables(results):
+        found += [f"{title}:", "", f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
+        found += [f"| {' | '.join(line)} |" for line in lines] + [""]
+    return "\n".join(found).rstrip()

@@ -8,8 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pymongo import MongoClient
 from support.postgres import Postgres, drop_database, fresh_database
 
+from bench.storage import mongo as mongo_data
 from bench.storage import postgres as postgres_data
 from bench.storage import sqlite as sqlite_data
 from bench.storage.explain import explained, faults
@@ -88,6 +90,18 @@ async def test_a_lost_index_of_postgres_is_found(
     postgres.sql(lost, database)
     found = await explained(postgres.url(database), SHAPE)
     assert calls <= wrong(found)
+
+
+@pytest.mark.stores
+async def test_mongo_looks_up_by_declared_indexes_and_a_lost_one_is_found(mongo_url: str) -> None:
+    """On a server that explains its plans, by these."""
+    await mongo_data.load(mongo_url, SHAPE, len(SHAPE.channels) + 100)
+    found = await explained(mongo_url, SHAPE, times=1)
+    assert all(found.values()), "a call that sent nothing was not looked at"
+    assert not faults(found)
+    with MongoClient[dict[str, object]](mongo_url) as client:
+        client.get_default_database().events.drop_index("channel_id_listed_message_id")
+    assert wrong(await explained(mongo_url, SHAPE, times=1)) == {"newest_page", "around"}
 
 
 def wrong(found: dict[str, list[Explained]]) -> set[str]:
