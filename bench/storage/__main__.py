@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from rich.console import Console
@@ -18,11 +19,11 @@ from bench import machine
 from bench.errors import BenchError
 from bench.report import Target, table, write
 from bench.storage import explain, figures, sqlplans
-from bench.storage.calls import CALLS, reading
+from bench.storage.calls import CALLS, Reading, reading
 from bench.storage.postgres import PostgresMeasured
 from bench.storage.shape import Shape
 from bench.storage.store import LeftOut, Measured, cache_folder
-from bench.storage.timing import time_appends, time_calls
+from bench.storage.timing import appender_of, send_everywhere, time_appends, time_calls
 from chatkernel.errors import ChatError
 from chatkernel.storage.open import open_store
 
@@ -31,7 +32,7 @@ SIZES = (10_000, 1_000_000, 10_000_000)
 STORES = ("sqlite", "postgres", "mongo")
 WIDTH = 130
 """Of the tables, also where there is no terminal."""
-SENDERS, CHANNELS = (1, 8, 64), (1, 1000)
+SENDERS = (1, 8, 64)
 
 
 def arguments() -> argparse.Namespace:
@@ -56,13 +57,13 @@ class Run:
         self._cache: Path = options.cache
         self._windows, self._window_s = (2, 0.3) if options.short else (5, 0.7)
         self._only = {name for name in options.only.split(",") if name} or {"append", *CALLS}
-        self.results: dict[str, object] = {}
+        self.results: dict[str, Any] = {}
         self.sizes: dict[str, list[int]] = {}
 
     async def store(self, name: str, sizes: Sequence[int]) -> None:
         started, measured = time.monotonic(), self._measured(name)
         self._console.print(f"[bold]{measured.words}", highlight=False)
-        faults = 0
+        self.results[f"{name}_plan_faults"] = 0
         try:
             for size in sizes:
                 try:
@@ -72,11 +73,13 @@ class Run:
                     self.results[f"{name}_{figures.size_name(size)}_left_out"] = str(why)
                     continue
                 self.results[f"{name}_{figures.size_name(size)}_load_s"] = took_s
+                disk_bytes = measured.disk_bytes(size)
+                if disk_bytes:
+                    self.results[f"{name}_{figures.size_name(size)}_bytes_per_event"] = disk_bytes / size
                 self.sizes.setdefault(name, []).append(size)
-                faults += await self._size(measured, size)
+                await self._size(measured, size)
         finally:
             measured.close()
-        self.results[f"{name}_plan_faults"] = faults
         self.results[f"{name}_s"] = time.monotonic() - started
 
     def _measured(self, name: str) -> Measured:
@@ -92,13 +95,13 @@ class Run:
             return MongoMeasured(self._shape)
         raise BenchError(f"no such store: {name} (there are {', '.join(STORES)})")
 
-    async def _size(self, measured: Measured, size: int) -> int:
-        """How many plans are wrong."""
+    async def _size(self, measured: Measured, size: int) -> None:
         begun, neighbours = time.monotonic(), machine.Neighbours()
         key = f"{measured.name}_{figures.size_name(size)}"
         with measured.copy(size) as url:
             copied = time.monotonic() - begun
             wrong = await self._plans(measured, url)
+            self.results[f"{measured.name}_plan_faults"] += len(wrong)
             await self._figures(measured, url, key)
         self.results[f"{key}_other_cpu_share"] = neighbours.share()
         self._console.print(
@@ -107,7 +110,6 @@ class Run:
         )
         for each in wrong:
             self._console.print(f"[red]{each}", markup=True, soft_wrap=True)
-        return len(wrong)
 
     async def _plans(self, measured: Measured, url: str) -> list[str]:
         """With the plan for each call's own parameters, and with the one for all."""
@@ -130,15 +132,22 @@ class Run:
                     windows = await time_calls(measured, at, make, self._windows, self._window_s)
                     self.results |= figures.figures(f"{key}_{name}", windows, rates=False)
             if "append" in self._only:
-                for channels in CHANNELS:
-                    for senders in SENDERS:
-                        windows = await time_appends(
-                            measured, at, senders, channels, self._windows, 2 * self._window_s
-                        )
-                        name = f"{key}_append_{senders}x{channels}"
-                        self.results |= figures.figures(name, windows, rates=True)
+                await self._appends(measured, at, key)
         finally:
             await store.aclose()
+
+    async def _appends(self, measured: Measured, at: Reading, key: str) -> None:
+        """To one channel, which is not the largest (that one is nobody's usual group), and to all."""
+        for channels in (at.shape.channels[1:2], at.shape.channels):
+            appender = appender_of(at.store)
+            await send_everywhere(appender, at, channels)
+            for senders in SENDERS:
+                windows = await time_appends(
+                    measured, appender, at, senders, channels, self._windows, 2 * self._window_s
+                )
+                name = f"{key}_append_{senders}x{len(channels)}"
+                self.results |= figures.figures(name, windows, rates=True)
+            await appender.aclose()
 
 
 async def run(options: argparse.Namespace, console: Console) -> int:

@@ -11,9 +11,8 @@ from typing import Protocol
 from bench.storage.calls import CALLS, Call, Reading, reading
 from bench.storage.shape import Shape
 from bench.storage.sqlplans import Explained, PostgresWatch, SqliteWatch, listening
-from chatkernel.appender import Appender
-from chatkernel.ids import new_client_msg_id, now_ms
-from chatkernel.protocol import EventKind
+from bench.storage.timing import appender_of, send_everywhere
+from chatkernel.ids import new_client_msg_id
 from chatkernel.storage.model import SendKey
 from chatkernel.storage.open import open_store
 
@@ -84,21 +83,8 @@ async def _resend(at: Reading) -> Call:
 
 
 async def _append(at: Reading, count: int) -> None:
-    appender = Appender(at.store, at.store, now_ms, before_insert=lambda _: None, on_stored=lambda _: None)
-    channels = [at.channel() for _ in range(count)]
-    await asyncio.gather(
-        *(
-            appender.append(
-                channel_id=channel.channel_id,
-                sender_id=at.chance.choice(channel.members),
-                client_msg_id=new_client_msg_id(),
-                kind=EventKind.MESSAGE,
-                members_seq=1,
-                text="m",
-            )
-            for channel in channels
-        )
-    )
+    appender = appender_of(at.store)
+    await send_everywhere(appender, at, [at.channel() for _ in range(count)])
     await appender.aclose()
 
 

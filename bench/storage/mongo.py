@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TypeVar
 
 import psutil
+from pymongo import MongoClient
 from support.mongo.chosen import VARIABLE, MongoKind, chosen, with_database
 from support.mongo.java_build import built_jar
 from support.mongo.java_server import OPTIONS, JavaMongo
@@ -76,6 +77,12 @@ class MongoMeasured(Measured):
                 self._drop()
             self.close()
 
+    def disk_bytes(self, size: int) -> int:
+        if self._choice.kind is not MongoKind.URI:
+            return 0
+        with MongoClient[Document](self._url()) as client:
+            return int(client[DATABASE].command("dbStats")["totalSize"])
+
     def processes(self) -> Iterable[psutil.Process]:
         return [] if self._java is None else [psutil.Process(self._java.pid)]
 
@@ -90,8 +97,6 @@ class MongoMeasured(Measured):
         return with_database(self._java.url, DATABASE) + f"?timeoutMS={JAVA_TIMEOUT_MS}"
 
     def _drop(self) -> None:
-        from pymongo import MongoClient
-
         with MongoClient[Document](self._url()) as client:
             client.drop_database(DATABASE)
 

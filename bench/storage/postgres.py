@@ -14,7 +14,7 @@ from support.postgres import Postgres
 
 from bench.storage.calls import verify
 from bench.storage.shape import Shape, Stream
-from bench.storage.store import Measured, begin, kept, room_for, schema_sources
+from bench.storage.store import Measured, begin, kept, room_for
 from chatkernel.storage.sql.append import _insert_events, _row
 
 _BYTES_PER_EVENT = 900
@@ -37,7 +37,7 @@ class PostgresMeasured(Measured):
     name = "postgres"
 
     def __init__(self, cache: Path, shape: Shape) -> None:
-        self._folder = kept(cache, self.name, [Path(__file__), *schema_sources()])
+        self._folder = kept(cache, self.name, [load, _follow, _row])
         self._shape = shape
         self._server = Postgres(self._folder)
         if not (self._server.data / "PG_VERSION").exists():
@@ -71,6 +71,9 @@ class PostgresMeasured(Measured):
             yield self._server.url(_WORK)
         finally:
             self._drop(_WORK)
+
+    def disk_bytes(self, size: int) -> int:
+        return int(self._server.sql(f"SELECT pg_database_size('{_MADE}{size}')"))
 
     def sessions(self, settings: Sequence[str]) -> None:
         """For new sessions in the copy: these settings, and none of before."""

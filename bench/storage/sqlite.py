@@ -13,7 +13,7 @@ import psutil
 
 from bench.storage.calls import verify
 from bench.storage.shape import Shape, Stream
-from bench.storage.store import Measured, begin, kept, room_for, schema_sources
+from bench.storage.store import Measured, begin, kept, room_for
 from chatkernel.storage.sql.append import _insert_events, _row
 
 _BYTES_PER_EVENT = 700
@@ -31,7 +31,7 @@ class Sqlite(Measured):
     separate = False
 
     def __init__(self, cache: Path, shape: Shape) -> None:
-        self._folder = kept(cache, self.name, [Path(__file__), *schema_sources()])
+        self._folder = kept(cache, self.name, [load, _follow, _row])
         self._shape = shape
 
     async def prepare(self, size: int) -> float:
@@ -55,6 +55,9 @@ class Sqlite(Measured):
             yield f"sqlite:///{work}"
         finally:
             _remove(work)
+
+    def disk_bytes(self, size: int) -> int:
+        return self._path(size).stat().st_size
 
     def processes(self) -> Iterable[psutil.Process]:
         return []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -46,6 +47,10 @@ class Measured(ABC):
         """The URL of a copy of the data set, to be changed."""
 
     @abstractmethod
+    def disk_bytes(self, size: int) -> int:
+        """Of the data set; 0 where it is on none."""
+
+    @abstractmethod
     def processes(self) -> Iterable[psutil.Process]: ...
 
     @abstractmethod
@@ -79,11 +84,13 @@ def cache_folder() -> Path:
     return base / "chatcluster" / "bench-storage"
 
 
-def kept(cache: Path, name: str, sources: Iterable[Path]) -> Path:
-    """The folder of a store's data sets as these sources make them; those of other sources are removed."""
-    digest = hashlib.sha256()
-    for path in (Path(shape.__file__), *sorted(sources)):
+def kept(cache: Path, name: str, makers: Iterable[Callable[..., object]]) -> Path:
+    """The folder of a store's data sets as these functions make them; those that others made are removed."""
+    digest = hashlib.sha256(Path(shape.__file__).read_bytes())
+    for path in _schema_sources():
         digest.update(path.read_bytes())
+    for maker in makers:
+        digest.update(inspect.getsource(maker).encode())
     folder = cache / f"{name}-{digest.hexdigest()[:12]}"
     for old in cache.glob(f"{name}-*"):
         if old != folder:
@@ -92,10 +99,10 @@ def kept(cache: Path, name: str, sources: Iterable[Path]) -> Path:
     return folder
 
 
-def schema_sources() -> list[Path]:
+def _schema_sources() -> list[Path]:
     """What makes the tables of the SQL adapter."""
     sql = Path(adapters.__path__[0]) / "sql"
-    return [sql / "schema.py", *(sql / "migrations" / "versions").glob("*.py")]
+    return [sql / "schema.py", *sorted((sql / "migrations" / "versions").glob("*.py"))]
 
 
 def room_for(folder: Path, size: int, bytes_per_event: int) -> None:

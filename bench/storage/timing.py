@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from bench import machine
 from bench.errors import BenchError
@@ -23,6 +23,7 @@ POD, STORE = 0, 1
 """Whose CPU seconds of a window."""
 TEXT = "m" * 60
 WARM_CALLS = 20
+CHANNELS_AT_ONCE = 16
 ANSWER_S = 20.0
 
 
@@ -74,14 +75,35 @@ async def time_calls(
     return found
 
 
+def appender_of(store: Store) -> Appender:
+    """A pod's, with nobody to tell."""
+    return Appender(store, store, now_ms, before_insert=lambda _: None, on_stored=lambda _: None)
+
+
+async def send_everywhere(appender: Appender, at: Reading, channels: Sequence[Channel]) -> None:
+    """Once to each: from then on the appender remembers where their logs end, as a pod in service does."""
+    for start in range(0, len(channels), CHANNELS_AT_ONCE):
+        some = channels[start : start + CHANNELS_AT_ONCE]
+        await asyncio.gather(
+            *(
+                appender.append(
+                    channel_id=channel.channel_id,
+                    sender_id=at.chance.choice(channel.members),
+                    client_msg_id=new_client_msg_id(),
+                    kind=EventKind.MESSAGE,
+                    members_seq=1,
+                    text=TEXT,
+                )
+                for channel in some
+            )
+        )
+
+
 class Senders:
     """So many people who send again as soon as they have their ack, through the pod's own appender."""
 
-    def __init__(self, store: Store, at: Reading, senders: int, channels: list[Channel]) -> None:
-        self._appender = Appender(
-            store, store, now_ms, before_insert=lambda _: None, on_stored=lambda _: None
-        )
-        self._chance, self._channels = at.chance, channels
+    def __init__(self, appender: Appender, at: Reading, senders: int, channels: Sequence[Channel]) -> None:
+        self._appender, self._chance, self._channels = appender, at.chance, channels
         self._run_id, self._number, self._on = new_client_msg_id()[:10], 0, True
         self._latencies_s: list[float] = []
         self._error: ChatError | None = None
@@ -132,11 +154,15 @@ class Senders:
 
 
 async def time_appends(
-    measured: Measured, at: Reading, senders: int, channels: int, windows: int, window_s: float
+    measured: Measured,
+    appender: Appender,
+    at: Reading,
+    senders: int,
+    channels: Sequence[Channel],
+    windows: int,
+    window_s: float,
 ) -> list[Window]:
-    """To that many channels. In one channel it is not the largest: that one is nobody's usual group."""
-    some = at.shape.channels if channels > 1 else [at.shape.channels[1]]
-    sending = Senders(at.store, at, senders, some[:channels])
+    sending = Senders(appender, at, senders, channels)
     try:
         await sending.window(measured, window_s / 2)
         return [await sending.window(measured, window_s) for _ in range(windows)]
