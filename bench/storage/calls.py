@@ -15,6 +15,7 @@ from chatkernel.storage.store import Store
 
 PAGE_ITEMS = 50
 SYNC_EVENTS = 100
+FULL_EVENTS = 1.2 * SYNC_EVENTS
 SYNC_CHANNELS = 20
 SYNC_EACH = 10
 
@@ -31,14 +32,20 @@ class Reading:
     """Channel to the seq of its last event."""
     chance: random.Random
 
+    full: list[int]
+    """Places of the channels that are long enough for a whole page: or else a call would do less at small sizes."""
+
     def channel(self) -> Channel:
         """As busy channels are read more."""
-        return self.chance.choices(self.shape.channels, self.shape.weights)[0]
+        weights = [self.shape.weights[place] for place in self.full]
+        return self.shape.channels[self.chance.choices(self.full, weights)[0]]
 
 
 async def reading(store: Store, shape: Shape) -> Reading:
-    heads = await store.heads(shape.ids)
-    return Reading(store, shape, {c: head.seq for c, head in heads.items()}, random.Random(11))
+    heads = {c: head.seq for c, head in (await store.heads(shape.ids)).items()}
+    places = range(len(shape.channels))
+    full = [place for place in places if heads[shape.channels[place].channel_id] > FULL_EVENTS]
+    return Reading(store, shape, heads, random.Random(11), full or list(places))
 
 
 async def newest_page(at: Reading) -> Call:
