@@ -158,8 +158,6 @@ def _settings(options: PostgresOptions) -> dict[str, str]:
         # Each of our statements looks up the rows of its keys by an index, and shall do so from the first day on: while
         # tables are small, or nothing is known of them yet, reading all of one looks cheaper, and such a plan may stay.
         "enable_seqscan": "off",
-        "enable_hashjoin": "off",
-        "enable_mergejoin": "off",
         "application_name": "chatcluster",
     }
 
