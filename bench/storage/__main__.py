@@ -26,8 +26,10 @@ from bench.storage.store import LeftOut, Measured, cache_folder
 from bench.storage.timing import appender_of, send_everywhere, time_appends, time_calls
 from chatkernel.errors import ChatError
 from chatkernel.storage.open import open_store
+from docs.tools.blocks import with_blocks
 
 RESULTS = Path(__file__).parents[1] / "results" / "storage.json"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "storage-figures.md"
 SIZES = (10_000, 1_000_000, 10_000_000)
 STORES = ("sqlite", "postgres", "mongo")
 WIDTH = 130
@@ -45,7 +47,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="a sixth of the time for each figure")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="where data sets are kept")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the results are written")
-    parser.add_argument("--markdown", action="store_true", help="print the results that there are as a table")
+    parser.add_argument(
+        "--docs", action="store_true", help=f"put the results that there are into {DOCUMENT.name}"
+    )
     return parser.parse_args()
 
 
@@ -69,8 +73,7 @@ class Run:
                 try:
                     took_s = await measured.prepare(size)
                 except LeftOut as why:
-                    self._console.print(f"  {figures.size_name(size)} events left out: {why}", soft_wrap=True)
-                    self.results[f"{name}_{figures.size_name(size)}_left_out"] = str(why)
+                    self._left_out(f"{name}_{figures.size_name(size)}", str(why))
                     continue
                 self.results[f"{name}_{figures.size_name(size)}_load_s"] = took_s
                 disk_bytes = measured.disk_bytes(size)
@@ -81,6 +84,10 @@ class Run:
         finally:
             measured.close()
         self.results[f"{name}_s"] = time.monotonic() - started
+
+    def _left_out(self, key: str, why: str) -> None:
+        self._console.print(f"  [yellow]{key}: left out: {why}", soft_wrap=True)
+        self.results[f"{key}_left_out"] = why
 
     def _measured(self, name: str) -> Measured:
         if name == "sqlite":
@@ -139,6 +146,9 @@ class Run:
     async def _appends(self, measured: Measured, at: Reading, key: str) -> None:
         """To one channel, which is not the largest (that one is nobody's usual group), and to all."""
         for channels in (at.shape.channels[1:2], at.shape.channels):
+            if measured.no_channels and len(channels) > 1:
+                self._left_out(f"{key}_append_to_all", measured.no_channels)
+                continue
             appender = appender_of(at.store)
             await send_everywhere(appender, at, channels)
             for senders in SENDERS:
@@ -181,8 +191,9 @@ async def run(options: argparse.Namespace, console: Console) -> int:
 def main() -> int:
     options = arguments()
     console = Console(width=max(WIDTH, Console().width))
-    if options.markdown:
-        print(figures.markdown(json.loads(options.output.read_text())))
+    if options.docs:
+        results = json.loads(options.output.read_text())
+        DOCUMENT.write_text(with_blocks(DOCUMENT.read_text(), {"figures": figures.markdown(results)}))
         return 0
     try:
         return uvloop.run(run(options, console))

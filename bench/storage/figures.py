@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from statistics import median
 
@@ -22,10 +23,14 @@ READ_TARGETS = ("newest_page", "sync")
 RELATIONAL = ("sqlite", "postgres")
 
 
+_KEY = re.compile(r"(?P<store>[a-z]+)_(?P<size>\d+e\d+|\d+)_(?P<what>.+)")
+
+
 def size_name(size: int) -> str:
-    """10000 as 1e4; what is no power of ten as it is."""
-    zeros = len(str(size)) - 1
-    return f"1e{zeros}" if size == 10**zeros else str(size)
+    """10000 as 1e4, 2500 as 25e2."""
+    digits = str(size).rstrip("0")
+    zeros = len(str(size)) - len(digits)
+    return f"{digits}e{zeros}" if zeros else digits
 
 
 def figures(prefix: str, windows: Sequence[Window], *, rates: bool) -> dict[str, object]:
@@ -63,18 +68,16 @@ def growth(results: dict[str, object], store: str, sizes: Sequence[int]) -> dict
 def targets(results: dict[str, object], store: str, sizes: Sequence[int]) -> dict[str, Target]:
     """At the largest size that was measured."""
     largest = f"{store}_{size_name(sizes[-1])}"
-    found = {f"{largest}_append_64x{channels}_per_cpu_s": GROUPED_PER_CPU_S for channels in (1, 1000)}
+    found = {
+        f"{largest}_append_64x{channels}_per_cpu_s": GROUPED_PER_CPU_S
+        for channels in (1, 1000)
+        if channels == 1 or f"{largest}_append_to_all_left_out" not in results
+    }
     if store in RELATIONAL:
         found |= {f"{largest}_{name}_p99_ms": READ_P99_MS for name in READ_TARGETS}
         found |= {key: GROWTH for key in results if key.startswith(store) and key.endswith("_growth")}
     found[f"{store}_plan_faults"] = at_most(0)
     return found
-
-
-def columns(results: dict[str, object]) -> list[tuple[str, str]]:
-    """Store and size, of all that was measured."""
-    found = dict.fromkeys(tuple(key.split("_", 2)[:2]) for key in results if "_1e" in key)
-    return [(store, size) for store, size in found]
 
 
 _TABLES = (
@@ -86,8 +89,11 @@ _TABLES = (
 
 def tables(results: dict[str, object]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """Stores and sizes side by side: a title, the head, and rows that begin with what was measured."""
-    sides = columns(results)
-    names = list(dict.fromkeys(key.split("_", 2)[2] for key in results if "_1e" in key))
+    keys = [found for found in map(_KEY.fullmatch, results) if found is not None]
+    sides = list(
+        dict.fromkeys((found["store"], found["size"]) for found in keys if found["what"].endswith("_ms"))
+    )
+    names = list(dict.fromkeys(found["what"] for found in keys))
     for title, ends, between in _TABLES:
         measured = [name.removesuffix(f"_{ends[0]}") for name in names if name.endswith(f"_{ends[0]}")]
         lines = []
@@ -117,9 +123,15 @@ def side_by_side(results: dict[str, object]) -> Iterator[Table]:
 
 
 def markdown(results: dict[str, object]) -> str:
-    """The same for the documentation."""
-    found: list[str] = []
+    """The same for the documentation, with the machine."""
+    machine = results["machine"]
+    assert isinstance(machine, dict)
+    said = ", ".join(f"{machine[name]} {words}".strip() for name, words in _MACHINE.items())
+    found: list[str] = [f"On {said}; load before: {machine['load_before'][0]}.", ""]
     for title, head, lines in tables(results):
         found += [f"{title}:", "", f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
         found += [f"| {' | '.join(line)} |" for line in lines] + [""]
-    return "\n".join(found).rstrip()
+    return "\n".join(found)
+
+
+_MACHINE = {"cpu": "", "cores": "cores", "memory_gib": "GiB", "system": "", "python": "(Python)"}

@@ -48,6 +48,12 @@ class MongoMeasured(Measured):
                 " (all in memory; its reads use no index of several fields: they say nothing of MongoDB)"
             )
 
+    @property
+    def no_channels(self) -> str:
+        if self._choice.kind is not MongoKind.JAVA:
+            return ""
+        return "mongo-java-server looks at all memberships for each sender's mark, and does not keep up"
+
     async def prepare(self, size: int) -> float:
         """Nothing is kept: in memory there is nothing to keep, and somebody's deployment is left as it was."""
         if self._choice.kind is MongoKind.JAVA:

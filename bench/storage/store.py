@@ -38,6 +38,11 @@ class Measured(ABC):
     separate = True
     """Whether the store has processes of its own: else all CPU is the pod's."""
 
+    @property
+    def no_channels(self) -> str:
+        """Why appends to all channels are not measured; nothing if they are."""
+        return ""
+
     @abstractmethod
     async def prepare(self, size: int) -> float:
         """Have this data set, and how many seconds it took to make it (0: it was there). Raises LeftOut."""

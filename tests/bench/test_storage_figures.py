@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bench.machine import describe
 from bench.plans import Window
 from bench.report import short_of
-from bench.storage.figures import figures, growth, markdown, targets
+from bench.storage.figures import figures, growth, markdown, size_name, targets
 from bench.storage.timing import POD, STORE
 
 
@@ -40,4 +41,9 @@ def test_a_target_without_a_figure_is_missed() -> None:
 
 
 def test_stores_and_sizes_stand_side_by_side() -> None:
-    assert "| newest_page | 0.5 / 0.5 | 0.9 / 0.9 |" in markdown(measured(500, 900))
+    results = measured(500, 900) | {"machine": describe()}
+    assert "| newest_page | 0.5 / 0.5 | 0.9 / 0.9 |" in markdown(results)
+
+
+def test_sizes_are_told_short() -> None:
+    assert [size_name(size) for size in (10_000, 2_500_000, 123)] == ["1e4", "25e5", "123"]
