@@ -15,7 +15,8 @@ from chatkernel.storage.store import Store
 
 PAGE_ITEMS = 50
 SYNC_EVENTS = 100
-FULL_EVENTS = 1.2 * SYNC_EVENTS
+FULL_EVENTS = 120
+"""In a channel where a page, or a hundred events, can be had anywhere."""
 SYNC_CHANNELS = 20
 SYNC_EACH = 10
 
@@ -32,44 +33,46 @@ class Reading:
     """Channel to the seq of its last event."""
     chance: random.Random
 
-    full: list[int]
-    """Places of the channels that are long enough for a whole page: or else a call would do less at small sizes."""
+    def channels(self, count: int, events: int = 1) -> list[Channel]:
+        """As busy channels are read more, of those with at least so many events, if there are any: a call must not do
+        less where the data set is small."""
+        shape = self.shape
+        long = [n for n, each in enumerate(shape.channels) if self.heads[each.channel_id] >= events]
+        places = long or list(range(len(shape.channels)))
+        weights = [shape.weights[place] for place in places]
+        return [shape.channels[place] for place in self.chance.choices(places, weights, k=count)]
 
-    def channel(self) -> Channel:
-        """As busy channels are read more."""
-        weights = [self.shape.weights[place] for place in self.full]
-        return self.shape.channels[self.chance.choices(self.full, weights)[0]]
+    def channel(self, events: int = 1) -> Channel:
+        return self.channels(1, events)[0]
 
 
 async def reading(store: Store, shape: Shape) -> Reading:
-    heads = {c: head.seq for c, head in (await store.heads(shape.ids)).items()}
-    places = range(len(shape.channels))
-    full = [place for place in places if heads[shape.channels[place].channel_id] > FULL_EVENTS]
-    return Reading(store, shape, heads, random.Random(11), full or list(places))
+    heads = await store.heads(shape.ids)
+    return Reading(store, shape, {c: head.seq for c, head in heads.items()}, random.Random(11))
 
 
 async def newest_page(at: Reading) -> Call:
-    query = PageQuery(at.channel().channel_id, 0, PAGE_ITEMS)
+    query = PageQuery(at.channel(FULL_EVENTS).channel_id, 0, PAGE_ITEMS)
     return lambda: at.store.page(query)
 
 
 async def sync(at: Reading) -> Call:
     """A hundred events of one channel from anywhere in its log."""
-    channel_id = at.channel().channel_id
+    channel_id = at.channel(FULL_EVENTS).channel_id
     after = at.chance.randrange(max(1, at.heads[channel_id] - SYNC_EVENTS))
     return lambda: at.store.events([EventRange(channel_id, after, SYNC_EVENTS)])
 
 
 async def sync_many(at: Reading) -> Call:
     """The last events of many channels, as of a device that was away for a while."""
-    channels = [at.channel().channel_id for _ in range(SYNC_CHANNELS)]
+    channels = [channel.channel_id for channel in at.channels(SYNC_CHANNELS, SYNC_EACH)]
     ranges = [EventRange(c, max(0, at.heads[c] - SYNC_EACH), SYNC_EACH) for c in dict.fromkeys(channels)]
     return lambda: at.store.events(ranges)
 
 
 async def around(at: Reading) -> Call:
     """A page around a message anywhere in the log; which messages there are is asked before."""
-    channel_id = at.channel().channel_id
+    channel_id = at.channel(FULL_EVENTS).channel_id
     seq = at.chance.randrange(at.heads[channel_id]) + 1
     seq -= seq % REACTION_EVERY == 0
     message_id = (await at.store.message_ids([(channel_id, seq)]))[channel_id]
