@@ -156,7 +156,7 @@ def _settings(options: PostgresOptions) -> dict[str, str]:
         # Made for disks that turn, the default takes a whole table for cheaper than a few look-ups.
         "random_page_cost": "1.1",
         # Each of our statements looks up the rows of its keys by an index, and shall do so from the first day on:
-        # while tables are small, or nothing is known of them, reading all of one looks cheaper, and that plan may stay.
+        # while tables are small, or nothing is known of them, reading all looks cheaper, and that plan may stay.
         "enable_seqscan": "off",
         "application_name": "chatcluster",
     }
