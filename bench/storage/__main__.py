@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "storage.json"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "storage-figures.md"
 SIZES = (10_000, 1_000_000, 10_000_000)
 STORES = ("sqlite", "postgres", "mongo")
-WIDTH = 130
+WIDTH = 160
 """Of the tables, also where there is no terminal."""
 SENDERS = (1, 8, 64)
 
