@@ -13,10 +13,11 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev check test test-slow test-contract test-stores docs mongo-java bench bench-short drill drill-short drill-stores drill-redis lock clean
+.PHONY: help run install dev check test test-slow test-contract test-stores docs mongo-java bench bench-short \
+  bench-storage drill drill-short drill-stores drill-redis lock clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: export CHATCTL_REDIS = $(REDIS)
 run: export CHATCTL_STORE = $(STORE)
@@ -66,6 +67,9 @@ bench: $(DEV)  ## All measurements, in at most five minutes, into bench/results/
 
 bench-short: $(DEV)  ## A quick look at the same measurements
 	$(BIN)/python -m bench --short $(ARGS)
+
+bench-storage: $(DEV)  ## SQLite, PostgreSQL and MongoDB's protocol side by side, up to ten million events
+	$(BIN)/python -m bench.storage $(ARGS)
 
 drill: $(RUN)  ## Two hundred people under every fault, on a cluster of its own
 	./tools/drill.sh $(ARGS)

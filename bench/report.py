@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,24 +68,24 @@ def shown(value: object) -> str:
     )
 
 
-def short_of(results: dict[str, object]) -> list[str]:
+def short_of(results: dict[str, object], targets: Mapping[str, Target] = TARGETS) -> list[str]:
     """The keys whose target is missed (or that are not there)."""
     missed = []
-    for key, target in TARGETS.items():
+    for key, target in targets.items():
         value = results.get(key)
         if not isinstance(value, int | float) or not target.better(float(value), target.value):
             missed.append(key)
     return missed
 
 
-def table(results: dict[str, object], mode: str) -> Table:
+def table(results: dict[str, object], mode: str, targets: Mapping[str, Target] = TARGETS) -> Table:
     grid = Table(title=f"ChatCluster bench ({mode})", title_justify="left")
     grid.add_column("key")
     grid.add_column("value", justify="right")
     grid.add_column("target", justify="right")
     grid.add_column("")
-    missed = set(short_of(results))
-    for key, target in TARGETS.items():
+    missed = set(short_of(results, targets))
+    for key, target in targets.items():
         if key not in results:
             continue
         if key in NO_TARGET:
@@ -95,7 +95,7 @@ def table(results: dict[str, object], mode: str) -> Table:
         grid.add_row(key, shown(results[key]), f"{target.sign} {shown(target.value)}", verdict)
     grid.add_section()
     for key, value in results.items():
-        if key not in TARGETS:
+        if key not in targets:
             grid.add_row(f"[dim]{key}", f"[dim]{shown(value)}", "", "")
     return grid
 
@@ -103,12 +103,22 @@ def table(results: dict[str, object], mode: str) -> Table:
 def publish(
     results: dict[str, object], mode: str, machine: dict[str, object], path: Path, console: Console
 ) -> None:
+    write(results, mode, machine, path)
+    console.print(table(results, mode))
+
+
+def write(
+    results: dict[str, object],
+    mode: str,
+    machine: dict[str, object],
+    path: Path,
+    targets: Mapping[str, Target] = TARGETS,
+) -> None:
     document = {
         "mode": mode,
         "machine": machine,
         **{key: rounded(value) if value == value else None for key, value in results.items()},
-        "short_of_target": short_of(results),
+        "short_of_target": short_of(results, targets),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
-    console.print(table(results, mode))

@@ -3,6 +3,7 @@
 import asyncio
 
 from support.api_calls import problem, sign_up
+from support.valkey import eventually
 
 
 async def group(owner, *members, **more):
@@ -92,8 +93,13 @@ async def test_a_message_lives_by_http_alone(http):
     await anna.frame("delete", client_msg_id="m4", **target)
     await anna.frame("typing", channel_id=channel)
     await anna.frame("delivered", channel_id=channel, seq=1)
-    watched = await anna.frame("presence.watch", user_ids=[ben.id])
-    assert watched["frames"][0]["entries"][0]["state"] == "offline"
+
+    async def ben_is_off_line() -> bool:
+        # While presence was begun a moment ago, nobody can tell.
+        watched = await anna.frame("presence.watch", user_ids=[ben.id])
+        return bool(watched["frames"][0]["entries"][0]["state"] == "offline")
+
+    await eventually(ben_is_off_line)
 
 
 async def message_of(person, channel):

@@ -4,6 +4,7 @@ import asyncio
 
 from support.api_calls import problem, sign_up
 from support.api_pod import serving, settings_of
+from support.valkey import eventually
 
 from chatkernel.ids import new_user_id
 from chatkernel.protocol import WATCHES_MAX, Limits
@@ -150,11 +151,16 @@ async def test_who_is_blocked_cannot_ask_or_write(http):
 
 async def test_presence_is_asked_for_many_at_once(http):
     anna, ben = await sign_up(http), await sign_up(http)
-    listed = await anna.ok("GET", "/v1/presence", params={"user_ids": f"{anna.id},{ben.id}"})
-    assert [(e["user_id"], e["state"]) for e in listed["entries"]] == [
-        (anna.id, "offline"),
-        (ben.id, "offline"),
-    ]
+
+    async def both_are_off_line() -> bool:
+        # While presence was begun a moment ago, nobody can tell.
+        listed = await anna.ok("GET", "/v1/presence", params={"user_ids": f"{anna.id},{ben.id}"})
+        return [(entry["user_id"], entry["state"]) for entry in listed["entries"]] == [
+            (anna.id, "offline"),
+            (ben.id, "offline"),
+        ]
+
+    await eventually(both_are_off_line)
     many = ",".join(f"u_{n}" for n in range(201))
     assert (
         problem(await anna.ask("GET", f"/v1/presence?user_ids={many}"), 422, "invalid_field")["limit"] == 200

@@ -64,6 +64,8 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data, self.port = folder, folder / "data", free_port()
+        kept = folder / "password"
+        self._password = kept.read_text() if kept.exists() else PASSWORD
         self._bin = binaries()
         self._as_user, self._user = _unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,11 +74,13 @@ class Postgres:
 
     def url(self, database: str = "postgres", **options: object) -> str:
         query = "&".join(f"{name}={value}" for name, value in options.items())
-        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}" + (query and f"?{query}")
+        return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}" + (
+            query and f"?{query}"
+        )
 
     def create(self) -> None:
         password = self.folder / "password"
-        password.write_text(PASSWORD)
+        password.write_text(self._password)
         password.chmod(0o644)
         self._run(
             "initdb",
@@ -87,7 +91,7 @@ class Postgres:
     def copy_to(self, folder: Path) -> Postgres:
         """A standby of this one, which streams from it; not started."""
         standby = Postgres(folder)
-        source = f"host=127.0.0.1 port={self.port} user={USER} password={PASSWORD}"
+        source = f"host=127.0.0.1 port={self.port} user={USER} password={self._password}"
         standby._run(
             "pg_basebackup", "-D", str(standby.data), "-d", source, "-R", "-X", "stream", "-c", "fast"
         )

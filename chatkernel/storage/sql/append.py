@@ -15,7 +15,7 @@ from chatkernel.protocol import CHANGE_KINDS, Event, EventKind
 from chatkernel.storage.model import InsertOutcome, Run
 from chatkernel.storage.sql.effects import apply_effects
 from chatkernel.storage.sql.rows import extra_of, metadata_text
-from chatkernel.storage.sql.statements import Query, Row, Write, command
+from chatkernel.storage.sql.statements import Query, Row, Write, command, of_any_size
 
 _insert_events = Write(
     "INSERT INTO events ({columns}) VALUES {rows}",
@@ -23,6 +23,7 @@ _insert_events = Write(
     " members_seq, listed, text, metadata, reply_to, target_id, extra",
 )
 ONE_STATEMENT_ROWS = 64
+"""Where each number of rows is a statement of its own, which has to be compiled once."""
 
 _insert_channels = Write(
     "INSERT INTO channels ({columns}) VALUES {rows}",
@@ -47,7 +48,9 @@ def insert_messages(conn: Connection, runs: Sequence[Run]) -> list[InsertOutcome
     if any(run.channel is not None for run in runs):
         return None
     rows = [_row(event) for run in runs for event in run.events if event.kind is EventKind.MESSAGE]
-    if len(rows) > ONE_STATEMENT_ROWS or len(rows) < sum(len(run.events) for run in runs):
+    if len(rows) < sum(len(run.events) for run in runs):
+        return None
+    if len(rows) > ONE_STATEMENT_ROWS and not of_any_size(conn):
         return None
     try:
         _insert_events.run_at_once(conn, _in_turn(rows))

@@ -83,9 +83,9 @@ _one = Query(
     f"SELECT {_ITEM_COLUMNS} FROM events WHERE channel_id = :channel_id AND message_id = :message_id AND listed",
 )
 _reactions = Query(
-    "message_id, emoji, user_id",
-    "SELECT message_id, emoji, user_id FROM reactions WHERE channel_id = :channel_id"
-    " AND message_id BETWEEN :low AND :high AND active ORDER BY message_id, since_seq",
+    "message_id, emoji, user_id, since_seq",
+    "SELECT message_id, emoji, user_id, since_seq FROM reactions WHERE channel_id = :channel_id"
+    " AND message_id BETWEEN :low AND :high AND active",
 )
 
 
@@ -190,6 +190,6 @@ def _fold(conn: Connection, channel_id: str, rows: Sequence[Row]) -> list[Histor
         return []
     params = {"channel_id": channel_id, "low": rows[0][2], "high": rows[-1][2]}
     reactions: dict[int, dict[str, list[str]]] = {}
-    for message_id, emoji, user_id in _reactions.rows(conn, params):
+    for message_id, emoji, user_id, _ in sorted(_reactions.rows(conn, params), key=itemgetter(3)):
         reactions.setdefault(message_id, {}).setdefault(emoji, []).append(user_id)
     return [item_of(row, reactions.get(row[2])) for row in rows]

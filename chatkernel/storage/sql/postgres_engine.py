@@ -155,6 +155,9 @@ def _settings(options: PostgresOptions) -> dict[str, str]:
         "jit": "off",
         # Made for disks that turn, the default takes a whole table for cheaper than a few look-ups.
         "random_page_cost": "1.1",
+        # Each of our statements looks up the rows of its keys by an index, and shall do so from the first day on:
+        # while tables are small, or nothing is known of them, reading all looks cheaper, and that plan may stay.
+        "enable_seqscan": "off",
         "application_name": "chatcluster",
     }
 

@@ -48,6 +48,11 @@ def writers_meet(conn: Connection) -> bool:
     return is_postgres(conn)
 
 
+def of_any_size(conn: Connection) -> bool:
+    """Whether a statement is the same for any number of rows."""
+    return is_postgres(conn)
+
+
 def driver(conn: Connection) -> sqlite3.Connection:
     """The driver's own connection, of SQLite. What it raises are the driver's errors."""
     return cast(sqlite3.Connection, conn.connection.driver_connection)
@@ -66,13 +71,12 @@ class _Statement:
 
     def _text(self, conn: Connection, size: int) -> tuple[str, tuple[str, ...]]:
         """The driver's SQL for so many rows, and the names of the parameters that follow the rows, in order."""
-        of_any_size = is_postgres(conn)
-        key = (conn.dialect.name, 0 if of_any_size else size)
+        key = (conn.dialect.name, 0 if of_any_size(conn) else size)
         found = self._compiled.get(key)
         if found is None:
             found = self._compiled[key] = (
                 postgres_sql.compiled(self._template, self._values)
-                if of_any_size
+                if of_any_size(conn)
                 else self._compile(conn, size)
             )
         return found

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,8 +29,9 @@ OPTIONS = [
 class JavaMongo:
     """One server. It keeps nothing: after `kill` and `start` it is empty, on the same port."""
 
-    def __init__(self, jar: Path) -> None:
+    def __init__(self, jar: Path, options: Sequence[str] = OPTIONS) -> None:
         self.port = 0
+        self._options = options
         self._jar = jar
         self._process: subprocess.Popen[str] | None = None
 
@@ -46,7 +47,7 @@ class JavaMongo:
         """Start it, empty. It ends when we do, however we end: its standard input is a pipe of ours."""
         with tempfile.TemporaryFile("w+") as errors:
             self._process = subprocess.Popen(
-                ["java", *OPTIONS, "-jar", str(self._jar), str(self.port)],
+                ["java", *self._options, "-jar", str(self._jar), str(self.port)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
