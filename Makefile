@@ -37,16 +37,16 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code, generated do
 	$(BIN)/python -m docs.tools --check
 
 test: $(DEV)  ## The tests, in under five minutes
-	$(BIN)/python -m pytest -m "not slow and not stores" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not stores" -n 3 --dist loadfile $(ARGS)
 
 test-slow: $(DEV)  ## The tests that take longer
 	$(BIN)/python -m pytest -m "slow and not stores" $(ARGS)
 
-test-contract: $(DEV)  ## The rest of the contract of stores: all of it on PostgreSQL, and its faults
-	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile tests/contract tests/worker $(ARGS)
+test-contract: $(DEV)  ## The rest of the contracts: all on PostgreSQL, Redis under Sentinels and as a cluster, and faults
+	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile tests/contract tests/worker tests/redis $(ARGS)
 
 test-stores: test-contract  ## The same, and Redis and each store broken under the drill, three times each (30 minutes)
-	$(BIN)/python -m pytest -m stores --ignore tests/contract --ignore tests/worker $(ARGS)
+	$(BIN)/python -m pytest -m stores --ignore tests/contract --ignore tests/worker --ignore tests/redis $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m drills.stores
 
 drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over

@@ -9,6 +9,8 @@ import pytest
 from support.api_pod import Pod, settings_of
 from support.valkey import Valkey, valkey_server
 
+from chatkernel.settings import PresenceSettings
+
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
@@ -18,7 +20,10 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session")
 def pod(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    started = Pod(settings_of(tmp_path_factory.mktemp("api"), valkey.url)).start()
+    # Where no worker has begun presence, it is unknown for a heartbeat and a half: short ones.
+    presence = PresenceSettings(heartbeat_interval_s=0.5)
+    settings = settings_of(tmp_path_factory.mktemp("api"), valkey.url, presence=presence)
+    started = Pod(settings).start()
     yield started
     started.stop()
 

@@ -59,6 +59,7 @@ def read_until(fd: int, done: Callable[[str], bool], chunk: int = 512) -> str:
     return seen.decode()
 
 
+@pytest.mark.slow
 def test_a_slow_terminal_gets_every_message_whole(chatctl: Chatctl) -> None:
     for name in ("gina", "hugo"):
         assert chatctl.run("signup", name).returncode == 0

@@ -18,7 +18,7 @@ async def load(url: str) -> None:
     if scheme == "sqlite":
         await sqlite.load(Path(rest[1:]), SHAPE, EVENTS)
     elif scheme == "postgresql":
-        await postgres.load(url, SHAPE, EVENTS)
+        await postgres.load(url.partition("?")[0], SHAPE, EVENTS)
     else:
         await mongo.load(url, SHAPE, EVENTS)
 

@@ -7,11 +7,13 @@ import itertools
 
 import pytest
 from sessions import blocked, other_session
+from sqlalchemy import func, select
 from support.postgres import Postgres
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.model import Device, FriendAction, FriendState, RefreshOutcome, User
 from chatkernel.storage.sql import SqlStore
+from chatkernel.storage.sql.schema import refresh_tokens
 
 pytestmark = pytest.mark.stores
 
@@ -44,7 +46,14 @@ async def test_who_decides_by_what_was_read_is_alone_with_it(sql: SqlStore) -> N
     await sql.add_device(Device("d_1", "u_0", "phone", 1, 1, None))
     await sql.put_refresh("old", "u_0", "d_1", 1000)
     rotated = await asyncio.gather(*(sql.rotate_refresh("old", f"new{n}", 5, 1000) for n in range(10)))
-    assert [result.outcome for result in rotated].count(RefreshOutcome.ROTATED) == 1
+    assert [result.outcome for result in rotated].count(RefreshOutcome.ROTATED) == 10
+    # Nobody has used a successor, so each gave up the one before it: one is left.
+    assert (
+        await sql._db.read(
+            lambda conn: conn.execute(select(func.count()).where(refresh_tokens.c.used_at.is_(None))).scalar()
+        )
+        == 1
+    )
 
     named = [User(f"u_named{n}", "same", "same", 1) for n in range(12)]
     made = await asyncio.gather(

@@ -43,7 +43,9 @@ def go(processes: list[Process]) -> None:
         process.stdin.write(b"go\n")
 
 
-@pytest.mark.parametrize("writers", [4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "writers", [pytest.param(4, marks=pytest.mark.stores), pytest.param(8, marks=pytest.mark.slow)]
+)
 async def test_processes_at_once_leave_dense_logs(empty_store_url: str, writers: int) -> None:
     """They make the store's tables at once, then all write to one channel and each to one of its own: nothing
     lost, nothing twice, no error."""

@@ -44,7 +44,12 @@ def six_nodes() -> Iterator[str]:
         yield servers.url
 
 
-@pytest.fixture(params=["valkey", "redis_7", "under_sentinels", "six_nodes"])
+_OF_SEVERAL_SERVERS = [
+    pytest.param(each, marks=pytest.mark.stores) for each in ("under_sentinels", "six_nodes")
+]
+
+
+@pytest.fixture(params=["valkey", "redis_7", *_OF_SEVERAL_SERVERS])
 def redis_url(request: pytest.FixtureRequest) -> str:
     """Whatever is true of Redis is true of each of these; tests share them and keep apart by their keys."""
     found = request.getfixturevalue(request.param)
