@@ -34,7 +34,7 @@ def under_sentinels() -> Iterator[tuple[str, Callable[[], Server]]]:
 @contextmanager
 def of_six_nodes() -> Iterator[tuple[str, Callable[[], Server]]]:
     """The node that has the registry goes, which every part of the cluster needs."""
-    registry = slot_of(Keys(PREFIX, "laptop").pods)
+    registry = slot_of(Keys(PREFIX, "laptop").registry)
     with cluster_servers(VALKEY) as servers:
         yield servers.url, lambda: servers.owner_of(registry)
 

@@ -101,7 +101,7 @@ async def test_a_killed_primary_that_comes_back_misleads_nobody(watched: Sentine
         old.kill()
         await works_again(redis, key)
         old.start()
-        until(lambda: old.do("ROLE")[0] == b"slave", FAILOVER_S)
+        until(lambda: old.do("ROLE")[0] == b"slave", 3 * FAILOVER_S)
         async with redis_client(watched.url) as another:
             await execute(another, [("SET", key, "later")])
             assert await execute(redis, [("GET", key)]) == [b"later"]
