@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from chatkernel.bus import Bus, ChannelFrame, EventEnvelope, NotPublished, Poke, Post, PresenceChange
 from chatkernel.errors import ChatError
@@ -101,14 +102,15 @@ class Publisher:
     async def _round(self, posts: list[Post], stored: dict[str, int]) -> ChatError | None:
         """Each part is tried, whatever became of the others; the first error."""
         errors = []
-        for part in (
-            self._note(),
-            self._pay(),
-            self._publish(posts, stored),
-            self._strike(time.monotonic()),
-        ):
+        parts: tuple[Callable[[], Awaitable[None]], ...] = (
+            self._note,
+            self._pay,
+            partial(self._publish, posts, stored),
+            partial(self._strike, time.monotonic()),
+        )
+        for part in parts:
             try:
-                await part
+                await part()
             except ChatError as error:
                 errors.append(error)
         return errors[0] if errors else None
