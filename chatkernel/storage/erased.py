@@ -1,9 +1,13 @@
-"""What stays of an erased person's names: digests, for every adapter."""
+"""What an erasure takes away, and what stays of a person's names: digests. For every adapter."""
 
 from __future__ import annotations
 
 import hashlib
 
+from chatkernel.protocol import EventKind
+
+WRITTEN_KINDS = (EventKind.MESSAGE.value, EventKind.EDIT.value, EventKind.REACTION.value)
+"""Events that hold what a person wrote."""
 SUBJECT_HOLD_MS = 24 * 3_600_000
 """How long an issuer's subject gets no new account after its erasure: a device that still has a token would otherwise
 make one within moments."""

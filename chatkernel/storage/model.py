@@ -161,6 +161,10 @@ class ConversationPrefs(Struct, frozen=True):
     archived: bool = False
 
 
+OTHERS_SHOWN = 4
+"""Other members named in a conversation, for a title and pictures."""
+
+
 class Conversation(Struct, frozen=True, omit_defaults=True):
     """A line of "my conversations". `members` are the first few others, for a title and pictures."""
 

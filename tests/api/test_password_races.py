@@ -57,6 +57,13 @@ async def only_device(person):
     return [device["device_id"] for device in devices] == [person.device_id]
 
 
+async def only_the_new_password_logs_in(http, anna):
+    """And no log-in with the old one has left a device."""
+    assert await only_device(anna)
+    problem(await logging_in(http, anna), 401, "wrong_credentials")
+    await log_in(http, anna.username, password=NEW)
+
+
 async def test_a_log_in_verified_just_before_the_change_leaves_no_device(http, pod, monkeypatch):
     anna = await sign_up(http)
     with held(monkeypatch, pod.services.passwords, "verify") as verified:
@@ -65,9 +72,7 @@ async def test_a_log_in_verified_just_before_the_change_leaves_no_device(http, p
         await change(anna)
         verified.go_on()
         problem(await late, 401, "wrong_credentials")
-    assert await only_device(anna)
-    problem(await logging_in(http, anna), 401, "wrong_credentials")
-    await log_in(http, anna.username, password=NEW)
+    await only_the_new_password_logs_in(http, anna)
 
 
 async def test_a_device_added_before_the_change_is_logged_out_by_it(http, pod, monkeypatch):
@@ -95,9 +100,7 @@ async def test_a_hash_made_anew_does_not_bring_the_old_password_back(http, pod, 
         await change(anna)
         hashed.go_on()
         problem(await late, 401, "wrong_credentials")
-    assert await only_device(anna)
-    problem(await logging_in(http, anna), 401, "wrong_credentials")
-    await log_in(http, anna.username, password=NEW)
+    await only_the_new_password_logs_in(http, anna)
 
 
 async def test_a_hash_made_anew_by_another_log_in_refuses_nobody(http, pod, monkeypatch):

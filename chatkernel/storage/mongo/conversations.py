@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from chatkernel.protocol import EventKind, HistoryItem, Role
 from chatkernel.storage.list_cursor import cursor_of, parse_cursor
 from chatkernel.storage.model import (
+    OTHERS_SHOWN,
     Absence,
     ChannelKind,
     ChannelState,
@@ -29,9 +30,6 @@ from chatkernel.storage.mongo.membership import State
 from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.trailing import Trail
 from chatkernel.storage.mongo.watermarks import put_watermarks
-
-OTHERS_SHOWN = 4
-"""Other members named in a line, for a title and pictures."""
 
 _CHANNELS_AT_ONCE = 1_000
 _NEWEST = 20

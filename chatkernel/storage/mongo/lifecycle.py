@@ -11,7 +11,7 @@ from itertools import takewhile
 from pymongo import UpdateOne
 
 from chatkernel.protocol import Event, EventKind
-from chatkernel.storage.erased import subject_digest, username_digest
+from chatkernel.storage.erased import WRITTEN_KINDS, subject_digest, username_digest
 from chatkernel.storage.model import Blanked, Expired, Keeping
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, item_of
@@ -22,9 +22,6 @@ from chatkernel.storage.mongo.membership import State
 from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.upserts import write_again
 from chatkernel.storage.usernames import username_key
-
-WRITTEN_KINDS = (EventKind.MESSAGE.value, EventKind.EDIT.value, EventKind.REACTION.value)
-"""Events that hold what a person wrote."""
 
 _MARKS = (
     "role",

@@ -10,13 +10,16 @@ from sqlalchemy import Connection
 
 from chatkernel.protocol import HistoryItem, Role
 from chatkernel.storage.list_cursor import cursor_of, parse_cursor
-from chatkernel.storage.model import ChannelKind, Conversation, ConversationPage, ConversationPrefs
+from chatkernel.storage.model import (
+    OTHERS_SHOWN,
+    ChannelKind,
+    Conversation,
+    ConversationPage,
+    ConversationPrefs,
+)
 from chatkernel.storage.sql.floor import READ_MESSAGES, VISIBLE_FROM
 from chatkernel.storage.sql.rows import EVENT_COLUMNS, STATE_COLUMNS, item_of, qualified
 from chatkernel.storage.sql.statements import Query, Row
-
-OTHERS_SHOWN = 4
-"""Other members named in a line, for a title and pictures."""
 
 _ITEM_COLUMNS = f"{EVENT_COLUMNS}, {STATE_COLUMNS}"
 _LINE_COLUMNS = (

@@ -10,7 +10,7 @@ from itertools import takewhile
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from chatkernel.protocol import Event, EventKind
-from chatkernel.storage.erased import subject_digest, username_digest
+from chatkernel.storage.erased import WRITTEN_KINDS, subject_digest, username_digest
 from chatkernel.storage.model import Blanked, Expired, Keeping
 from chatkernel.storage.sql.accounts import name_group, subject_group
 from chatkernel.storage.sql.rows import EVENT_COLUMNS, STATE_COLUMNS, item_of
@@ -30,9 +30,6 @@ from chatkernel.storage.sql.schema import (
     users,
 )
 from chatkernel.storage.sql.statements import Query
-
-WRITTEN_KINDS = (EventKind.MESSAGE.value, EventKind.EDIT.value, EventKind.REACTION.value)
-"""Events that hold what a person wrote."""
 
 _wrote_in = Query(
     "channel_id",
