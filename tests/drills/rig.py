@@ -7,9 +7,6 @@ are children of this process, so the fault's program only passes `strike` and `h
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +16,7 @@ from typing import Any
 
 from support.chatctl import Chatctl
 
+from drills.fault_calls import CALL, answering, drilled, told
 from drills.witness import Witness
 
 HEARTBEAT_S = 10.0
@@ -27,9 +25,7 @@ MARGIN_S = 2.0
 """For looking, and for a machine that does other things, too."""
 ACK_WITHIN_S = 2.0
 """While what was broken is not needed for it."""
-CALL = Path(__file__).with_name("call")
 LOAD = ("--users", "60", "--channels", "20", "--rate", "60", "--duration", "10")
-DRILL_WITHIN_S = 1_800
 
 Pods = list[dict[str, Any]]
 """Rows of the cluster's status."""
@@ -59,12 +55,8 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """For a person: each fault, and what was wrong."""
-        told = [
-            f"{self.name}: {record['lost_connections']} connections lost, slowest ack {record['slowest_ack_s']} s, "
-            f"all level {record['level_after_s']} s after it"
-            for record in self.report.get("fault_log", [])
-        ]
-        return [*told, *(f"  {problem}" for problem in self.problems)]
+        lines = [told(record) for record in self.report.get("fault_log", [])]
+        return [*lines, *(f"  {problem}" for problem in self.problems)]
 
 
 async def run_drill(name: str, fault: Fault, times: int) -> Outcome:
@@ -107,48 +99,22 @@ async def _cluster(chatctl: Chatctl, options: tuple[str, ...]) -> AsyncIterator[
 
 @asynccontextmanager
 async def _bridge(path: Path, fault: Fault, witness: Witness) -> AsyncIterator[None]:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = (await reader.readline()).decode().strip()
-        said: dict[str, object] = {"ok": True, "note": ""}
-        try:
-            if asked == "strike":
-                await witness.seen_enough()  # of how it got well after the fault before
-                await witness.begin(await fault.strike(await witness.pods()))
-            else:
-                await witness.seen_enough()
-                await fault.heal()
-                witness.end()
-        except Exception as error:
-            said = {"ok": False, "note": f"{type(error).__name__}: {error}"}
-        writer.write(json.dumps(said).encode() + b"\n")
-        await writer.drain()
-        writer.close()
+    async def do(_name: str, what: str) -> None:
+        await (
+            witness.seen_enough()
+        )  # while it holds; before it strikes, of how it got well after the one before
+        if what == "strike":
+            await witness.begin(await fault.strike(await witness.pods()))
+        else:
+            await fault.heal()
+            witness.end()
 
-    server = await asyncio.start_unix_server(answer, path)
-    try:
+    async with answering(path, do):
         yield
-    finally:
-        server.close()
 
 
 async def _drill(
     chatctl: Chatctl, name: str, fault: Fault, times: int, socket: Path
 ) -> tuple[dict[str, Any], str]:
-    """The report, {} when there is none, and what was said."""
     words = ["--times", str(times), "--hold", f"{fault.hold_s:g}", "--fault", f"exec:{name}={CALL}", "--json"]
-    process = await asyncio.create_subprocess_exec(
-        *chatctl.command("drill", *LOAD, *words),
-        env={**chatctl.environ, "DRILL_RIG": str(socket), "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(DRILL_WITHIN_S):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    if os.environ.get("DRILL_TALKS"):
-        print(err.decode())
-    return (json.loads(out) if out else {}), err.decode()[-2_000:]
+    return await drilled(chatctl.command("drill", *LOAD, *words), chatctl.environ, socket)

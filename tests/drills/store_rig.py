@@ -7,9 +7,7 @@ fault's program only passes `strike` and `heal` on to it.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,13 +17,12 @@ from typing import Any
 
 from support.cluster import Cluster, default_spec
 
+from drills.fault_calls import CALL, answering, drilled, told
 from drills.store_fault import StoreFault, StoreUnderTest
 from drills.store_witness import MARGIN_S, RECOVERS_S, StoreWitness
 
-CALL = Path(__file__).with_name("call_store")
 HEARTBEAT_S = 5.0
 LOAD = ("--users", "40", "--channels", "16", "--rate", "25", "--duration", "5")
-DRILL_WITHIN_S = 1_800
 SENT_AGAIN_S = 30.0
 """What waited for a minute is sent after it, one message of a channel after the other."""
 
@@ -40,15 +37,11 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """For a person: each fault, and what was wrong."""
-        told = [
-            f"{record['name'].removeprefix('exec:')}: {record['lost_connections']} connections lost, "
-            f"slowest ack {record['slowest_ack_s']} s, all level {record['level_after_s']} s after it"
-            for record in self.report.get("fault_log", [])
-        ]
+        faults = [told(record) for record in self.report.get("fault_log", [])]
         counts = " ".join(
             f"{name} {self.report.get(name)}" for name in ("sent", "acked", "lost", "duplicated")
         )
-        lines = [f"{self.store.name}: {line}" for line in (*told, counts)]
+        lines = [f"{self.store.name}: {line}" for line in (*faults, counts)]
         return [*lines, *(f"  PROBLEM {problem}" for problem in self.problems)]
 
 
@@ -101,48 +94,26 @@ async def _bridge(path: Path, store: StoreUnderTest, witness: StoreWitness | Non
         looks = [] if witness is None else [witness.during(fault)]
         await asyncio.gather(asyncio.sleep(fault.hold_s), *looks)
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        name, do = (await reader.readline()).decode().split()
-        said: dict[str, object] = {"ok": True, "note": ""}
-        try:
-            if do == "strike":
-                await strike(faults[name])
-            else:
-                await stack.aclose()
-                if witness is not None:
-                    await witness.after()
-        except Exception as error:
-            said = {"ok": False, "note": f"{type(error).__name__}: {error}"}
-        writer.write(json.dumps(said).encode() + b"\n")
-        await writer.drain()
-        writer.close()
+    async def do(name: str, what: str) -> None:
+        if what == "strike":
+            await strike(faults[name])
+            return
+        await stack.aclose()
+        if witness is not None:
+            await witness.after()
 
-    server = await asyncio.start_unix_server(answer, path)
     try:
-        yield
+        async with answering(path, do):
+            yield
     finally:
-        server.close()
         await stack.aclose()
 
 
 async def _drill(
     cluster: Cluster, store: StoreUnderTest, others: tuple[str, ...], times: int, socket: Path
 ) -> tuple[dict[str, Any], str]:
-    """The report, {} when there is none, and what was said."""
     words = ["--data", str(cluster.data), "--times", str(times), "--hold", "0", "--json"]
     for name in (*(f"exec:{fault.name}={CALL}" for fault in store.faults), *others):
         words += ["--fault", name]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "chatclient.cli.main", "drill", *LOAD, *words),
-        env={**os.environ, "DRILL_RIG": str(socket), "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=None if os.environ.get("DRILL_TALKS") else subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(DRILL_WITHIN_S):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return (json.loads(out) if out else {}), (err or b"").decode()[-2_000:]
+    command = [sys.executable, "-m", "chatclient.cli.main", "drill", *LOAD, *words]
+    return await drilled(command, os.environ, socket)
