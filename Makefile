@@ -82,8 +82,11 @@ lock: $(DEV)  ## Lock the newest versions that pyproject.toml allows, with hashe
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --no-emit-index-url --no-emit-find-links --group build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --no-emit-index-url --no-emit-find-links -c requirements.lock --extra dev pyproject.toml \
-	  -o requirements-dev.lock
+	  --no-annotate --no-emit-index-url --no-emit-find-links -c requirements.lock --extra operator pyproject.toml \
+	  -o requirements-operator.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links -c requirements-operator.lock --extra dev \
+	  --extra operator pyproject.toml -o requirements-dev.lock
 
 clean:  ## Remove .venv and caches; the data in .chatcluster stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Builds every Kubernetes object of a ChatCluster. Pure: plain values in, manifests as dictionaries out."""
