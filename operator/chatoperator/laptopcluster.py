@@ -313,6 +313,7 @@ class LaptopCluster:
                 "pid": self.embedded.pid if self.embedded else None,
                 "restarts": self.embedded.restarts if self.embedded else 0,
             },
+            "store": {"url": shown_url(self.store_url)},
             "presence": {"online": self.online},
             "spec": _shown(self.source.current.spec),
         }
@@ -368,12 +369,13 @@ class LaptopCluster:
 
 def _shown(spec: Spec) -> Any:
     """The spec without the passwords of Redis and of the store."""
-    if spec.storage.url is not None:
-        storage = msgspec.structs.replace(spec.storage, url=shown_url(spec.storage.url))
-        spec = msgspec.structs.replace(spec, storage=storage)
+    replace = msgspec.structs.replace
+    if spec.mongodb is not None and spec.mongodb.url is not None:
+        spec = replace(spec, mongodb=replace(spec.mongodb, url=shown_url(spec.mongodb.url)))
+    if spec.postgresql is not None and spec.postgresql.url is not None:
+        spec = replace(spec, postgresql=replace(spec.postgresql, url=shown_url(spec.postgresql.url)))
     if spec.redis.url is not None:
-        redis = msgspec.structs.replace(spec.redis, url=parse_redis_url(spec.redis.url).shown)
-        spec = msgspec.structs.replace(spec, redis=redis)
+        spec = replace(spec, redis=replace(spec.redis, url=parse_redis_url(spec.redis.url).shown))
     return msgspec.to_builtins(spec)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
+from msgspec import Struct
 
 from chatoperator.model import PodKind
-from chatoperator.spec import Spec
+from chatoperator.spec import PodTemplate, Spec
 
 REVISION_CHARS = 8
 
@@ -20,18 +21,24 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
     parts: list[object] = [
         kind,
         spec.version,
+        spec.image,
+        spec.image_pull_policy,
+        spec.image_pull_secrets,
         spec.region,
         spec.presence,
         spec.limits,
         spec.auth,
         spec.redis,
-        msgspec.structs.replace(spec.storage, zones=[]),  # where shards keep what is of no matter to pods
+        None if spec.mongodb is None else msgspec.structs.replace(spec.mongodb, zones=[]),
+        spec.postgresql,
+        _template(spec, kind),
     ]
     if kind is PodKind.CHAT:
         parts += [
             spec.chat_pods.connections_per_pod,
             spec.chat_pods.env,
             spec.chat_pods.hello_timeout_seconds,
+            spec.chat_pods.termination_grace_period_seconds,
         ]
     if kind in (PodKind.CHAT, PodKind.WORKER):  # pods hold leases, and the worker clears away after them
         parts.append(spec.chat_pods.lease_seconds)
@@ -39,8 +46,33 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
         parts.append(spec.receipts)
     if kind in (PodKind.API, PodKind.WORKER):  # one bounds what groups may choose, the other removes
         parts.append(spec.retention)
-    raw = msgspec.json.encode(parts, order="sorted")
+    if kind in (PodKind.CHAT, PodKind.API) and spec.exposure is not None:  # pods know their own address
+        parts.append([spec.exposure.host, spec.exposure.tls is not None])
+    raw = msgspec.json.encode([_said(part) for part in parts], order="sorted")
     return hashlib.sha256(raw).hexdigest()[:REVISION_CHARS]
+
+
+def _template(spec: Spec, kind: PodKind) -> PodTemplate:
+    if kind is PodKind.CHAT:
+        return spec.chat_pods.pod
+    return spec.api_pods.pod if kind is PodKind.API else spec.worker.pod
+
+
+def _said(value: object) -> object:
+    """Without what is as by default: a release with a new field makes no new pods of an old resource."""
+    if isinstance(value, Struct):
+        fields = msgspec.structs.fields(value)
+        told = {field.encode_name: (getattr(value, field.name), field) for field in fields}
+        return {name: _said(each) for name, (each, field) in told.items() if not _is_default(each, field)}
+    if isinstance(value, list):
+        return [_said(each) for each in value]
+    return value
+
+
+def _is_default(value: object, field: msgspec.structs.FieldInfo) -> bool:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return value == field.default_factory()
+    return value == field.default
 
 
 def replicas_of(spec: Spec, kind: PodKind) -> int:

@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from chatkernel.storage.schema_step import Placement
-from chatoperator.spec import Spec, Storage
+from chatoperator.spec import MongoDb, PostgreSql, Spec, UrlFrom
 
 URL_MAX_BYTES = 64 * 1024
 
@@ -16,30 +18,53 @@ class StoreUrlError(Exception):
     """The URL cannot be read where the resource says; the message names the place and never the URL."""
 
 
-def store_url(storage: Storage, environ: Mapping[str, str] = os.environ) -> str | None:
-    """None: none is named. Raises StoreUrlError."""
-    source = storage.url_from
+def store_url(spec: Spec, environ: Mapping[str, str] = os.environ) -> str | None:
+    """None: no store is named. Raises StoreUrlError."""
+    if spec.mongodb is not None:
+        return _url("spec.mongodb", spec.mongodb.url, spec.mongodb.url_from, environ)
+    if spec.postgresql is not None:
+        return _url("spec.postgresql", spec.postgresql.url, spec.postgresql.url_from, environ)
+    return None
+
+
+def redis_url(spec: Spec, environ: Mapping[str, str] = os.environ) -> str | None:
+    """None: no Redis is named. Raises StoreUrlError."""
+    return _url("spec.redis", spec.redis.url, spec.redis.url_from, environ)
+
+
+def with_store(spec: Spec, url: str) -> Spec:
+    """The spec with the store of this URL instead of its own. Zones stay, if it is another MongoDB."""
+    scheme = url.partition(":")[0].partition("+")[0]
+    mongodb = postgresql = None
+    if scheme == "mongodb":
+        mongodb = replace(spec.mongodb or MongoDb(), url=url, url_from=None)
+    elif scheme in ("postgresql", "postgres"):
+        postgresql = PostgreSql(url=url)
+    return replace(spec, mongodb=mongodb, postgresql=postgresql)
+
+
+def _url(field: str, url: str | None, source: UrlFrom | None, environ: Mapping[str, str]) -> str | None:
     if source is None:
-        return storage.url
+        return url
     if source.env is not None:
         found = environ.get(source.env, "")
         if not found:
-            raise StoreUrlError(f"spec.storage.urlFrom.env: {source.env} is not set")
+            raise StoreUrlError(f"{field}.urlFrom.env: {source.env} is not set")
         return found
     path = Path(source.file or "")
     try:
         with path.open("rb") as file:
             text = file.read(URL_MAX_BYTES).decode().strip()
     except OSError as error:
-        raise StoreUrlError(f"spec.storage.urlFrom.file: {path}: {error.strerror}") from error
+        raise StoreUrlError(f"{field}.urlFrom.file: {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise StoreUrlError(f"spec.storage.urlFrom.file: {path}: is not text") from error
+        raise StoreUrlError(f"{field}.urlFrom.file: {path}: is not text") from error
     if not text:
-        raise StoreUrlError(f"spec.storage.urlFrom.file: {path} is empty")
+        raise StoreUrlError(f"{field}.urlFrom.file: {path} is empty")
     return text
 
 
 def placement(spec: Spec) -> Placement:
     """The cluster's own region is split, too, where no zone keeps it."""
-    zones = {zone.region: tuple(zone.shards) for zone in spec.storage.zones}
+    zones = {zone.region: tuple(zone.shards) for zone in (spec.mongodb.zones if spec.mongodb else [])}
     return Placement({spec.region: (), **zones})

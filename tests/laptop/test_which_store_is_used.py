@@ -61,11 +61,11 @@ def test_a_store_that_cannot_be_meant_is_refused(tmp_path: Path, url: str, said:
 def test_the_given_store_goes_over_the_files(tmp_path: Path) -> None:
     file, mine = tmp_path / "cluster.yaml", tmp_path / "mine.db"
     file.write_text(
-        SPEC.format(replicas=1, heartbeat=10) + "  storage:\n    url: postgresql://db.invalid/chat\n"
+        SPEC.format(replicas=1, heartbeat=10) + "  postgresql:\n    url: postgresql://db.invalid/chat\n"
     )
     up = Up(tmp_path / "data", file, "--store", f"sqlite:///{mine}")
     try:
-        assert up.ready()["spec"]["storage"]["url"] == f"sqlite:///{mine}"
+        assert up.ready()["store"]["url"] == f"sqlite:///{mine}"
         file.write_text(file.read_text().replace("replicas: 1", "replicas: 2"))
         up.settled(2)
         assert mine.exists() and not (tmp_path / "data" / "chat.db").exists()
