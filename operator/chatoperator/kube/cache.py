@@ -16,11 +16,14 @@ from chatoperator.kube.kinds import (
     SECRET,
     Kind,
     Object,
+    annotations_of,
 )
 from chatoperator.kube.store import Changed, Store
 from chatoperator.kube.watcher import SILENCE_S, Watcher
-from chatoperator.manifests.names import LABEL_MANAGED_BY, MANAGED_BY
+from chatoperator.manifests.names import GROUP, LABEL_MANAGED_BY, MANAGED_BY
 
+APPLIED = f"{GROUP}/applied"
+"""On every child: the hash of the manifest that was last applied."""
 OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 STALE_S = SILENCE_S + 15.0
 """A watch that has said nothing for this long is not believed any more, even if nobody has noticed its end."""
@@ -71,7 +74,11 @@ class Cache:
 
     def is_current(self) -> bool:
         """Whether what is here may be acted on: everything was listed, and no watch is broken or silent."""
-        return not any(self._is_stale(watcher) for watcher in self.watchers)
+        return self.stale() == 0
+
+    def stale(self) -> int:
+        """How many watches bring nothing now."""
+        return sum(self._is_stale(watcher) for watcher in self.watchers)
 
     def problem(self) -> KubeError | None:
         """Why it is not, if the API server said so: what it forbids before what it did not say."""
@@ -106,8 +113,11 @@ def _node(whole: Object) -> Object:
 
 
 def _metadata(whole: Object) -> Object:
+    """And of the annotations only ours: in another there may be all that a Secret holds."""
     wanted = ("name", "namespace", "uid", "labels", "ownerReferences", "resourceVersion")
-    return {"metadata": {key: whole["metadata"][key] for key in wanted if key in whole["metadata"]}}
+    kept = {key: whole["metadata"][key] for key in wanted if key in whole["metadata"]}
+    kept["annotations"] = {key: value for key, value in annotations_of(whole).items() if key == APPLIED}
+    return {"metadata": kept}
 
 
 TRIM: dict[Kind, Callable[[Object], Object]] = {NODE: _node, SECRET: _metadata}

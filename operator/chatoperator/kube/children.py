@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from chatoperator.kube.cache import Cache
+from chatoperator.kube.cache import APPLIED, Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.errors import Conflict, KubeError, NotFound
 from chatoperator.kube.kinds import (
@@ -31,12 +31,9 @@ from chatoperator.kube.kinds import (
     uid_of,
     version_of,
 )
-from chatoperator.manifests.names import GROUP
 
 log = logging.getLogger(__name__)
 
-APPLIED = f"{GROUP}/applied"
-"""On every child: the hash of the manifest that was last applied."""
 HASH_CHARS = 16
 KEPT_BY_OTHERS = (JOB, CONTROLLER_REVISION)
 """Kinds whose objects come and go by rules of their own: not removed here."""
@@ -54,6 +51,22 @@ class Outcome(msgspec.Struct):
     failed: list[KubeError] = []
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """A manifest and its hash."""
+
+    manifest: Object
+    digest: str
+
+    @property
+    def id(self) -> Id:
+        return kind_of(self.manifest), name_of(self.manifest)
+
+
+def prepare(manifests: Iterable[Object]) -> list[Wanted]:
+    """Hashed once, and not at each look."""
+    return [Wanted(manifest, digest_of(manifest)) for manifest in manifests]
+
+
 class Children:
     """Of one cluster."""
 
@@ -62,22 +75,22 @@ class Children:
         self._settled: dict[Id, int] = {}
         """The resource version at which an object was found to be as wanted."""
 
-    async def ensure(self, manifests: Sequence[Object]) -> Outcome:
+    async def ensure(self, wanted: Sequence[Wanted]) -> Outcome:
         """What fails holds up nothing else. The API server not answering is tried once and not for each object."""
         outcome = Outcome()
-        for manifest in manifests:
+        for one in wanted:
             try:
-                await self._ensure(manifest, outcome)
+                await self._ensure(one, outcome)
             except KubeError as error:
                 outcome.failed.append(error)
                 if error.status == 0:
                     break
         return outcome
 
-    async def remove_others(self, namespace: str, cluster: str, owner_uid: str, wanted: Iterable[Object]) -> Outcome:
+    async def remove_others(self, namespace: str, cluster: str, owner_uid: str, wanted: Iterable[Wanted]) -> Outcome:
         """Deletes what belongs to the cluster and is not wanted any more. Not what its pods own."""
         outcome = Outcome()
-        keep = {(kind_of(manifest), name_of(manifest)) for manifest in wanted}
+        keep = {one.id for one in wanted}
         for kind in CHILDREN:
             if kind in KEPT_BY_OTHERS:
                 continue
@@ -92,20 +105,19 @@ class Children:
                     outcome.failed.append(error)
         return outcome
 
-    async def _ensure(self, manifest: Object, outcome: Outcome) -> None:
-        kind, name = kind_of(manifest), name_of(manifest)
+    async def _ensure(self, wanted: Wanted, outcome: Outcome) -> None:
+        (kind, name), manifest = wanted.id, wanted.manifest
         store = self._cache[kind]
         live = store.get(namespace_of(manifest), name)
-        digest = digest_of(manifest)
-        same = live is not None and annotations_of(live).get(APPLIED) == digest
+        same = live is not None and annotations_of(live).get(APPLIED) == wanted.digest
         if live is not None and same:
             version = version_of(live)
             if self._settled.get((kind, name)) == version:
                 return
-            if covers(live, manifest):
+            if covers(live, _content(manifest)):
                 self._settled[kind, name] = version
                 return
-        applied = await self._client.apply(_marked(manifest, digest))
+        applied = await self._client.apply(_marked(manifest, wanted.digest))
         store.put(applied)
         self._settled[kind, name] = version_of(applied)
         if live is None:
@@ -165,6 +177,11 @@ def _covers_items(live: list[object], wanted: list[object]) -> bool:
         if not covers(other, item):
             return False
     return True
+
+
+def _content(manifest: Object) -> Object:
+    """Lists leave out of their items what kind they are."""
+    return {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
 
 
 def _marked(manifest: Object, digest: str) -> Object:

@@ -89,6 +89,10 @@ class KubeClient:
     async def aclose(self) -> None:
         await self._api.close()
 
+    def guard_now(self) -> None:
+        """For what is changed elsewhere than at the API server. Raises what `guard` raises."""
+        self.guard()
+
     # -- reading
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object:

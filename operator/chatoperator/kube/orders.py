@@ -35,10 +35,10 @@ class PodLine:
         """`GET /statz`; a pod that does not answer says nothing."""
         self._begin("question", self._ask(heard))
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
+        """What is under way is given up."""
         for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for http in self._http.values():
             http.close()
 
@@ -74,4 +74,3 @@ class PodLine:
             return
         if answer.status == 200:
             heard(answer.json())
-            self._changed()

@@ -43,9 +43,8 @@ class Surroundings(Struct, frozen=True):
 def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) -> PodView:
     """And notes in `memory` what has to be remembered."""
     ready = _condition(pod, "Ready")
-    is_ready = ready is not None and ready.get("status") == "True"
     entry = around.entry
-    memory.ever_ready |= is_ready or entry is not None or DRAIN in annotations_of(pod)
+    memory.ever_ready |= is_ready(pod) or entry is not None or DRAIN in annotations_of(pod)
     _note_entry(memory, around, now)
     intent = annotations_of(pod).get(DRAIN)
     told = entry is not None and entry.state is PodState.DRAINING
@@ -58,9 +57,9 @@ def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) ->
         started_at=started_at(pod, now),
         incarnation=entry.incarnation if entry is not None else "",
         alive=is_alive(pod),
-        ready=is_ready and is_alive(pod) and not is_stopping(pod),
+        ready=is_ready(pod) and is_alive(pod) and not is_stopping(pod),
         ever_ready=memory.ever_ready,
-        unready_since=None if is_ready or ready is None else unix_s(ready.get("lastTransitionTime"), now),
+        unready_since=None if is_ready(pod) or ready is None else unix_s(ready.get("lastTransitionTime"), now),
         answered_at=memory.answered_at,
         drain_intent=intent is not None,
         drain_told=told,
@@ -78,6 +77,12 @@ def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) ->
 
 def is_alive(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def is_ready(pod: Object) -> bool:
+    """Its readiness check passes, as its node last said."""
+    ready = _condition(pod, "Ready")
+    return ready is not None and ready.get("status") == "True"
 
 
 def is_stopping(pod: Object) -> bool:
