@@ -53,10 +53,12 @@ class Cache:
     ) -> None:
         self._now = now
         self.stores = {
-            kind: Store(kind, TRIM.get(kind, without_managers)) for kind in (CHAT_CLUSTER, POD, NODE, SECRET, *CHILDREN)
+            kind: Store(kind, TRIM.get(kind, without_managers))
+            for kind in (CHAT_CLUSTER, POD, NODE, SECRET, *CHILDREN)
         }
         self.watchers = [
-            Watcher(client, selection, self.stores[selection.kind], now=now) for selection in selections(namespaces)
+            Watcher(client, selection, self.stores[selection.kind], now=now)
+            for selection in selections(namespaces)
         ]
 
     def __getitem__(self, kind: Kind) -> Store:
@@ -82,7 +84,9 @@ class Cache:
 
     def problem(self) -> KubeError | None:
         """Why it is not, if the API server said so: what it forbids before what it did not say."""
-        problems = [watcher.problem for watcher in self.watchers if self._is_stale(watcher) and watcher.problem]
+        problems = [
+            watcher.problem for watcher in self.watchers if self._is_stale(watcher) and watcher.problem
+        ]
         problems.sort(key=lambda error: not isinstance(error, Forbidden))
         return problems[0] if problems else None
 
@@ -101,7 +105,9 @@ def without_managers(whole: Object) -> Object:
 def _node(whole: Object) -> Object:
     """What says whether its pods can be counted on."""
     kept = {
-        key: whole["metadata"][key] for key in ("name", "uid", "labels", "resourceVersion") if key in whole["metadata"]
+        key: whole["metadata"][key]
+        for key in ("name", "uid", "labels", "resourceVersion")
+        if key in whole["metadata"]
     }
     spec, status = whole.get("spec") or {}, whole.get("status") or {}
     ready = [condition for condition in status.get("conditions") or [] if condition.get("type") == "Ready"]

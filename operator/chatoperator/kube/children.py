@@ -1,4 +1,4 @@
-"""Keeps the objects of a cluster as they are to be: made when missing, put back when changed, removed when not wanted.
+"""Keeps the objects of a cluster as they are to be: makes what is missing, puts back what was changed.
 
 Nothing is sent while nothing has changed. Whether a live object is as wanted is seen here, without a request: its
 annotation holds the hash of the manifest that was last applied, and every field of the manifest has the value wanted.
@@ -87,7 +87,9 @@ class Children:
                     break
         return outcome
 
-    async def remove_others(self, namespace: str, cluster: str, owner_uid: str, wanted: Iterable[Wanted]) -> Outcome:
+    async def remove_others(
+        self, namespace: str, cluster: str, owner_uid: str, wanted: Iterable[Wanted]
+    ) -> Outcome:
         """Deletes what belongs to the cluster and is not wanted any more. Not what its pods own."""
         outcome = Outcome()
         keep = {one.id for one in wanted}
@@ -138,7 +140,9 @@ async def create_once(client: KubeClient, cache: Cache, manifest: Object) -> boo
     return True
 
 
-async def remove(client: KubeClient, cache: Cache, kind: Kind, live: Object, grace_s: float | None = None) -> None:
+async def remove(
+    client: KubeClient, cache: Cache, kind: Kind, live: Object, grace_s: float | None = None
+) -> None:
     """One that is gone already is no failure; neither is another one of its name."""
     namespace, name = namespace_of(live), name_of(live)
     try:
@@ -163,7 +167,9 @@ def covers(live: object, wanted: object) -> bool:
     Items of lists are found by their name if they have one, as the API server merges most of them."""
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(
-            key in live and covers(live[key], value) for key, value in wanted.items() if value not in (None, {}, [])
+            key in live and covers(live[key], value)
+            for key, value in wanted.items()
+            if value not in (None, {}, [])
         )
     if isinstance(wanted, list):
         return isinstance(live, list) and len(live) >= len(wanted) and _covers_items(live, wanted)

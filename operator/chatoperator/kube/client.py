@@ -50,8 +50,8 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class Change(NamedTuple):
-    """OPENED when the API server has taken the watch, and then ADDED, MODIFIED, DELETED or BOOKMARK with the object (of
-    a bookmark, its resource version)."""
+    """OPENED when the API server has taken the watch, and then ADDED, MODIFIED, DELETED or BOOKMARK with the object
+    (of a bookmark, its resource version)."""
 
     type: str
     object: Object
@@ -66,6 +66,24 @@ _line = msgspec.json.Decoder(_WatchLine)
 NO_STREAM = (aiohttp.ClientError, OSError, ValueError, msgspec.DecodeError)
 """How a watch ends badly. ValueError: a line beyond aiohttp's limit."""
 Guard = Callable[[], None]
+
+
+class _Request(NamedTuple):
+    verb: str
+    kind: Kind
+    path: str
+    query: Mapping[str, str]
+    method: str = "GET"
+    body: Object | None = None
+    content_type: str = JSON
+    accept: str = JSON
+
+    @property
+    def words(self) -> str:
+        """For people: `apply services team/talk-api`."""
+        of = self.path.rpartition(self.kind.plural)[2].strip("/")
+        where = self.path.partition("namespaces/")[2].partition("/")[0]
+        return f"{self.verb} {self.kind.plural} {where + '/' if where else ''}{of}".strip()
 
 
 def _anybody() -> None:
@@ -110,7 +128,9 @@ class KubeClient:
             if not more:
                 return items, str(page["metadata"]["resourceVersion"])
 
-    async def watch(self, selection: Selection, since: str, for_s: int, silence_s: float) -> AsyncIterator[Change]:
+    async def watch(
+        self, selection: Selection, since: str, for_s: int, silence_s: float
+    ) -> AsyncIterator[Change]:
         """Changes after the resource version, for at most `for_s`. Raises Expired when it is too old, and Unreachable
         when nothing, not even a bookmark, came for `silence_s`."""
         kind = selection.kind
@@ -122,20 +142,20 @@ class KubeClient:
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s)
         accept = METADATA if selection.metadata_only else JSON
-        what = f"watch {kind.plural}"
+        request = _Request("watch", kind, kind.path(selection.namespace), query, accept=accept)
         try:
-            answer = await self._send("GET", kind.path(selection.namespace), query, accept, timeout)
+            answer = await self._send(request, timeout)
             try:
                 self.requests["watch", kind.plural, answer.status] += 1
                 if answer.status >= 400:
-                    raise self._error(what, answer, await answer.read())
+                    raise self._error(request.words, answer, await answer.read())
                 yield Change("OPENED", {})
                 async for line in answer.response.content:
-                    yield _change(what, line)
+                    yield _change(request.words, line)
             finally:
                 answer.response.close()
         except NO_STREAM as error:
-            raise Unreachable(f"{what}: {_words(error)}") from error
+            raise Unreachable(f"{request.words}: {_words(error)}") from error
 
     # -- writing
 
@@ -165,7 +185,9 @@ class KubeClient:
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request("update", kind, path, query, method="PUT", body=manifest)
 
-    async def patch(self, kind: Kind, namespace: str, name: str, body: Object, subresource: str = "") -> Object:
+    async def patch(
+        self, kind: Kind, namespace: str, name: str, body: Object, subresource: str = ""
+    ) -> Object:
         """A merge patch: null takes a field away."""
         return await self._request(
             "patch",
@@ -177,8 +199,10 @@ class KubeClient:
             content_type=MERGE,
         )
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, grace_s: float | None = None) -> Object:
-        """That object, and not another that has its name by now: then Conflict. Its dependents go in the background."""
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str, grace_s: float | None = None
+    ) -> Object:
+        """That object, and not another that has its name by now: then Conflict. Dependents go in the background."""
         options: Object = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -197,7 +221,7 @@ class KubeClient:
         verb: str,
         kind: Kind,
         path: str,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str] = {},
         *,
         method: str = "GET",
         body: Object | None = None,
@@ -205,63 +229,52 @@ class KubeClient:
         accept: str = JSON,
     ) -> Object:
         """Again while the API server says that it is too busy, at the times that it names."""
+        request = _Request(verb, kind, path, query, method, body, content_type, accept)
         for tries_left in reversed(range(BUSY_TRIES)):
             try:
                 async with self._at_once:
-                    return await self._once(verb, kind, path, query or {}, method, body, content_type, accept)
+                    return await self._once(request)
             except TooManyRequests as error:
                 if not tries_left:
                     raise
                 await asyncio.sleep(min(error.retry_after_s, BUSY_WAIT_MAX_S))
         raise AssertionError
 
-    async def _once(
-        self,
-        verb: str,
-        kind: Kind,
-        path: str,
-        query: Mapping[str, str],
-        method: str,
-        body: Object | None,
-        content_type: str,
-        accept: str,
-    ) -> Object:
-        what = f"{verb} {kind.plural} {path.rpartition(kind.plural)[2].strip('/')}".strip()
-        if method != "GET":
+    async def _once(self, request: _Request) -> Object:
+        if request.method != "GET":
             self.guard()
         status = 0
         try:
             timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
-            answer = await self._send(method, path, query, accept, timeout, body, content_type)
+            answer = await self._send(request, timeout)
             try:
                 raw, status = await answer.read(), answer.status
             finally:
                 answer.response.release()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise Unreachable(f"{what}: {_words(error)}") from error
+            raise Unreachable(f"{request.words}: {_words(error)}") from error
         finally:
-            self.requests[verb, kind.plural, status] += 1
+            self.requests[request.verb, request.kind.plural, status] += 1
         if status >= 400:
-            raise self._error(what, answer, raw)
+            raise self._error(request.words, answer, raw)
         try:
             return msgspec.json.decode(raw, type=dict[str, Any])
         except msgspec.DecodeError as error:
-            raise Unreachable(f"{what}: the answer is not JSON: {error}") from error
+            raise Unreachable(f"{request.words}: the answer is not JSON: {error}") from error
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        accept: str,
-        timeout: aiohttp.ClientTimeout,
-        body: Object | None = None,
-        content_type: str = JSON,
-    ) -> RESTResponse:
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+    async def _send(self, request: _Request, timeout: aiohttp.ClientTimeout) -> RESTResponse:
+        method, path, query, body = request.method, request.path, request.query, request.body
+        headers = {
+            "Accept": request.accept,
+            "Content-Type": request.content_type,
+            "User-Agent": FIELD_MANAGER,
+        }
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self._host}{path}{'?' + urlencode(query) if query else ''}"
-        return await self._api.rest_client.request(method, url, headers, body, _request_timeout=timeout)
+        answer: RESTResponse = await self._api.rest_client.request(
+            method, url, headers, body, _request_timeout=timeout
+        )
+        return answer
 
     def _error(self, what: str, answer: RESTResponse, body: bytes) -> KubeError:
         return error_of(what, answer.status, body, answer.getheader("Retry-After"))

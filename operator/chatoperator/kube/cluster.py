@@ -125,7 +125,9 @@ class ClusterTask:
         parts.place.entries = parts.link.entries
         observed = self._observe(found, parts, registry, now)
         if self._memory is None:
-            self._memory = read_memory(parts.status.read(found), parts.revisions.last_good(parts.cluster), now)
+            self._memory = read_memory(
+                parts.status.read(found), parts.revisions.last_good(parts.cluster), now
+            )
         thought = think(parts.cluster.spec, observed, self._memory, now, KINDS)
         self._memory = thought.memory
         actions = [action for action in thought.actions if tended.may_start or not isinstance(action, Start)]
@@ -161,7 +163,10 @@ class ClusterTask:
             return Tended(problems=[invalid_source(error)], may_start=False)
         parts.revisions.inputs = parts.inputs
         away_since = parts.store.away_since()
-        if away_since is not None and tended.storage.reason in (Reason.SCHEMA_READY, Reason.DEVELOPMENT_STORE):
+        if away_since is not None and tended.storage.reason in (
+            Reason.SCHEMA_READY,
+            Reason.DEVELOPMENT_STORE,
+        ):
             tended.storage = Finding(Reason.STORE_UNREACHABLE, since=away_since)
         return tended
 
@@ -210,7 +215,12 @@ class ClusterTask:
         wanted = live_hash(parts.cluster)
         for pod in parts.pods():
             known = annotations_of(pod).get(names.LIVE)
-            if names.LIVE in annotations_of(pod) and known != wanted and is_alive(pod) and not is_stopping(pod):
+            if (
+                names.LIVE in annotations_of(pod)
+                and known != wanted
+                and is_alive(pod)
+                and not is_stopping(pod)
+            ):
                 body: Object = {"metadata": {"annotations": {names.LIVE: wanted}}}
                 changed = await self._shared.client.patch(POD, self._namespace, name_of(pod), body)
                 self._shared.cache[POD].put(changed)
@@ -233,7 +243,9 @@ class ClusterTask:
     def _gather(self, found: Object, parts: Parts, thought: Round, tended: Tended) -> Facts:
         spec = parts.cluster.spec
         deployments = {name_of(one): one for one in self._deployments()}
-        api, worker = (deployments.get(names.of(self._name, component)) for component in (names.API, names.WORKER))
+        api, worker = (
+            deployments.get(names.of(self._name, component)) for component in (names.API, names.WORKER)
+        )
         return Facts(
             generation=int(found["metadata"].get("generation", 0)),
             observed=thought.observed,

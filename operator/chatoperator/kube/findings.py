@@ -54,7 +54,9 @@ def replicas_of(deployment: Object | None, desired: int) -> Replicas:
         return Replicas(desired)
     status = deployment.get("status") or {}
     current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    return Replicas(desired, status.get("readyReplicas", 0), status.get("updatedReplicas", 0) if current else 0)
+    return Replicas(
+        desired, status.get("readyReplicas", 0), status.get("updatedReplicas", 0) if current else 0
+    )
 
 
 def _problem_of(pod: Object) -> Finding | None:

@@ -66,8 +66,7 @@ CHILDREN = (
 """Watched by our label. Chat pods and Secrets are looked at in ways of their own."""
 
 KINDS = {
-    (kind.api_version, kind.name): kind
-    for kind in (CHAT_CLUSTER, POD, NODE, SECRET, *CHILDREN, EVENT, LEASE)
+    (kind.api_version, kind.name): kind for kind in (CHAT_CLUSTER, POD, NODE, SECRET, *CHILDREN, EVENT, LEASE)
 }
 
 

@@ -117,13 +117,17 @@ class Leader:
             if (holder, renewed) != self._seen:
                 self._seen, self._seen_at = (holder, renewed), self._monotonic()
             waited_s = self._monotonic() - self._seen_at
-            if holder not in ("", self.identity) and waited_s < float(spec.get("leaseDurationSeconds") or LEASE_S):
+            if holder not in ("", self.identity) and waited_s < float(
+                spec.get("leaseDurationSeconds") or LEASE_S
+            ):
                 return False
             wanted = self._manifest(spec)
             wanted["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
             return await self._write(self._client.replace, wanted, began)
 
-    async def _write(self, write: Callable[[Object], Awaitable[Object]], wanted: Object, began: float) -> bool:
+    async def _write(
+        self, write: Callable[[Object], Awaitable[Object]], wanted: Object, began: float
+    ) -> bool:
         """Of two that write at once one gets Conflict: the resource version was of before the other."""
         try:
             self._lease = await write(wanted)

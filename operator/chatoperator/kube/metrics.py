@@ -42,27 +42,40 @@ class Counts:
 
 def family(name: str, kind: str, text: str, values: Mapping[Labels, float]) -> Family:
     full = f"{PREFIX}_{name}"
-    return Family(full, kind, text, tuple(Sample(full, value, labels) for labels, value in sorted(values.items())))
+    return Family(
+        full, kind, text, tuple(Sample(full, value, labels) for labels, value in sorted(values.items()))
+    )
 
 
 def operator_families(
     counts: Counts, requests: Mapping[tuple[str, str, int], int], *, leading: bool, stale_watches: int
 ) -> list[Family]:
     """Of the operator itself."""
-    asked = {
+    asked: dict[Labels, float] = {
         (("verb", verb), ("resource", resource), ("code", str(code) if code else "none")): float(count)
         for (verb, resource, code), count in requests.items()
     }
-    rounds = {(("outcome", outcome),): float(count) for outcome, count in counts.rounds.items()}
-    actions = {(("action", action),): float(count) for action, count in counts.actions.items()}
+    rounds: dict[Labels, float] = {
+        (("outcome", outcome),): float(count) for outcome, count in counts.rounds.items()
+    }
+    actions: dict[Labels, float] = {
+        (("action", action),): float(count) for action, count in counts.actions.items()
+    }
     return [
         family("operator_leading", "gauge", "Whether this process holds the Lease", {(): float(leading)}),
-        family("operator_watches_stale", "gauge", "Watches that bring nothing now", {(): float(stale_watches)}),
+        family(
+            "operator_watches_stale", "gauge", "Watches that bring nothing now", {(): float(stale_watches)}
+        ),
         family("operator_requests_total", "counter", "Requests to the API server", asked),
         family("operator_rounds_total", "counter", "Looks at a cluster", rounds),
         family("operator_round_seconds_total", "counter", "Time spent in them", {(): counts.round_s}),
         family("operator_actions_total", "counter", "What was done to chat pods", actions),
-        family("operator_put_back_total", "counter", "Objects that somebody had changed", {(): float(counts.put_back)}),
+        family(
+            "operator_put_back_total",
+            "counter",
+            "Objects that somebody had changed",
+            {(): float(counts.put_back)},
+        ),
     ]
 
 

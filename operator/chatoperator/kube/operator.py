@@ -106,6 +106,8 @@ class Operator:
         return [
             family("chat_pods", "gauge", "Chat pods of a cluster", pods),
             family("connections", "gauge", "Connections to a cluster, as far as its pods tell", connections),
-            family("delivery_p99_ms", "gauge", "99 of 100 messages of the probe arrive within this", delivery),
+            family(
+                "delivery_p99_ms", "gauge", "99 of 100 messages of the probe arrive within this", delivery
+            ),
             family("delivery_gaps", "gauge", "Messages of the probe that did not arrive in time", gaps),
         ]

@@ -19,7 +19,7 @@ Then = Callable[[], Awaitable[None]]
 
 
 class PodLine:
-    """To one pod. At most one order and one question are under way: what fails is asked for again by the next plan."""
+    """To one pod. At most one order and one question are under way: the next plan asks again for what fails."""
 
     def __init__(self, name: str, ip: str, changed: Callable[[], None]) -> None:
         self.name, self.ip = name, ip

@@ -29,7 +29,9 @@ LIVED_S = 20.0
 class Parts:
     """`cluster` and `inputs` are as of the last round."""
 
-    def __init__(self, shared: Shared, cluster: ChatCluster, inputs: Inputs, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, shared: Shared, cluster: ChatCluster, inputs: Inputs, wake: Callable[[], None]
+    ) -> None:
         self.cluster, self.inputs = cluster, inputs
         self._cache = shared.cache
         client, cache, owner = shared.client, shared.cache, owner_of(cluster, inputs)

@@ -244,4 +244,3 @@ class KubePlace:
 
     def _random(self) -> str:
         return "".join(self._rng.choice(NAME_CHARS) for _ in range(RANDOM_CHARS))
-

@@ -1,4 +1,4 @@
-"""From a chat pod as the API server has it, and what the registry and the prober say of it, to what the plan sees. Pure.
+"""From a chat pod as the API server has it, and what registry and prober say of it, to what the plan sees. Pure.
 
 Times are Unix seconds: the API server's, so that they outlive the operator.
 """
@@ -59,7 +59,9 @@ def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) ->
         alive=is_alive(pod),
         ready=is_ready(pod) and is_alive(pod) and not is_stopping(pod),
         ever_ready=memory.ever_ready,
-        unready_since=None if is_ready(pod) or ready is None else unix_s(ready.get("lastTransitionTime"), now),
+        unready_since=None
+        if is_ready(pod) or ready is None
+        else unix_s(ready.get("lastTransitionTime"), now),
         answered_at=memory.answered_at,
         drain_intent=intent is not None,
         drain_told=told,
@@ -90,12 +92,12 @@ def is_stopping(pod: Object) -> bool:
 
 
 def node_of(pod: Object) -> str:
-    """"" while it has none."""
+    """ "" while it has none."""
     return _node_name(pod)
 
 
 def ip_of(pod: Object) -> str:
-    """"" while it has none."""
+    """ "" while it has none."""
     return str((pod.get("status") or {}).get("podIP") or "")
 
 

@@ -1,4 +1,4 @@
-"""What the delivery probe and a worker say of the cluster: asked every few seconds, and believed for a little while."""
+"""What the delivery probe and a worker say of a cluster: asked every few seconds, believed for a little while."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Asker:
         self._task: asyncio.Task[None] | None = None
 
     def look_at(self, ip: str) -> None:
-        """"" is none."""
+        """ "" is none."""
         if ip != self._ip:
             self.close()
             self._ip = ip

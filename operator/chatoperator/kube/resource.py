@@ -38,5 +38,7 @@ def read_resource(found: Object) -> Reading:
         return Reading(None, Finding(Reason.INVALID_SPEC, str(error)))
     broken = broken_rules(cluster, Platform.KUBERNETES)
     if broken:
-        return Reading(None, Finding(Reason.INVALID_SPEC, "; ".join(f"{path} {text}" for path, text in broken)))
+        return Reading(
+            None, Finding(Reason.INVALID_SPEC, "; ".join(f"{path} {text}" for path, text in broken))
+        )
     return Reading(cluster)

@@ -59,8 +59,10 @@ class Revisions:
         return {labels_of(one)[LABEL_REVISION]: one for one in found if self._is_ours(one)}
 
     def last_good(self, cluster: ChatCluster) -> str:
-        """"" is none."""
-        marked = {name: annotations_of(one)[LAST_GOOD] for name, one in self.kept(cluster).items() if is_good(one)}
+        """ "" is none."""
+        marked = {
+            name: annotations_of(one)[LAST_GOOD] for name, one in self.kept(cluster).items() if is_good(one)
+        }
         return max(marked, key=lambda name: marked[name], default="")
 
     async def mark_good(self, cluster: ChatCluster, revision: str) -> None:

@@ -7,10 +7,19 @@ from collections.abc import Callable
 
 from chatoperator.facts import Finding
 from chatoperator.kube.cache import Cache
-from chatoperator.kube.children import is_going, remove
+from chatoperator.kube.children import create_once, is_going, remove
 from chatoperator.kube.client import KubeClient
-from chatoperator.kube.errors import Conflict
-from chatoperator.kube.kinds import DEPLOYMENT, JOB, POD, Object, labels_of, name_of, namespace_of, owner_uids, uid_of
+from chatoperator.kube.kinds import (
+    DEPLOYMENT,
+    JOB,
+    POD,
+    Object,
+    labels_of,
+    name_of,
+    namespace_of,
+    owner_uids,
+    uid_of,
+)
 from chatoperator.manifests import names, schema, sources
 from chatoperator.manifests.inputs import Inputs
 from chatoperator.reasons import Reason
@@ -53,10 +62,7 @@ class SchemaStep:
         if source.development and not self._runs(cluster, source.component):
             # It would fail, and wait for longer than the store needs to start.
             return Finding(Reason.SCHEMA_PENDING, "the development store is starting")
-        try:
-            self._cache[JOB].put(await self._client.create(wanted))
-        except Conflict:
-            pass  # the watch has not shown it yet
+        await create_once(self._client, self._cache, wanted)
         return Finding(Reason.SCHEMA_PENDING)
 
     async def _again_later(self, live: Object) -> None:
@@ -75,7 +81,12 @@ class SchemaStep:
         owner = {owner["uid"] for owner in wanted["metadata"]["ownerReferences"]}
         for job in self._cache[JOB].of(cluster.metadata.namespace, cluster.metadata.name):
             is_schema = labels_of(job).get(names.LABEL_COMPONENT) == names.SCHEMA
-            if is_schema and name_of(job) != name_of(wanted) and owner & owner_uids(job) and not is_going(job):
+            if (
+                is_schema
+                and name_of(job) != name_of(wanted)
+                and owner & owner_uids(job)
+                and not is_going(job)
+            ):
                 await remove(self._client, self._cache, JOB, job)
 
     def _runs(self, cluster: ChatCluster, component: str) -> bool:
@@ -113,5 +124,9 @@ def _end_of(pod: Object) -> tuple[str, int, str] | None:
         for state in ("state", "lastState"):
             ended = (container.get(state) or {}).get("terminated")
             if ended:
-                return str(ended.get("finishedAt")), int(ended.get("exitCode", 1)), str(ended.get("message") or "")
+                return (
+                    str(ended.get("finishedAt")),
+                    int(ended.get("exitCode", 1)),
+                    str(ended.get("message") or ""),
+                )
     return None

@@ -12,11 +12,10 @@ import secrets
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from chatkernel.trust import TrustError, trusting_redis
 
 from chatkernel.redis_url import RedisUrlError, parse_redis_url
 from chatkernel.settings import SecretFile, SigningKey
-from chatkernel.trust import TrustError, trusting_redis
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.errors import Conflict, NotFound
@@ -121,7 +120,7 @@ class ClusterSecrets:
             raise SecretProblem(f"{field} {error}", missing=False) from error
 
     async def store_ports(self, cluster: ChatCluster) -> tuple[int, ...]:
-        """Where the store is reached, after a look at whether its URL can be one. Raises SecretProblem and KubeError."""
+        """Where the store is reached, if its URL can be one. Raises SecretProblem and KubeError."""
         source = sources.store(cluster)
         url, field = await self._url(cluster, source)
         scheme = url.partition("://")[0].partition("+")[0]
@@ -144,7 +143,9 @@ class ClusterSecrets:
             return ""
         text = await self._reader.value(cluster.metadata.namespace, key, field)
         if "BEGIN CERTIFICATE" not in text:
-            raise SecretProblem(f"{field}: {key.key} of the Secret {key.name} is no PEM certificate", missing=False)
+            raise SecretProblem(
+                f"{field}: {key.key} of the Secret {key.name} is no PEM certificate", missing=False
+            )
         # Named after what it holds: another certificate is another URL, and so another connection.
         file = self._trust / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.crt"
         if not file.exists():

@@ -36,13 +36,15 @@ class StatusWriter:
         """Raises KubeError."""
         present = self.read(resource)
         age_s = self._now() - self._written_at
-        if wanted == present or (age_s < MEASURED_S and _without_measures(wanted) == _without_measures(present)):
+        if wanted == present or (
+            age_s < MEASURED_S and _without_measures(wanted) == _without_measures(present)
+        ):
             return
         if age_s < COUNTS_S and _without_counts(wanted) == _without_counts(present):
             return
         namespace, name = namespace_of(resource), name_of(resource)
         # The whole of it at once: null takes away what is not there any more.
-        body = {name: None for name in resource.get("status") or {}} | msgspec.to_builtins(wanted)
+        body = dict.fromkeys(resource.get("status") or {}) | msgspec.to_builtins(wanted)
         changed = await self._client.patch(CHAT_CLUSTER, namespace, name, {"status": body}, "status")
         self._cache[CHAT_CLUSTER].put(changed)
         self._written_at = self._now()

@@ -1,4 +1,4 @@
-"""One task for each ChatCluster: begun when the resource is seen, woken when something of it changes, ended with it."""
+"""One task for each ChatCluster: begun when the resource is seen, woken when something of it changes."""
 
 from __future__ import annotations
 

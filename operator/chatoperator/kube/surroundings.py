@@ -1,4 +1,4 @@
-"""What a cluster needs round its chat pods: Secrets, the way to Redis, children, the store's tables. Tended each round.
+"""What a cluster needs round its chat pods: Secrets, the way to Redis, children, the store's tables.
 
 Nothing here stops at the first problem: a Secret that is missing does not keep a Service from being made.
 """
@@ -104,7 +104,9 @@ class Surroundings:
     def _build(self, cluster: ChatCluster, inputs: Inputs) -> list[Wanted]:
         """Built when something has changed that they depend on. Raises SourceError."""
         secrets = [name for name in keys.wanted(cluster) if self._is_there(cluster, name)]
-        pods = [(name_of(pod), uid_of(pod)) for pod in self._place.pods() if cluster.spec.exposure is not None]
+        pods = [
+            (name_of(pod), uid_of(pod)) for pod in self._place.pods() if cluster.spec.exposure is not None
+        ]
         key = (cluster, inputs, secrets, pods)
         if self._built is None or self._built[0] != key:
             manifests = build.children(cluster, inputs)

@@ -20,7 +20,12 @@ SENTENCES = {
     "unregister": ("EntryRemoved", "Removed the entry of {pod} from the registry: {why}"),
 }
 """For each action: the event's reason, and its note."""
-BAD = {"Degraded": Truth.TRUE, "StorageReady": Truth.FALSE, "RegistryReady": Truth.FALSE, "DeliveryHealthy": Truth.FALSE}
+BAD = {
+    "Degraded": Truth.TRUE,
+    "StorageReady": Truth.FALSE,
+    "RegistryReady": Truth.FALSE,
+    "DeliveryHealthy": Truth.FALSE,
+}
 """The conditions whose turn for the worse is a warning."""
 
 

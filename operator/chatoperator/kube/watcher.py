@@ -1,7 +1,7 @@
 """Keeps a store as the API server has it: a list, then the stream of changes, and from the beginning when that fails.
 
-A framework for operators could do this, too; kopf's watches, however, tell nothing of an object that was deleted while
-they were interrupted, so it would stay in the cache for ever. A list replaces what is here, and what it lacks is gone.
+A framework for operators could do this, too. But kopf's watches tell nothing of an object that was deleted while they
+were interrupted, so it would stay in the cache for ever. Here a list replaces what is known: what it lacks is gone.
 """
 
 from __future__ import annotations
@@ -102,8 +102,7 @@ class Watcher:
         if self.problem is None and not (absent and kind.optional):
             log.warning("watch lost", extra={"kind": kind.name, "error": str(error)})
         self.problem, self._failures = error, self._failures + 1
-        # Nothing was heard since: whatever happened meanwhile, a list tells.
-        self._since = "" if absent or self._failures > 1 else self._since
+        self._since = ""  # whatever was not heard, a list tells
         if absent and kind.optional:
             self.listed = True
             await asyncio.sleep(ABSENT_S)
