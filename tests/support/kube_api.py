@@ -157,10 +157,13 @@ class KubeApi:
                 queue.put_nowait((kind, content))
         self._watches.append((prefix, queue))
         try:
-            while (change := await queue.get()) is not None:
-                if not self.silent:
-                    line = json.dumps({"type": change[0], "object": change[1]})
-                    await answer.write(line.encode() + b"\n")
+            async with asyncio.timeout(int(request.query["timeoutSeconds"])):
+                while (change := await queue.get()) is not None:
+                    if not self.silent:
+                        line = json.dumps({"type": change[0], "object": change[1]})
+                        await answer.write(line.encode() + b"\n")
+        except TimeoutError:
+            pass
         finally:
             self._watches.remove((prefix, queue))
         return answer

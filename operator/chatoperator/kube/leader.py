@@ -46,10 +46,12 @@ class Leader:
         name: str,
         identity: str,
         *,
+        renew_s: float = RENEW_S,
+        request_s: float = REQUEST_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._namespace, self._name, self.identity = client, namespace, name, identity
-        self._monotonic = monotonic
+        self._renew_s, self._request_s, self._monotonic = renew_s, request_s, monotonic
         self._lease: Object | None = None
         self._seen: tuple[str, str] = ("", "")
         self._seen_at = 0.0
@@ -84,7 +86,7 @@ class Leader:
     async def hold(self) -> None:
         """Renews for ever. Raises LeaseLost: then everything else has to stop at once."""
         while self.is_leading():
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self._renew_s)
             try:
                 if not await self._try():
                     raise LeaseLost(f"another process has taken the Lease {self._name}")
@@ -98,7 +100,7 @@ class Leader:
             self._held_from = None
             spec = {**self._lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
             try:
-                async with asyncio.timeout(REQUEST_S):
+                async with asyncio.timeout(self._request_s):
                     await self._client.replace({**self._lease, "spec": spec})
             except (KubeError, TimeoutError) as error:
                 log.warning("the Lease was not released", extra={"error": str(error)})
@@ -106,7 +108,7 @@ class Leader:
     async def _try(self) -> bool:
         """Whether it is held now. Raises KubeError and TimeoutError."""
         began = self._monotonic()
-        async with asyncio.timeout(REQUEST_S):
+        async with asyncio.timeout(self._request_s):
             try:
                 lease = await self._client.get(LEASE, self._namespace, self._name)
             except NotFound:

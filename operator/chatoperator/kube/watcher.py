@@ -70,7 +70,7 @@ class Watcher:
     async def _follow(self) -> None:
         if not self._since or self._now() - self._listed_at > self._relist_s:
             await self._list()
-        for_s = round(min(WATCH_FOR_S, self._relist_s) * random.uniform(0.75, 1.0))
+        for_s = max(1, round(min(WATCH_FOR_S, self._relist_s) * random.uniform(0.75, 1.0)))
         began = self._now()
         async for change in self._client.watch(self.selection, self._since, for_s, self._silence_s):
             self._heard()

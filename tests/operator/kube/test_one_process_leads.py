@@ -37,7 +37,7 @@ async def clock() -> Clock:
 async def pair(api: KubeApi, clock: Clock) -> AsyncIterator[tuple[Leader, Leader]]:
     clients = [api.client(), api.client()]
     first, second = (
-        Leader(client, "ops", "operator", name, monotonic=clock)
+        Leader(client, "ops", "operator", name, renew_s=0.05, request_s=1, monotonic=clock)
         for client, name in zip(clients, ("first", "second"), strict=True)
     )
     yield first, second
