@@ -115,7 +115,8 @@ class KubeApi:
             await self.stand_still.wait()
         if self.busy:
             return _status(429, "too busy", {"Retry-After": self.busy.pop(0)})
-        path, is_list = request.path, request.path.rpartition("/")[2].endswith("s")
+        path = request.path.removesuffix("/status")
+        is_list = len(path.partition("/namespaces/")[2].split("/")) == 2 or path.endswith("/nodes")
         if request.method == "GET" and is_list:
             return await (self._watch(request) if "watch" in request.query else self._list(path))
         if request.method == "GET":
@@ -162,7 +163,7 @@ class KubeApi:
                     if not self.silent:
                         line = json.dumps({"type": change[0], "object": change[1]})
                         await answer.write(line.encode() + b"\n")
-        except TimeoutError:
+        except (TimeoutError, ConnectionResetError):
             pass
         finally:
             self._watches.remove((prefix, queue))

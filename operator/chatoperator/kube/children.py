@@ -164,7 +164,8 @@ def digest_of(manifest: Object) -> str:
 def covers(live: object, wanted: object) -> bool:
     """Whether every field of `wanted` has its value in `live`, which may have more: defaults, and others' fields.
 
-    Items of lists are found by their name if they have one, as the API server merges most of them."""
+    Items of lists are found by their name if they have one, as the API server merges most of them. A list that has
+    grown is another one: a rule more in a NetworkPolicy lets somebody in."""
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(
             key in live and covers(live[key], value)
@@ -172,7 +173,7 @@ def covers(live: object, wanted: object) -> bool:
             if value not in (None, {}, [])
         )
     if isinstance(wanted, list):
-        return isinstance(live, list) and len(live) >= len(wanted) and _covers_items(live, wanted)
+        return isinstance(live, list) and len(live) == len(wanted) and _covers_items(live, wanted)
     return live == wanted
 
 

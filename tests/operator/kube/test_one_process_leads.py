@@ -61,9 +61,7 @@ async def test_only_one_of_two_gets_it(api: KubeApi, pair: tuple[Leader, Leader]
         second.check()
 
 
-async def test_of_two_that_take_it_at_once_one_has_it(
-    api: KubeApi, pair: tuple[Leader, Leader]
-) -> None:
+async def test_of_two_that_take_it_at_once_one_has_it(api: KubeApi, pair: tuple[Leader, Leader]) -> None:
     waiting = [asyncio.create_task(leader.acquire()) for leader in pair]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.sleep(0)
