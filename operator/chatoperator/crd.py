@@ -90,7 +90,7 @@ def resource_schema() -> Schema:
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
-        "status": schema_of(Status, null=True),
+        "status": schema_of(Status, is_status=True),
     }
     del whole["required"]
     return whole

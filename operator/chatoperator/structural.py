@@ -16,12 +16,12 @@ INT32_MAX = (1 << 31) - 1
 
 
 def schema_of(
-    struct: type[Struct], *, null: bool = False, validations: Mapping[str, list[Schema]] | None = None
+    struct: type[Struct], *, is_status: bool = False, validations: Mapping[str, list[Schema]] | None = None
 ) -> Schema:
-    """`null`: whether null may stand for what is absent. `validations`: CEL rules by the dotted path of their object,
-    "" for the struct itself. Raises LookupError when there is none at such a path."""
+    """`is_status`: null stands for what is not known, and nothing is filled in. `validations`: CEL rules by the dotted
+    path of their object, "" for the struct itself. Raises LookupError when there is none at such a path."""
     left = dict(validations or {})
-    made = _Maker(null, lambda path: left.pop(path, None)).schema(inspect.type_info(struct), "")
+    made = _Maker(is_status, lambda path: left.pop(path, None)).schema(inspect.type_info(struct), "")
     if left:
         raise LookupError(f"no objects at {', '.join(left)}")
     return made
@@ -38,8 +38,8 @@ def sentence(words: str) -> str:
 
 
 class _Maker:
-    def __init__(self, null: bool, validations: Callable[[str], list[Schema] | None]) -> None:
-        self._null, self._validations = null, validations
+    def __init__(self, is_status: bool, validations: Callable[[str], list[Schema] | None]) -> None:
+        self._is_status, self._validations = is_status, validations
 
     def schema(self, kind: inspect.Type, path: str) -> Schema:
         if isinstance(kind, inspect.Metadata):
@@ -62,7 +62,7 @@ class _Maker:
         members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
         if len(members) == 1:
             made = self.schema(members[0], path)
-            return {**made, "nullable": True} if self._null else made
+            return {**made, "nullable": True} if self._is_status else made
         text = next(member for member in members if isinstance(member, inspect.StrType))
         either: Schema = {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
@@ -74,7 +74,7 @@ class _Maker:
         properties = {}
         for field in kind.fields:
             made = self.schema(field.type, f"{path}.{field.encode_name}" if path else field.encode_name)
-            default = _default(field)
+            default = None if self._is_status else _default(field)
             properties[field.encode_name] = made if default is None else {**made, "default": default}
         return _some(
             description=words_of(kind),

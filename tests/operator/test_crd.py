@@ -128,7 +128,7 @@ def test_a_status_as_it_is_written_fits() -> None:
         last_transition_time="2026-01-31T12:00:00Z",
     )
     status = Status(conditions=[condition], chat_pods=ChatPodsStatus(desired=2))
-    kubernetes_words = schema_of(Status, null=True)
+    kubernetes_words = schema_of(Status, is_status=True)
     told = msgspec.to_builtins(status)
     nulls = [name for name, value in told.items() if value is None]
     assert nulls and all(kubernetes_words["properties"][name]["nullable"] for name in nulls)
