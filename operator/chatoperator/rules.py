@@ -119,7 +119,7 @@ def _unique(names: Iterable[str]) -> bool:
 
 def _sources(store: Any) -> int:
     """How many of the ways are given in which a store can be named."""
-    return (store.url is not None) + (store.url_from is not None) + store.development
+    return sum((store.url is not None, store.url_from is not None, store.development))
 
 
 CEL_SOURCES = "[has(self.url), has(self.urlFrom), self.development].filter(given, given).size()"

@@ -18,8 +18,8 @@ INT32_MAX = (1 << 31) - 1
 def schema_of(
     struct: type[Struct], *, is_status: bool = False, validations: Mapping[str, list[Schema]] | None = None
 ) -> Schema:
-    """`is_status`: null stands for what is not known, and nothing is filled in. `validations`: CEL rules by the dotted
-    path of their object, "" for the struct itself. Raises LookupError when there is none at such a path."""
+    """`is_status`: null stands for what is not known, and nothing is filled in. `validations`: CEL rules by the
+    dotted path of their object, "" for the struct itself. Raises LookupError when there is none at such a path."""
     left = dict(validations or {})
     made = _Maker(is_status, lambda path: left.pop(path, None)).schema(inspect.type_info(struct), "")
     if left:
