@@ -91,6 +91,7 @@ class LaptopCluster:
             await self.claim.take(self.source.current.metadata.name, redis_url)
             stack.push_async_callback(self.claim.release)
         self.place = self._place(redis_url)
+        self.place.follow(resource.spec)
         stack.push_async_callback(self._end_pods)
         self.reconciler = Reconciler(
             self.place, RedisRegistry(Registry(self.redis, self.keys)), lambda: self.source.current
@@ -161,6 +162,7 @@ class LaptopCluster:
             store_url=self.store_url,
             secret_file=str(self.data.secrets),
             api_url=self.url,
+            live_file=str(self.data.run / "live.json"),
         )
         files = PodFiles(settings=self.data.run, logs=self.data.logs, names=self.data.names)
         return LocalPlace(files, around, secrets, self.launcher)
@@ -214,6 +216,8 @@ class LaptopCluster:
             with again("looking at the file"):
                 if self.source.poll():
                     self.reconciler.wake()
+            with again("writing the live settings"):
+                self.place.follow(self.source.current.spec)
             if ticks % LOG_CHECK_TICKS == 0:
                 self._bound_logs(again)
             if ticks % 2 == 0:
