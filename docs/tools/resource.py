@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from inspect import cleandoc
 
 import msgspec
 from msgspec import NODEFAULT, Struct, inspect
+
+from chatoperator import structural
 
 
 class Row(Struct, frozen=True):
@@ -45,8 +46,8 @@ def struct_type(struct: type[Struct]) -> inspect.StructType:
 
 
 def words_of(struct: inspect.StructType) -> str:
-    """The first paragraph of its docstring, without the full stop at its end."""
-    return cleandoc(struct.cls.__doc__ or "").partition("\n\n")[0].replace("\n", " ").removesuffix(".")
+    """Its docstring, without the full stop at its end."""
+    return structural.words_of(struct).removesuffix(".")
 
 
 def _bare(kind: inspect.Type) -> tuple[inspect.Type, str]:
@@ -79,25 +80,25 @@ def _type(kind: inspect.Type) -> str:
     kind, _ = _bare(kind)
     if isinstance(kind, inspect.StructType | inspect.AnyType):
         return "object"
+    if isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.AnyType):
+        return "object"
     if isinstance(kind, inspect.DictType):
-        return f"object of {_type(kind.value_type)}{_bounds(kind.max_length, 'keys')}"
+        return f"up to {kind.max_length} keys with {_type(kind.value_type)}"
     if isinstance(kind, inspect.ListType):
-        return f"list of {_type(kind.item_type)}{_bounds(kind.max_length, '')}"
+        return f"list of {_type(kind.item_type)}, {kind.max_length} at most"
     if isinstance(kind, inspect.LiteralType):
         return " or ".join(f"`{value}`" if value else "empty" for value in kind.values)
+    if isinstance(kind, inspect.EnumType):
+        return ", ".join(f"`{member.value}`" for member in kind.cls)
     if isinstance(kind, inspect.UnionType):
         return " or ".join(_type(member) for member in kind.types)
     if isinstance(kind, inspect.BoolType):
         return "`true` or `false`"
     if isinstance(kind, inspect.StrType):
-        return f"text{_bounds(kind.max_length, 'characters')}"
+        return f"text, up to {kind.max_length} characters"
     if isinstance(kind, inspect.IntType | inspect.FloatType):
         return _number(kind)
     raise TypeError(f"no words for {kind!r}")
-
-
-def _bounds(most: int | None, of: str) -> str:
-    return "" if most is None else f", up to {most} {of}".rstrip()
 
 
 def _number(kind: inspect.IntType | inspect.FloatType) -> str:

@@ -153,8 +153,8 @@ class Status(StatusPart, frozen=True):
         ),
     ] = []
     chat_pods: ChatPodsStatus = ChatPodsStatus()
-    api_pods: PodsStatus = PodsStatus()
-    worker: PodsStatus = PodsStatus()
+    api_pods: Annotated[PodsStatus, Meta(description="The API pods")] = PodsStatus()
+    worker: Annotated[PodsStatus, Meta(description="The workers")] = PodsStatus()
     revisions: Annotated[
         list[RevisionStatus],
         Meta(

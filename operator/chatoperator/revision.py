@@ -70,9 +70,8 @@ def _said(value: object) -> object:
 
 
 def _is_default(value: object, field: msgspec.structs.FieldInfo) -> bool:
-    if field.default_factory is not msgspec.NODEFAULT:
-        return value == field.default_factory()
-    return value == field.default
+    made = field.default_factory is not msgspec.NODEFAULT
+    return bool(value == (field.default_factory() if made else field.default))
 
 
 def replicas_of(spec: Spec, kind: PodKind) -> int:

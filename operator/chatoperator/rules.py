@@ -47,7 +47,7 @@ class Rule(Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        return f"{self.at}.{self.field}" if self.field else self.at
+        return _path(self.at, self.field)
 
 
 class Transition(Struct, frozen=True):
@@ -57,6 +57,10 @@ class Transition(Struct, frozen=True):
     field: str
     text: str
     cel: str
+
+    @property
+    def path(self) -> str:
+        return _path(self.at, self.field)
 
 
 def broken_rules(cluster: ChatCluster, where: Platform = Platform.LAPTOP) -> list[tuple[str, str]]:
@@ -69,6 +73,10 @@ def broken_rules(cluster: ChatCluster, where: Platform = Platform.LAPTOP) -> lis
         if value is not None and not rule.holds(value):
             found.append((rule.path, rule.text))
     return found + _broken_redis_url(cluster.spec)
+
+
+def _path(at: str, field: str) -> str:
+    return ".".join(part for part in (at, field) if part)
 
 
 def at(cluster: ChatCluster, path: str) -> Any:
@@ -97,7 +105,7 @@ def _broken_redis_url(spec: Spec) -> list[tuple[str, str]]:
 REDIS_URL = r"^(rediss?([+](sentinel|cluster))?://|unix:///)"
 MONGODB_URL = r"^mongodb([+]srv)?://"
 POSTGRESQL_URL = r"^postgres(ql)?://"
-URL_THAT_TELLS = r"^[a-z+]+://[^/@]*:[^/]*@"
+URL_THAT_TELLS = r"^[a-z+]+://[^/@]*:[^/]+@|[?&](sentinel_)?password="
 
 
 def _matches(pattern: str) -> Callable[[str], bool]:
@@ -111,7 +119,7 @@ def _unique(names: Iterable[str]) -> bool:
 
 def _sources(store: Any) -> int:
     """How many of the ways are given in which a store can be named."""
-    return (store.url is not None) + (store.url_from is not None) + store.development
+    return sum((store.url is not None, store.url_from is not None, store.development))
 
 
 CEL_SOURCES = "[has(self.url), has(self.urlFrom), self.development].filter(given, given).size()"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from chatoperator.spec_part import NameOrNone, ObjectName, SpecPart, Texts
+from chatoperator.spec_part import Annotations, Labels, NameOrNone, ObjectName, SpecPart
 
 Host = Annotated[
     str,
@@ -35,7 +35,7 @@ class Ingress(SpecPart, frozen=True):
 
     class_name: Annotated[NameOrNone, Meta(description="The IngressClass; empty: the default one")] = ""
     annotations: Annotated[
-        Texts, Meta(max_length=100, description="For its controller; sockets need long read time-outs")
+        Annotations, Meta(max_length=100, description="For its controller; sockets need long read time-outs")
     ] = {}
 
 
@@ -66,7 +66,7 @@ class Observability(SpecPart, frozen=True):
         bool, Meta(description="Make a ServiceMonitor for Prometheus' operator, if Kubernetes knows the kind")
     ] = False
     labels: Annotated[
-        Texts, Meta(max_length=100, description="Of the ServiceMonitor, by which Prometheus finds it")
+        Labels, Meta(max_length=100, description="Of the ServiceMonitor, by which Prometheus finds it")
     ] = {}
 
 

@@ -33,8 +33,10 @@ Quantity: TypeAlias = (
 """An amount as Kubernetes writes it: `2`, `500m`, `1Gi`."""
 FreeObject: TypeAlias = dict[str, Any]
 """Handed to Kubernetes as it is, which checks it when pods are made."""
-Texts: TypeAlias = dict[str, Annotated[str, Meta(max_length=4096)]]
-"""Labels and annotations."""
+Annotations: TypeAlias = dict[str, Annotated[str, Meta(max_length=4096)]]
+Labels: TypeAlias = dict[
+    str, Annotated[str, Meta(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+]
 
 
 class SpecPart(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

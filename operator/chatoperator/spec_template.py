@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from chatoperator.spec_part import EnvName, FreeObject, NameOrNone, Quantity, SpecPart, Texts
+from chatoperator.spec_part import Annotations, EnvName, FreeObject, Labels, NameOrNone, Quantity, SpecPart
 
 LabelText = Annotated[str, Meta(max_length=316)]
 
@@ -61,13 +61,13 @@ class Toleration(SpecPart, frozen=True):
 class PodTemplate(SpecPart, frozen=True):
     """Laid over the pods that the operator makes. A change makes new pods."""
 
-    annotations: Annotated[Texts, Meta(max_length=100, description="Added to each pod")] = {}
+    annotations: Annotated[Annotations, Meta(max_length=100, description="Added to each pod")] = {}
     labels: Annotated[
-        Texts, Meta(max_length=100, description="Added to each pod; the operator's own cannot be changed")
+        Labels, Meta(max_length=100, description="Added to each pod; the operator's own cannot be changed")
     ] = {}
     env: Annotated[EnvVars, Meta(description="Environment variables of the container")] = []
     resources: Resources = Resources()
-    node_selector: Annotated[Texts, Meta(max_length=100, description="Labels that the node must have")] = {}
+    node_selector: Annotated[Labels, Meta(max_length=100, description="Labels that the node must have")] = {}
     tolerations: Annotated[
         list[Toleration], Meta(max_length=50, description="Taints of nodes that the pods bear")
     ] = []

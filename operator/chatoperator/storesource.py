@@ -19,12 +19,15 @@ class StoreUrlError(Exception):
 
 
 def store_url(spec: Spec, environ: Mapping[str, str] = os.environ) -> str | None:
-    """None: no store is named. Raises StoreUrlError."""
-    if spec.mongodb is not None:
-        return _url("spec.mongodb", spec.mongodb.url, spec.mongodb.url_from, environ)
-    if spec.postgresql is not None:
-        return _url("spec.postgresql", spec.postgresql.url, spec.postgresql.url_from, environ)
-    return None
+    """None: neither is named. Raises StoreUrlError."""
+    named = "mongodb" if spec.mongodb is not None else "postgresql"
+    store = spec.mongodb or spec.postgresql
+    if store is None:
+        return None
+    url = _url(f"spec.{named}", store.url, store.url_from, environ)
+    if url is None:
+        raise StoreUrlError(f"spec.{named} names no server: give it url or urlFrom")
+    return url
 
 
 def redis_url(spec: Spec, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -65,6 +65,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(StoreUrlError, match=why):
             store_url(Spec(mongodb=MongoDb(url_from=source)), {})
+    with pytest.raises(StoreUrlError, match=r"spec\.postgresql names no server"):
+        store_url(Spec(postgresql=PostgreSql()))
 
 
 def test_a_secret_url_stays_out_of_the_resource(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
