@@ -7,7 +7,15 @@ from cluster.kit.chat import Chat, operating
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.kit.talk import talking
 
-KINDS = ("service", "configmap", "secret", "deployment", "poddisruptionbudget", "networkpolicy", "serviceaccount")
+KINDS = (
+    "service",
+    "configmap",
+    "secret",
+    "deployment",
+    "poddisruptionbudget",
+    "networkpolicy",
+    "serviceaccount",
+)
 
 
 async def test_applied_it_is_available_and_people_talk(api: Api, helm: Helm, kubectl: Kubectl) -> None:
@@ -20,7 +28,10 @@ async def test_applied_it_is_available_and_people_talk(api: Api, helm: Helm, kub
         assert all(any(name.startswith("talk-") for name in names) for names in made.values()), made
         ways = {each["metadata"]["name"]: each for each in kubectl.get("ingress")["items"]}
         paths = {
-            way["path"] for each in ways.values() for rule in each["spec"]["rules"] for way in rule["http"]["paths"]
+            way["path"]
+            for each in ways.values()
+            for rule in each["spec"]["rules"]
+            for way in rule["http"]["paths"]
         }
         assert {f"/pods/{name}/v1/socket" for name in pods} <= paths
         assert "/" in paths

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from collections.abc import Iterator
 from typing import Any
 
 from cluster.kit.api import Api, Object, Objects, condition, is_ready
@@ -152,7 +151,9 @@ class Operator:
 
 
 @contextmanager
-def operating(helm: Helm, kubectl: Kubectl, namespaces: Sequence[str] = (), **values: Any) -> Iterator[Operator]:
+def operating(
+    helm: Helm, kubectl: Kubectl, namespaces: Sequence[str] = (), **values: Any
+) -> Iterator[Operator]:
     """An operator for these namespaces, or for its own."""
     operator = Operator(helm, kubectl)
     operator.install(namespaces or [kubectl.namespace], **values)
