@@ -49,6 +49,7 @@ def test_a_store_that_is_not_there_is_refused(tmp_path: Path, url: str, shown: s
     ("url", "said"),
     [
         (f"mysql://chat:{SECRET}@db/chat", "no adapter for 'mysql'; known: sqlite:///path/to/file.db, "),
+        (SECRET, "no adapter for what is no URL; known: sqlite:///path/to/file.db, "),
         (f"postgresql://chat:{SECRET}@db", "name a database, as in postgresql://user@host/chat"),
         (f"postgresql://chat:{SECRET}@db/chat?pool_size=many", "Expected `int`"),
     ],
