@@ -25,7 +25,6 @@ from chatoperator.kube.kinds import CHAT_CLUSTER, DEPLOYMENT, POD, Object, annot
 from chatoperator.kube.memory import read_memory
 from chatoperator.kube.parts import Parts
 from chatoperator.kube.podview import is_alive, is_stopping, unix_s
-from chatoperator.kube.resource import Reading, read_resource
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.surroundings import Tended, invalid_source
 from chatoperator.manifests import names
@@ -34,8 +33,10 @@ from chatoperator.manifests.settings import api_url, live_hash
 from chatoperator.manifests.sources import SourceError
 from chatoperator.model import Observed, PodKind, RegistryView, Start
 from chatoperator.reasons import Reason
+from chatoperator.resource_object import ResourceError, cluster_of
 from chatoperator.revision import revision_of
 from chatoperator.round import Memory, Round, think
+from chatoperator.spec import ChatCluster
 from chatoperator.status import resource_status
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class ClusterTask:
         self.uid = uid
         self._wake = asyncio.Event()
         self._again = Again()
-        self._read: tuple[int, Reading] = (-1, Reading(None))
+        self._read: tuple[int, ChatCluster | ResourceError] = (-1, ResourceError())
         self._memory: Memory | None = None
         self._parts: Parts | None = None
         self._tidied_at = 0.0
@@ -141,10 +142,10 @@ class ClusterTask:
     def _understand(self, found: Object) -> Finding | None:
         """Takes over what the resource says now. What is refused changes nothing: what ran before goes on."""
         if self._read[0] != version_of(found):
-            self._read = version_of(found), read_resource(found)
-        reading, shared = self._read[1], self._shared
-        if reading.cluster is None:
-            return reading.problem
+            self._read = version_of(found), _understood(found)
+        read, shared = self._read[1], self._shared
+        if isinstance(read, ResourceError):
+            return Finding(Reason.INVALID_SPEC, str(read))
         if self._parts is None:
             inputs = Inputs(
                 owner_uid=self.uid,
@@ -152,8 +153,8 @@ class ClusterTask:
                 operator_namespace=shared.operator_namespace,
                 development=shared.development,
             )
-            self._parts = Parts(shared, resolved(reading.cluster, inputs), inputs, self.wake)
-        self._parts.cluster = resolved(reading.cluster, self._parts.inputs)
+            self._parts = Parts(shared, resolved(read, inputs), inputs, self.wake)
+        self._parts.cluster = resolved(read, self._parts.inputs)
         return None
 
     async def _tend(self, parts: Parts) -> Tended:
@@ -280,3 +281,10 @@ def _is_unsettled(thought: Round) -> bool:
     observed = thought.observed
     moving = any(not pod.ready or pod.draining or pod.stopping or pod.condemned for pod in observed.pods)
     return moving or len(observed.pods) != observed.desired
+
+
+def _understood(found: Object) -> ChatCluster | ResourceError:
+    try:
+        return cluster_of(found)
+    except ResourceError as error:
+        return error

@@ -19,7 +19,7 @@ from chatoperator.kube.kinds import (
 )
 from chatoperator.kube.podview import rfc3339
 from chatoperator.manifests import chatpod, names
-from chatoperator.manifests.inputs import Inputs, resolved
+from chatoperator.manifests.inputs import Inputs
 from chatoperator.manifests.names import CHAT, LABEL_COMPONENT, LABEL_REVISION
 from chatoperator.model import PodKind
 from chatoperator.place import PlaceError
@@ -37,7 +37,11 @@ class Revisions:
         self._client, self._cache, self.inputs = client, cache, inputs
 
     async def keep(self, cluster: ChatCluster) -> None:
-        """That of the resource as it is now. Raises KubeError."""
+        """That of the resource as it is now, with everything resolved. Raises KubeError and SourceError."""
+        name = names.of_revision(cluster.metadata.name, revision_of(cluster.spec, PodKind.CHAT))
+        kinds = (CONFIG_MAP, CONTROLLER_REVISION)
+        if all(self._cache[kind].get(cluster.metadata.namespace, name) for kind in kinds):
+            return
         for manifest in chatpod.revision_objects(cluster, self.inputs):
             await create_once(self._client, self._cache, manifest)
 
@@ -46,7 +50,7 @@ class Revisions:
         name = names.of_revision(cluster.metadata.name, revision)
         store, namespace = self._cache[CONTROLLER_REVISION], cluster.metadata.namespace
         kept = store.get(namespace, name)
-        if kept is None and revision == revision_of(resolved(cluster, self.inputs).spec, PodKind.CHAT):
+        if kept is None and revision == revision_of(cluster.spec, PodKind.CHAT):
             await self.keep(cluster)
             kept = store.get(namespace, name)
         if kept is None:

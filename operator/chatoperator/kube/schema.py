@@ -110,7 +110,8 @@ class SchemaStep:
         detail = said.strip()[-MESSAGE_MAX_CHARS:] or f"{names.SCHEMA} ended with exit code {code}"
         if "newer" in detail:
             return Finding(Reason.SCHEMA_TOO_NEW, detail)
-        return Finding(Reason.STORE_REFUSES if code == REFUSED else Reason.STORE_UNREACHABLE, detail)
+        reasons = {REFUSED: Reason.STORE_REFUSES, 1: Reason.STORE_UNREACHABLE}
+        return Finding(reasons.get(code, Reason.SCHEMA_FAILED), detail)
 
 
 def _is_over(job: Object) -> bool:
