@@ -1,19 +1,35 @@
 """The revision of a kind of pod: a hash of exactly the settings that need a new pod.
 
-Replicas, drain rates, rebalancing and the like are not in it: changing them makes no new pods.
+Replicas, rebalancing and the like are not in it, nor is what pods follow while they run (`live_settings` in
+`podsettings.py`: limits, drain, rates): changing them makes no new pods.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 import msgspec
 from msgspec import Struct
 
 from chatoperator.model import PodKind
-from chatoperator.spec import PodTemplate, Spec
+from chatoperator.spec import Auth, PodTemplate, Spec
 
 REVISION_CHARS = 8
+
+_RATES = {
+    name: getattr(Auth(), name)
+    for name in (
+        "login_attempts",
+        "login_window_seconds",
+        "requests_per_s",
+        "requests_burst",
+        "user_requests_per_s",
+        "user_requests_burst",
+        "signups_per_address",
+    )
+}
+"""How often people may come, as by default: pods follow these."""
 
 
 def revision_of(spec: Spec, kind: PodKind) -> str:
@@ -26,8 +42,7 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
         spec.image_pull_secrets,
         spec.region,
         spec.presence,
-        spec.limits,
-        spec.auth,
+        _auth(spec.auth, kind),
         spec.redis,
         None if spec.mongodb is None else msgspec.structs.replace(spec.mongodb, zones=[]),
         spec.postgresql,
@@ -52,6 +67,14 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
     return hashlib.sha256(raw).hexdigest()[:REVISION_CHARS]
 
 
+def _auth(auth: Auth, kind: PodKind) -> object:
+    """What pods of this kind are told of it: sockets are opened with tickets, and only where they may come from is
+    asked there."""
+    if kind is PodKind.CHAT:
+        return auth.allowed_origins
+    return msgspec.structs.replace(auth, **_RATES) if kind is PodKind.API else None
+
+
 def _template(spec: Spec, kind: PodKind) -> PodTemplate:
     if kind is PodKind.CHAT:
         return spec.chat_pods.pod
@@ -61,12 +84,17 @@ def _template(spec: Spec, kind: PodKind) -> PodTemplate:
 def _said(value: object) -> object:
     """Without what is as by default: a release with a new field makes no new pods of an old resource."""
     if isinstance(value, Struct):
-        fields = msgspec.structs.fields(value)
-        told = {field.encode_name: (getattr(value, field.name), field) for field in fields}
-        return {name: _said(each) for name, (each, field) in told.items() if not _is_default(each, field)}
+        told = [(field, getattr(value, field.name)) for field in _fields(type(value))]
+        return {field.encode_name: _said(each) for field, each in told if not _is_default(each, field)}
     if isinstance(value, list):
         return [_said(each) for each in value]
     return value
+
+
+@cache
+def _fields(kind: type[Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Looked up once: it is slow, and revisions are asked for many times a second."""
+    return msgspec.structs.fields(kind)
 
 
 def _is_default(value: object, field: msgspec.structs.FieldInfo) -> bool:

@@ -81,7 +81,9 @@ class LimitsSpec(SpecPart, frozen=True):
     keep_alive_s: Annotated[
         int, Meta(ge=1, le=3600, description="Seconds that an HTTP connection may wait for its next request")
     ] = 75
-    friends_max: Annotated[Count, Meta(description="Friends of a user")] = 2_000
+    friends_max: Annotated[Count, Meta(description="Friends of a user, and people whom a user blocks")] = (
+        2_000
+    )
     devices_max: Annotated[int, Meta(ge=1, le=10_000, description="Devices of a user")] = 50
     username_max_chars: Annotated[int, Meta(ge=32, le=USERNAME_MAX_CHARS, description="A user name")] = 32
     password_min_chars: Annotated[int, Meta(ge=1, le=64, description="A password, at least")] = 8
