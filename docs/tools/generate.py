@@ -10,6 +10,7 @@ from chatoperator.crd import crd_text
 from docs.tools.blocks import blocks_of, with_blocks
 from docs.tools.cluster import cluster
 from docs.tools.conversation import Run, converse
+from docs.tools.objects import EXAMPLES, object_tables, whole_cluster
 from docs.tools.reference import reference_tables
 from docs.tools.render import Example, Exchange, markdown, parse
 from docs.tools.steady import shape
@@ -21,6 +22,7 @@ ROOT = DOCS.parent
 PROTOCOL = DOCS / "protocol.md"
 STORAGE = DOCS / "storage.md"
 REFERENCE = DOCS / "kubernetes" / "reference.md"
+OBJECTS = DOCS / "kubernetes" / "objects.md"
 CRD = ROOT / "crds" / "chatclusters.yaml"
 
 
@@ -30,6 +32,9 @@ def from_types() -> dict[Path, str]:
         PROTOCOL: _renewed(PROTOCOL, tables()),
         STORAGE: _renewed(STORAGE, storage_tables()),
         REFERENCE: _renewed(REFERENCE, reference_tables()),
+        OBJECTS: _renewed(OBJECTS, object_tables()),
+        OBJECTS.with_name("objects-small.yaml"): whole_cluster(EXAMPLES / "chatcluster.yaml"),
+        OBJECTS.with_name("objects-production.yaml"): whole_cluster(EXAMPLES / "chatcluster-production.yaml"),
         CRD: crd_text(),
     }
 

@@ -42,7 +42,7 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
         spec.image_pull_secrets,
         spec.region,
         spec.presence,
-        msgspec.structs.replace(spec.auth, **_RATES),
+        _auth(spec.auth, kind),
         spec.redis,
         None if spec.mongodb is None else msgspec.structs.replace(spec.mongodb, zones=[]),
         spec.postgresql,
@@ -65,6 +65,14 @@ def revision_of(spec: Spec, kind: PodKind) -> str:
         parts.append([spec.exposure.host, spec.exposure.tls is not None])
     raw = msgspec.json.encode([_said(part) for part in parts], order="sorted")
     return hashlib.sha256(raw).hexdigest()[:REVISION_CHARS]
+
+
+def _auth(auth: Auth, kind: PodKind) -> object:
+    """What pods of this kind are told of it: sockets are opened with tickets, and only where they may come from is
+    asked there."""
+    if kind is PodKind.CHAT:
+        return auth.allowed_origins
+    return msgspec.structs.replace(auth, **_RATES) if kind is PodKind.API else None
 
 
 def _template(spec: Spec, kind: PodKind) -> PodTemplate:

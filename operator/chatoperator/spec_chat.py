@@ -39,7 +39,7 @@ class Receipts(SpecPart, frozen=True):
 
 
 class LimitsSpec(SpecPart, frozen=True):
-    """The limits that clients are held to, and told in `welcome`."""
+    """The limits that clients are held to, and told in `welcome`. A change makes no new pods."""
 
     frame_max_bytes: Annotated[Bytes, Meta(description="A frame")] = 256 * 1024
     text_max_bytes: Annotated[Bytes, Meta(description="The text of a message, in UTF-8")] = 16 * 1024
@@ -81,7 +81,9 @@ class LimitsSpec(SpecPart, frozen=True):
     keep_alive_s: Annotated[
         int, Meta(ge=1, le=3600, description="Seconds that an HTTP connection may wait for its next request")
     ] = 75
-    friends_max: Annotated[Count, Meta(description="Friends of a user")] = 2_000
+    friends_max: Annotated[Count, Meta(description="Friends of a user, and people whom a user blocks")] = (
+        2_000
+    )
     devices_max: Annotated[int, Meta(ge=1, le=10_000, description="Devices of a user")] = 50
     username_max_chars: Annotated[int, Meta(ge=32, le=USERNAME_MAX_CHARS, description="A user name")] = 32
     password_min_chars: Annotated[int, Meta(ge=1, le=64, description="A password, at least")] = 8

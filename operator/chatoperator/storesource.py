@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from chatkernel.storage.schema_step import Placement
+from chatkernel.storage.url import parts_of
 from chatoperator.spec import MongoDb, PostgreSql, Spec, UrlFrom
 
 URL_MAX_BYTES = 64 * 1024
@@ -19,15 +20,16 @@ class StoreUrlError(Exception):
 
 
 def store_url(spec: Spec, environ: Mapping[str, str] = os.environ) -> str | None:
-    """None: neither is named. Raises StoreUrlError."""
-    named = "mongodb" if spec.mongodb is not None else "postgresql"
-    store = spec.mongodb or spec.postgresql
-    if store is None:
-        return None
-    url = _url(f"spec.{named}", store.url, store.url_from, environ)
-    if url is None:
-        raise StoreUrlError(f"spec.{named} names no server: give it url or urlFrom")
-    return url
+    """That of the messages, and with a space in between that of the directory where it is another. None: no store is
+    named. Raises StoreUrlError."""
+    urls = []
+    for named, store in (("mongodb", spec.mongodb), ("postgresql", spec.postgresql)):
+        if store is not None:
+            url = _url(f"spec.{named}", store.url, store.url_from, environ)
+            if url is None:
+                raise StoreUrlError(f"spec.{named} names no server: give it url or urlFrom")
+            urls.append(url)
+    return " ".join(urls) or None
 
 
 def redis_url(spec: Spec, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -36,13 +38,14 @@ def redis_url(spec: Spec, environ: Mapping[str, str] = os.environ) -> str | None
 
 
 def with_store(spec: Spec, url: str) -> Spec:
-    """The spec with the store of this URL instead of its own. Zones stay, if it is another MongoDB."""
-    scheme = url.partition(":")[0].partition("+")[0]
+    """The spec with the stores of this URL instead of its own. Zones stay, if it is another MongoDB."""
     mongodb = postgresql = None
-    if scheme == "mongodb":
-        mongodb = replace(spec.mongodb or MongoDb(), url=url, url_from=None)
-    elif scheme in ("postgresql", "postgres"):
-        postgresql = PostgreSql(url=url)
+    for part in parts_of(url):
+        scheme = part.partition(":")[0].partition("+")[0]
+        if scheme == "mongodb":
+            mongodb = replace(spec.mongodb or MongoDb(), url=part, url_from=None)
+        elif scheme in ("postgresql", "postgres"):
+            postgresql = PostgreSql(url=part)
     return replace(spec, mongodb=mongodb, postgresql=postgresql)
 
 

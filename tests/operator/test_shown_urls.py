@@ -22,6 +22,9 @@ from chatoperator.spec import MongoDb, PostgreSql, Redis, Spec
         ("postgresql://ann:hunter2#x@db/chat", "not a URL"),
         ("postgresql:ann:hunter2@db/chat", "not a URL"),
         ("sqlite:////home/ann@home/chat.db", "sqlite:////home/ann@home/chat.db"),
+        ("sqlite:////home/ann smith/chat.db", "sqlite:////home/ann smith/chat.db"),
+        ("mongodb://a:hunter2@m/chat postgresql://b:hunter2@p/chat", "mongodb://m/chat postgresql://p/chat"),
+        ("hunter2", "not a URL"),
     ],
 )
 def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:
