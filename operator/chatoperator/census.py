@@ -20,7 +20,7 @@ UNDELIVERED_S = 10.0
 
 
 class Census(Struct, frozen=True):
-    """The pods of one kind by what can be expected of them. A pod is in exactly one list."""
+    """The pods of one kind by what can be expected of them. A pod is in one list, or in none if nothing can."""
 
     active: list[PodView]
     draining: list[PodView]
@@ -41,6 +41,8 @@ def take_census(kind: PodKind, spec: Spec, observed: Observed, now: float, wante
             continue
         if not pod.alive:
             census.dead.append(pod)
+        elif pod.gone:
+            continue  # its end was asked for, and nobody can tell when it comes
         elif why := why_lost(pod, spec, observed, now, wanted):
             census.lost.append((pod, why))
         elif pod.stopping:

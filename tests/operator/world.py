@@ -93,7 +93,7 @@ class World:
     now: int = 1000
     pods: list[SimPod] = field(default_factory=list)
     zombies: list[SimPod] = field(default_factory=list)
-    """Pods that the operator has given up and that may still run, cut off."""
+    """Pods that the control plane knows no more and that still run, cut off."""
     entries: dict[str, int] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     """Names that may never register again."""
@@ -178,12 +178,23 @@ class World:
 
     def tick(self) -> None:
         self.now += 1
+        for pod in (*self.pods, *self.zombies):
+            self._register(pod)
         for pod in self.pods:
             self._live(pod)
-        for pod in self.zombies:
-            if pod.cut_at is None and self.redis_up and pod.name not in self.ended:
-                self.entries[pod.name] = self.now
         self.seat_clients()
+
+    def _register(self, pod: SimPod) -> None:
+        """Even if it is to end, until it has: it may have been cut off when that was asked for."""
+        runs = pod.alive and not pod.frozen and pod.cut_at is None
+        if (
+            runs
+            and pod.kind is PodKind.CHAT
+            and pod.ever_ready
+            and self.redis_up
+            and pod.name not in self.ended
+        ):
+            self.entries[pod.name] = self.now
 
     def _live(self, pod: SimPod) -> None:
         if not pod.scheduled and self._scheduled() < self.room:
@@ -203,8 +214,6 @@ class World:
         if pod.is_ready(self.now) and not pod.ever_ready:
             pod.ever_ready = True
             pod.mute_since = self.now if pod.revision in self.mute_revisions else None
-        if pod.kind is PodKind.CHAT and pod.ever_ready and self.redis_up:
-            self.entries[pod.name] = self.now
         if pod.drain_told:
             pod.connections = max(0, pod.connections - 10)
 
@@ -248,8 +257,9 @@ class World:
                 pod = self.pod(name)
                 if not pod.frozen:
                     pod.drain_intent, pod.drain_told, pod.draining_since = False, False, None
-            case Delete(name, _, grace_s):
-                self._delete(self.pod(name), grace_s)
+            case Delete(name):
+                pod = self.pod(name)
+                pod.stopping_since = self.now if pod.stopping_since is None else pod.stopping_since
             case Forget(name):
                 self.pods.remove(self.pod(name))
             case RemoveEntry(name):
@@ -268,12 +278,6 @@ class World:
         pod.zone = ZONES[self.names % len(ZONES)] if self.kubernetes else ""
         pod.scheduled = kind is not PodKind.CHAT or self._scheduled() < self.room
         self.pods.append(pod)
-
-    def _delete(self, pod: SimPod, grace_s: float) -> None:
-        pod.stopping_since = self.now if pod.stopping_since is None else pod.stopping_since
-        if pod.cut_at is not None and grace_s == 0:
-            self.pods.remove(pod)
-            self.zombies.append(pod)
 
     def pod(self, name: str) -> SimPod:
         return next(pod for pod in self.pods if pod.name == name)
