@@ -13,8 +13,8 @@ from chatoperator.manifests.inputs import Inputs, Manifest, metadata, owner_of
 from chatoperator.manifests.sources import Source
 from chatoperator.spec import ChatCluster
 
-OPERATOR_LABELS = {names.LABEL_COMPONENT: "operator"}
-"""Of the operator's own pods."""
+OPERATOR_LABELS = {names.LABEL_NAME: names.MANAGED_BY, names.LABEL_COMPONENT: "operator"}
+"""Of the operator's own pods, as the chart makes them."""
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Kubernetes sets it on every namespace."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from manifest_samples import FULL, INPUTS, all_objects, chat_pod, cluster_of, of_kind
+from support.manifest_samples import FULL, INPUTS, all_objects, chat_pod, cluster_of, of_kind
 
 from chatoperator.manifests import chatpod
 from chatoperator.manifests.inputs import Manifest, resolved

@@ -8,7 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from manifest_samples import FULL, GATEWAY, INPUTS, SMALL, SPECS, all_objects, chat_pod, cluster_of, of_kind
+from support.manifest_samples import (
+    FULL,
+    GATEWAY,
+    INPUTS,
+    SMALL,
+    SPECS,
+    all_objects,
+    chat_pod,
+    cluster_of,
+    of_kind,
+)
 
 from chatkernel.settings import LiveSettings, ServiceSettings, load_settings
 from chatoperator.manifests import settings, sources
