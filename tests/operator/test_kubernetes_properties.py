@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import NODE_LOST_S, SimPod, World, make_spec
 
+from chatoperator.autoscale import ScalingMemory, decide
 from chatoperator.census import rank_victims
 from chatoperator.history import History
 from chatoperator.model import Delete, Drain, Forget, PodKind, PodView, RemoveEntry, SetPolicy, Start, Undrain
 from chatoperator.plan import plan
 from chatoperator.revision import revision_of
 from chatoperator.round import Memory, think
-from chatoperator.spec import Spec
+from chatoperator.spec import Autoscaling, Spec
 
 GOOD_VERSIONS, BAD_VERSION = ("1", "2"), "3"
 
@@ -27,6 +28,7 @@ happenings = st.lists(
             st.integers(0, 9),
         ),
         st.tuples(st.just("scale"), st.integers(1, 6)),
+        st.tuples(st.just("people"), st.integers(0, 120)),
         st.tuples(st.just("version"), st.integers(1, 3)),
         st.tuples(st.just("redis"), st.integers(0, 1)),
         st.tuples(st.just("room"), st.integers(1, 8)),
@@ -44,6 +46,8 @@ def happen(world: World, spec: Spec, what: str, number: int) -> Spec:
             return msgspec.structs.replace(spec, chat_pods=chat_pods)
         case "version":
             return msgspec.structs.replace(spec, version=str(number))
+        case "people":
+            world.clients = number
         case "redis":
             world.redis_up = bool(number)
         case "room":
@@ -90,25 +94,45 @@ def serving(pods: tuple[PodView, ...]) -> set[str]:
 
 
 def step_and_check(world: World, spec: Spec) -> None:
-    """Our own action leaves as many serving as are wanted, or as there were; and names each pod once."""
-    before = serving(world.observed().pods)
+    """Our own action leaves as many serving as are wanted, or as there were; names each pod once; and asks for
+    nothing that is under way."""
+    pods = {pod.name: pod for pod in world.observed().pods}
+    before = serving(tuple(pods.values()))
     actions = world.step(spec)
     named = Counter(action.pod for action in actions if isinstance(action, Drain | Undrain | Delete))
     assert not [pod for pod, count in named.items() if count > 1]
     going = {action.pod for action in actions if isinstance(action, Drain | Delete)}
-    assert len(before - going) >= min(spec.chat_pods.replicas, len(before))
+    desired = world.memory.scaling.replicas
+    assert desired is not None
+    assert len(before - going) >= min(desired, len(before))
     for action in actions:
-        if isinstance(action, RemoveEntry) and action.for_good:
-            assert all(pod.name != action.pod or pod.cut_at or not pod.alive for pod in world.pods)
+        match action:
+            case Delete(name):
+                assert not pods[name].stopping
+            case Drain(name):
+                assert not (pods[name].drain_intent and pods[name].drain_told)
+            case Undrain(name):
+                assert pods[name].drain_intent
+            case RemoveEntry(name, for_good=True):
+                assert name not in pods or pods[name].node_lost or pods[name].gone
 
 
-@given(happenings, st.integers(1, 4), st.integers(1, 2))
+scalings = st.none() | st.builds(
+    lambda low, more: Autoscaling(
+        min=low, max=low + more, target_utilisation=0.5, scale_down_stabilisation_seconds=20
+    ),
+    st.integers(1, 3),
+    st.integers(0, 4),
+)
+
+
+@given(happenings, st.integers(1, 4), st.integers(1, 2), scalings)
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
-    events: list[tuple[str, int]], replicas: int, surge: int
+    events: list[tuple[str, int]], replicas: int, surge: int, scaling: Autoscaling | None
 ) -> None:
     world = World(kubernetes=True)
-    spec = make_spec(replicas, surge=surge, ready_deadline_s=20)
+    spec = make_spec(replicas, surge=surge, ready_deadline_s=20, autoscaling=scaling, per_pod=50)
     bad = msgspec.structs.replace(spec, version=BAD_VERSION)
     world.stuck_revisions.add(revision_of(bad, PodKind.CHAT))
     for what, number in events:
@@ -127,7 +151,8 @@ def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
         wanted = {world.memory.rollout.last_good} if undone else wanted
         assert undone or not serving(world.observed().pods)
     chat = [pod for pod in world.kind(PodKind.CHAT) if pod.cut_at is None]
-    assert len(chat) == spec.chat_pods.replicas
+    desired = decide(spec, world.observed(), ScalingMemory(0), float(world.now)).replicas
+    assert len(chat) == desired, "as many as are wanted by whoever knows nothing of the time before"
     assert {pod.revision for pod in chat} == wanted
     if wanted & world.stuck_revisions:
         return
