@@ -51,7 +51,7 @@ def secrets(cluster: ChatCluster, password: str) -> dict[str, str]:
 
 def objects(cluster: ChatCluster, inputs: Inputs) -> list[Manifest]:
     """Deployments and Services of what says `development: true`. Raises SourceError."""
-    run = [source.component for source in sources.both(cluster) if source.development]
+    run = [source.component for source in sources.servers(cluster) if source.development]
     return [one for component in run for one in _objects(cluster, inputs, component)]
 
 
