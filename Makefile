@@ -124,7 +124,7 @@ $(RUN): requirements.lock pyproject.toml | $(VENV)/bin/pip
 	@echo "installing into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m compileall -q chatkernel chatpod apipod worker chatclient operator
+	@$(BIN)/python -m compileall -q chatkernel chatpod apipod worker prober chatclient operator
 	@touch $@
 
 $(DEV): requirements-dev.lock $(RUN)

@@ -24,9 +24,12 @@ from chatkernel.settings import ServiceSettings
 
 
 class Document:
-    """A generated document, encoded once."""
+    """A generated document, encoded once. The limits that one shows may change: then it is `set` again."""
 
     def __init__(self, content: dict[str, object]) -> None:
+        self.set(content)
+
+    def set(self, content: dict[str, object]) -> None:
         self._body = msgspec.json.encode(content)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +47,9 @@ def build_app(services: Services) -> Starlette:
         Route(path, Endpoint(services, operations)) for path, operations in _by_path(OPERATIONS).items()
     ]
     routes.append(Route("/openapi.json", Document(openapi(OPERATIONS, url))))
-    routes.append(Route("/asyncapi.json", Document(asyncapi(settings.limits))))
+    sockets = Document({})
+    services.live.follow(lambda: sockets.set(asyncapi(services.live.limits)))
+    routes.append(Route("/asyncapi.json", sockets))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

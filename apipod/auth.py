@@ -13,7 +13,7 @@ from msgspec import Struct
 from starlette.types import Scope
 
 from apipod.liveness import Liveness
-from apipod.tokens import AccessTokens, Caller, Verified, token_header, unauthenticated
+from chatkernel.access_tokens import AccessTokens, Caller, Verified, token_header, unauthenticated
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.httplayer import header
 from chatkernel.ids import NowMs, new_user_id

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
-from apipod.tokens import Caller
+from chatkernel.access_tokens import Caller
 from chatkernel.discovery import rank
 from chatkernel.errors import ChatError, Code
 from chatkernel.protocol import Seat, Seats

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from apipod.bodies import check_path_parameters, decode_json, decode_query
 from apipod.operation import Answer, Call, NoQuery, Operation
 from apipod.services import Services
-from apipod.tokens import Caller
+from chatkernel.access_tokens import Caller
 from chatkernel.errors import ChatError
 from chatkernel.httpbody import read_body
 from chatkernel.httplayer import MethodNotAllowed, header, respond
@@ -54,7 +54,7 @@ class Endpoint:
         person = await self._admit(operation, scope, address)
         body = None
         if operation.body is not None:
-            limits = services.settings.limits
+            limits = services.live.limits
             data = await read_body(scope, receive, limits)
             if operation.body_optional and not data:
                 data = b"{}"

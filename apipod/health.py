@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -87,12 +85,3 @@ class Health:
         # PING asks every node of a cluster; SET, whether there is room for more.
         probe = ("SET", self._kernel.keys.probe, 1, "EX", PROBE_KEPT_S)
         await execute(self._kernel.redis, [("PING",), probe], PROBE_WAIT_S)
-
-
-def rss_kib() -> int:
-    """Resident memory now where the system tells (Linux), else its peak."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - read on a hot-ish path, no Path needed
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,7 +14,7 @@ import httpx
 import jwt
 from msgspec import Struct
 
-from apipod.tokens import NO_TIME_CHECKS, check_expiry, unauthenticated
+from chatkernel.access_tokens import NO_TIME_CHECKS, check_expiry, unauthenticated
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import NowMs
 from chatkernel.settings import Issuer

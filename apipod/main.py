@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Coroutine
 from typing import Any
 
@@ -14,6 +12,7 @@ from apipod.app import build_app
 from apipod.services import Services
 from chatkernel.httpprotocol import http_protocol
 from chatkernel.lifeline import inherited_listeners, watch_parent
+from chatkernel.listening import believes_proxies, listen
 from chatkernel.process import run_service
 from chatkernel.settings import ServiceSettings, load_secrets
 from chatkernel.wiring import Kernel
@@ -23,35 +22,17 @@ STOP_AFTER_S = 5
 """Requests that run at SIGTERM are given this long."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that a successor may open as well, so that it takes over before this pod stops.
-
-    Bound and not yet listening: from then on the system would give it a share of the connections, which
-    would wait for this pod to start while its predecessor could serve them.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    listener.setblocking(False)
-    return listener
-
-
 def server_of(services: Services) -> uvicorn.Server:
-    limits = services.settings.limits
     config = uvicorn.Config(
         build_app(services),
         loop="none",
-        http=http_protocol(limits),
+        http=http_protocol(services.live),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        # Forwarded addresses are believed only from proxies that somebody has named.
-        proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
-        timeout_keep_alive=limits.keep_alive_s,
+        proxy_headers=believes_proxies(),
         timeout_graceful_shutdown=STOP_AFTER_S,
         backlog=BACKLOG,
     )
@@ -63,7 +44,7 @@ async def serve(settings: ServiceSettings) -> None:
     kernel = await Kernel.build(settings, load_secrets(settings))
     server = server_of(Services(kernel))
     watching = [asyncio.create_task(work) for work in _watch(server)]
-    await server.serve(sockets=[listen(settings.host, settings.port), *inherited_listeners()])
+    await server.serve(sockets=[listen(settings.host, settings.port, shared=True), *inherited_listeners()])
     for task in watching:
         task.cancel()
 

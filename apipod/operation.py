@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from apipod.tokens import Caller
+from chatkernel.access_tokens import Caller
 from chatkernel.errors import Code
 
 if TYPE_CHECKING:

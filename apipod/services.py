@@ -17,7 +17,7 @@ from apipod.liveness import Liveness
 from apipod.passwords import Passwords
 from apipod.sessions import Sessions
 from apipod.throttle import Throttle
-from apipod.tokens import AccessTokens
+from chatkernel.access_tokens import AccessTokens
 from chatkernel.gate import Gate
 from chatkernel.ids import NowMs, now_ms
 from chatkernel.tickets import TicketIssuer
@@ -41,19 +41,15 @@ class Services:
     ) -> None:
         settings, auth = kernel.settings, kernel.settings.auth
         self.kernel, self.settings, self.store = kernel, settings, kernel.store
+        self.live = live = kernel.live
         self.now = now
         self.responses: Counter[int] = Counter()
-        self.gate = Gate(settings.limits.requests_at_once_max)
+        self.gate = Gate(live)
         self.passwords = passwords or Passwords()
         self.tokens = AccessTokens(kernel.secrets, auth.access_token_ttl_s, now)
         self.announcer = Announcer(kernel.tell, kernel.presence, kernel.store, now)
         self.liveness = Liveness(kernel.store, monotonic)
-        limiter, limits = kernel.limiter, settings.limits
-        self.throttle = Throttle(limiter, "http", "requests_per_s", auth.requests_per_s, auth.requests_burst)
-        self.user_throttle = Throttle(
-            limiter, "http-user", "user_requests_per_s", auth.user_requests_per_s, auth.user_requests_burst
-        )
-        self.send_throttle = Throttle(limiter, "send", "sends_per_s", limits.sends_per_s, limits.sends_burst)
+        self.throttle, self.user_throttle, self.send_throttle = _throttles(kernel)
         self.sessions = Sessions(
             store=kernel.store,
             tokens=self.tokens,
@@ -62,7 +58,7 @@ class Services:
             liveness=self.liveness,
             announcer=self.announcer,
             settings=auth,
-            limits=limits,
+            live=live,
             now=now,
         )
         self._issuers = _issuers(kernel, now, monotonic)
@@ -102,6 +98,26 @@ class Services:
         if self._issuers is not None:
             await self._issuers.aclose()
         self.passwords.close()
+
+
+def _throttles(kernel: Kernel) -> tuple[Throttle, Throttle, Throttle]:
+    """Of requests per device, of requests per user, and of what is sent."""
+    limiter, live = kernel.limiter, kernel.live
+
+    def of_device() -> tuple[float, int]:
+        return live.rates.requests_per_s, live.rates.requests_burst
+
+    def of_user() -> tuple[float, int]:
+        return live.rates.user_requests_per_s, live.rates.user_requests_burst
+
+    def of_sends() -> tuple[float, int]:
+        return live.limits.sends_per_s, live.limits.sends_burst
+
+    return (
+        Throttle(limiter, "http", "requests_per_s", of_device),
+        Throttle(limiter, "http-user", "user_requests_per_s", of_user),
+        Throttle(limiter, "send", "sends_per_s", of_sends),
+    )
 
 
 def _issuers(kernel: Kernel, now: NowMs, monotonic: Callable[[], float]) -> Issuers | None:

@@ -17,9 +17,11 @@ from apipod.auth import check_device_id
 from apipod.liveness import Liveness
 from apipod.passwords import Passwords, check_password
 from apipod.throttle import rate_limited
-from apipod.tokens import AccessTokens, Caller, new_refresh_token, refresh_hash
+from apipod.tokens import new_refresh_token, refresh_hash
+from chatkernel.access_tokens import AccessTokens, Caller
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.ids import NowMs, new_device_id, new_user_id
+from chatkernel.live import Live
 from chatkernel.protocol import Limits
 from chatkernel.ratelimit import RateLimiter
 from chatkernel.settings import AuthSettings
@@ -64,22 +66,23 @@ class Sessions:
         liveness: Liveness,
         announcer: Announcer,
         settings: AuthSettings,
-        limits: Limits,
+        live: Live,
         now: NowMs,
     ) -> None:
         self._store, self._tokens, self._passwords = store, tokens, passwords
         self._liveness, self._announcer = liveness, announcer
         self._limiter, self._settings = limiter, settings
-        self._limits, self._now = limits, now
+        self._live, self._now = live, now
         self._tries_of_address: dict[str, asyncio.Semaphore] = {}
+        live.follow(self._tries_of_address.clear)
 
     async def sign_up(
         self, user: User, password: str, address: str, device_id: str | None, device_name: str
     ) -> Tokens:
         """Raises ChatError."""
         self._own_accounts_only()
-        check_password(password, self._limits)
-        most = self._settings.signups_per_address
+        check_password(password, self._live.limits)
+        most = self._live.rates.signups_per_address
         await self._hit(f"signup:{address}", "signups_per_address", most, SIGNUP_WINDOW_S)
         if device_id is not None and await self._store.device(check_device_id(device_id)) is not None:
             raise ChatError(Code.CONFLICT, "The device id is another person's", field="device_id")
@@ -106,7 +109,7 @@ class Sessions:
 
     async def _verified(self, username: str, password: str, address: str) -> Credentials:
         name = username.lower()
-        known = len(name) <= self._limits.username_max_chars and USERNAME.fullmatch(name) is not None
+        known = len(name) <= self._live.limits.username_max_chars and USERNAME.fullmatch(name) is not None
         async with self._attempt(name, address):
             credentials = await self._store.credentials(name) if known else None
             credentials = await self._verify(credentials, password)
@@ -122,7 +125,7 @@ class Sessions:
     async def first_sight(self, caller: Caller) -> None:
         """A device that an issuer's person names for the first time. Counted like a log-in, since anybody with a
         token can invent names. Raises ChatError(RATE_LIMITED | CONFLICT)."""
-        most, window_s = self._settings.login_attempts, self._settings.login_window_s
+        most, window_s = self._live.rates.login_attempts, self._live.rates.login_window_s
         await self._hit(f"device:{caller.user_id}", "login_attempts", most, window_s)
         now = self._now()
         await self._add(Device(caller.device_id, caller.user_id, "", now, now), None)
@@ -152,7 +155,7 @@ class Sessions:
     async def change_password(self, caller: Caller, current: str, new: str, keep_others: bool) -> None:
         """Logs the other devices out, unless told not to. Raises ChatError."""
         self._own_accounts_only()
-        check_password(new, self._limits, "new")
+        check_password(new, self._live.limits, "new")
         user = (await self._store.users([caller.user_id])).get(caller.user_id)
         if user is None:
             raise ChatError(Code.USER_NOT_FOUND)
@@ -221,7 +224,7 @@ class Sessions:
     async def _add(self, device: Device, password_hash: str | None) -> None:
         """Refusing one too many would lock out for ever who has lost old devices: the one unseen for longest gives
         way."""
-        surplus = await self._store.add_device(device, self._limits.devices_max, password_hash)
+        surplus = await self._store.add_device(device, self._live.limits.devices_max, password_hash)
         if surplus:
             await self._ended(device.user_id, surplus)
 
@@ -243,7 +246,7 @@ class Sessions:
         Counting first keeps many tries at once from slipping past the limit together. Right ones at the same
         time from one address (an office) wait for each other instead of being refused for each other.
         """
-        most, window_s = self._settings.login_attempts, self._settings.login_window_s
+        most, window_s = self._live.rates.login_attempts, self._live.rates.login_window_s
         account = "login:account:" + hashlib.sha256(username.encode()).hexdigest()[:32]
         place = f"login:address:{address}"
         if len(self._tries_of_address) > _ATTEMPTS_REMEMBERED_MAX:
@@ -266,7 +269,7 @@ class Sessions:
             raise rate_limited(wait_s, field, most)
 
     async def _give_back(self, names: list[str]) -> None:
-        most, window_s = self._settings.login_attempts, self._settings.login_window_s
+        most, window_s = self._live.rates.login_attempts, self._live.rates.login_window_s
         for name in names:
             await self._limiter.hit(name, most / window_s, most, -1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.ratelimit import RateLimiter
@@ -21,25 +22,27 @@ class Throttle:
     is over the rate costs one each, until it is allowed again.
     """
 
-    def __init__(self, limiter: RateLimiter, name: str, field: str, rate_per_s: float, burst: int) -> None:
-        """`field`: the setting that gives the rate, for refusals."""
-        self._limiter, self._name, self._field = limiter, name, field
-        self._rate_per_s, self._burst = rate_per_s, burst
-        self._block = max(1, min(BLOCK_MAX, burst // 16))
+    def __init__(
+        self, limiter: RateLimiter, name: str, field: str, rate: Callable[[], tuple[float, int]]
+    ) -> None:
+        """`rate`: the present one, per second, and its burst; `field`: the setting that gives it, for refusals."""
+        self._limiter, self._name, self._field, self._rate = limiter, name, field, rate
         self._owed: OrderedDict[str, int] = OrderedDict()
 
     async def check(self, key: str) -> None:
         """Count one request. Raises ChatError(RATE_LIMITED)."""
-        owed = min(self._owed.get(key, 0) + 1, self._block)
+        rate_per_s, burst = self._rate()
+        block = max(1, min(BLOCK_MAX, burst // 16))
+        owed = min(self._owed.get(key, 0) + 1, block)
         self._owed[key] = owed
         self._owed.move_to_end(key)
-        if owed < self._block:
+        if owed < block:
             if len(self._owed) > REMEMBERED_MAX:
                 self._owed.popitem(last=False)
             return
-        wait_s = await self._limiter.hit(f"{self._name}:{key}", self._rate_per_s, self._burst, owed)
+        wait_s = await self._limiter.hit(f"{self._name}:{key}", rate_per_s, burst, owed)
         if wait_s > 0:
-            raise rate_limited(wait_s, self._field, math.ceil(self._rate_per_s))
+            raise rate_limited(wait_s, self._field, math.ceil(rate_per_s))
         self._owed[key] = 0
 
 

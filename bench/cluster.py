@@ -32,7 +32,15 @@ from chatkernel.lifeline import LIFELINE_ENV, die_with_parent
 from chatkernel.protocol import Limits
 from chatkernel.redis_client import connect
 from chatkernel.registry import Registry
-from chatkernel.settings import CONFIG_ENV, AuthSettings, SecretFile, ServiceSettings, SigningKey
+from chatkernel.settings import (
+    CONFIG_ENV,
+    AuthSettings,
+    LiveSettings,
+    RateSettings,
+    SecretFile,
+    ServiceSettings,
+    SigningKey,
+)
 
 START_TIMEOUT_S = 20.0
 SOCKET_PATH = "/v1/socket"
@@ -174,8 +182,11 @@ class Cluster:
             key_prefix=KEY_PREFIX,
             capacity=1_000_000,
             log_level="WARNING",
-            limits=Limits(sends_per_s=NO_LIMIT, sends_burst=NO_LIMIT),
-            auth=AuthSettings(access_token_ttl_s=3600.0, requests_per_s=NO_LIMIT, requests_burst=NO_LIMIT),
+            auth=AuthSettings(access_token_ttl_s=3600.0),
+            live=LiveSettings(
+                limits=Limits(sends_per_s=NO_LIMIT, sends_burst=NO_LIMIT),
+                rates=RateSettings(requests_per_s=NO_LIMIT, requests_burst=NO_LIMIT),
+            ),
         )
 
     def _spawn(

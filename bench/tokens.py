@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apipod.tokens import AccessTokens, Caller
+from chatkernel.access_tokens import AccessTokens, Caller
 from chatkernel.ids import now_ms
 from chatkernel.settings import SecretFile
 

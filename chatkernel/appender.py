@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chatkernel.backlog import WAITING_MAX_BYTES, Backlog
+from chatkernel.backlog import Backlog
 from chatkernel.drafts import Draft, Placed
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import NowMs
@@ -51,11 +51,10 @@ class Appender:
         before_insert: Callable[[list[str]], None],
         on_stored: Callable[[list[Event]], None],
         random_source: random.Random | None = None,
-        waiting_max_bytes: int = WAITING_MAX_BYTES,
     ) -> None:
         self._log, self._conversations, self._now = event_log, conversations, now
         self._before_insert, self._on_stored = before_insert, on_stored
-        self._backlog = Backlog(waiting_max_bytes, random_source)
+        self._backlog = Backlog(random_source)
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._sent: OrderedDict[SendKey, Placed] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
@@ -63,6 +62,10 @@ class Appender:
     @property
     def waiting(self) -> int:
         return len(self._backlog)
+
+    def wait_for_at_most(self, waiting_bytes: int) -> None:
+        """What may wait to be stored; with more, drafts are refused."""
+        self._backlog.max_bytes = waiting_bytes
 
     def submit(self, draft: Draft) -> None:
         """Take a draft; its `done` is called later, never from within this call. Raises ChatError(BUSY)."""

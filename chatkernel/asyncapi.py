@@ -10,8 +10,8 @@ import msgspec
 from chatkernel import protocol
 from chatkernel.errors import CATALOGUE, RESUMABLE, Close
 from chatkernel.protocol import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, ClientFrame, Limits, ServerFrame
+from chatkernel.settings import SOCKET_PATH
 
-SOCKET_PATH = "/v1/socket"
 REF_TEMPLATE = "#/components/schemas/{name}"
 CHANNEL_REF = {"$ref": "#/channels/socket"}
 

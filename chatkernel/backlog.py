@@ -36,15 +36,15 @@ class Backlog:
     """Owns the order of what waits. What has to be tried again goes back to the front, and its channel may have to
     wait a moment there; the other channels do not wait with it, and within a channel nothing overtakes."""
 
-    def __init__(
-        self, max_bytes: int = WAITING_MAX_BYTES, random_source: random.Random | None = None
-    ) -> None:
+    def __init__(self, random_source: random.Random | None = None) -> None:
         self._random = random_source or random.Random()
         self._waiting: list[Draft] = []
         self._taken: list[Draft] = []
         """The batch that is at the store, since then."""
         self._taken_at_s = 0.0
-        self._bytes, self._max_bytes = 0, max_bytes
+        self._bytes = 0
+        self.max_bytes = WAITING_MAX_BYTES
+        """What may wait; with more, drafts are refused."""
         self._most = BATCH_MAX_EVENTS
         """In the next batch: less after each failure of the store, and more again after each success."""
         self._not_before: dict[str, float] = {}
@@ -61,8 +61,8 @@ class Backlog:
         """Raises ChatError(BUSY)."""
         if len(self._waiting) >= WAITING_MAX:
             raise ChatError(Code.BUSY, limit=WAITING_MAX, retry_after_s=1.0)
-        if self._bytes > self._max_bytes:
-            raise ChatError(Code.BUSY, limit=self._max_bytes, retry_after_s=1.0)
+        if self._bytes > self.max_bytes:
+            raise ChatError(Code.BUSY, limit=self.max_bytes, retry_after_s=1.0)
         self._bytes += draft.size_bytes
         draft.deadline_s = time.monotonic() + DEADLINE_S
         self._waiting.append(draft)

@@ -8,7 +8,8 @@ from chatkernel.appender import Appender
 from chatkernel.drafts import Check, Placed
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.ids import UserId, direct_channel_id, group_id, new_client_msg_id
-from chatkernel.protocol import EventKind, Limits, Role
+from chatkernel.live import Live
+from chatkernel.protocol import EventKind, Role
 from chatkernel.storage.directory import Accounts, People
 from chatkernel.storage.messages import Conversations
 from chatkernel.storage.model import (
@@ -38,13 +39,13 @@ class Channels:
         accounts: Accounts,
         people: People,
         appender: Appender,
-        limits: Limits,
+        live: Live,
         region: str,
         retention_s: int = 0,
     ) -> None:
         """`retention_s`: how long the cluster keeps what is in channels; 0: for ever."""
         self._conversations, self._accounts, self._people = conversations, accounts, people
-        self._appender, self._limits, self._region = appender, limits, region
+        self._appender, self._live, self._region = appender, live, region
         self._retention_s = retention_s
 
     async def open_direct(self, actor_id: str, other_id: str) -> tuple[ChannelState, bool]:
@@ -79,7 +80,7 @@ class Channels:
         client_id: str | None,
     ) -> ChannelState:
         """A new group whose owner is the actor; asked twice with one `client_id`, the same one. Raises ChatError."""
-        name = check_name(name, self._limits)
+        name = check_name(name, self._live.limits)
         channel_id = group_id(self._region, actor_id, client_id or new_client_msg_id())
         if isinstance(await self._conversations.grant(channel_id, actor_id), Grant):
             return await self._state(channel_id)
@@ -105,7 +106,7 @@ class Channels:
         return await self._conversations.members(channel_id, after_user_id=after, limit=limit)
 
     async def rename(self, actor_id: str, channel_id: str, name: str) -> None:
-        name = check_name(name, self._limits)
+        name = check_name(name, self._live.limits)
         grant = await self._group_grant(actor_id, channel_id)
         _needs(Role.ADMIN)(grant)
         await self._change(grant, EventKind.RENAME, name=name, check=_needs(Role.ADMIN))
@@ -138,8 +139,8 @@ class Channels:
 
         def check(grant: Grant) -> None:
             _needs(Role.ADMIN)(grant)
-            if grant.member_count + more > self._limits.group_members_max:
-                most = self._limits.group_members_max
+            if grant.member_count + more > self._live.limits.group_members_max:
+                most = self._live.limits.group_members_max
                 raise _group_full("user_ids", most)
 
         return check
@@ -219,7 +220,7 @@ class Channels:
         """The people, once each, who exist and can be added. Left out in silence are who has blocked the actor, and
         who is in as many channels as one may be in: neither is for the actor to know."""
         wanted = list(dict.fromkeys(user_ids))
-        most = self._limits.group_members_max
+        most = self._live.limits.group_members_max
         if len(wanted) + present > most:
             raise _group_full(field, most)
         known = await self._accounts.users(wanted)
@@ -227,11 +228,11 @@ class Channels:
         if missing:
             raise ChatError(Code.USER_NOT_FOUND, f"No such user: {missing[0][:64]}", field=field)
         counts = await self._conversations.channel_counts(wanted)
-        free = [u for u in wanted if counts.get(u, 0) < self._limits.channels_per_user_max]
+        free = [u for u in wanted if counts.get(u, 0) < self._live.limits.channels_per_user_max]
         return [user_id for user_id in free if not await self._people.blocked_between(actor_id, user_id)]
 
     async def _check_room_for(self, actor_id: str) -> None:
-        most = self._limits.channels_per_user_max
+        most = self._live.limits.channels_per_user_max
         if (await self._conversations.channel_counts([actor_id])).get(actor_id, 0) >= most:
             raise ChatError(
                 Code.LIMIT_REACHED,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chatkernel.errors import ChatError, Code
+from chatkernel.live import Live
 
 RETRY_AFTER_S = 1.0
 
@@ -13,13 +14,14 @@ RETRY_AFTER_S = 1.0
 class Gate:
     """Used on one loop."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._inside = most, 0
+    def __init__(self, live: Live) -> None:
+        self._live, self._inside = live, 0
 
     def enter(self) -> None:
         """Raises ChatError(BUSY), and then there is nothing to leave."""
-        if self._inside >= self._most:
-            raise ChatError(Code.BUSY, limit=self._most, retry_after_s=RETRY_AFTER_S)
+        most = self._live.limits.requests_at_once_max
+        if self._inside >= most:
+            raise ChatError(Code.BUSY, limit=most, retry_after_s=RETRY_AFTER_S)
         self._inside += 1
 
     def leave(self) -> None:

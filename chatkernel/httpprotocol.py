@@ -16,8 +16,8 @@ from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.httplayer import problem_headers
+from chatkernel.live import Live
 from chatkernel.problems import encode_problem
-from chatkernel.protocol import Limits
 
 HEADER_EXTRA_BYTES = 4
 """Colon, space and line end of a header."""
@@ -37,7 +37,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     header (or of a trailer behind a body) that goes on and on, by the bytes that came since a head began or a piece
     of a body came, not counting those of the same read. So the limit and one read of the socket are kept at most."""
 
-    limits = Limits()
+    live = Live()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,6 +47,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refusal: ChatError | None = None
         self._lingered_bytes: int | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def timeout_keep_alive(self) -> int:
+        """uvicorn reads it after each answer, and sets it once from its configuration."""
+        return self.live.limits.keep_alive_s
+
+    @timeout_keep_alive.setter
+    def timeout_keep_alive(self, _: int) -> None:
+        pass
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -67,7 +76,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         refused = self._lingered_bytes is not None
         if refused or self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
-        if self._held_bytes > self.limits.head_max_bytes:
+        if self._held_bytes > self.live.limits.head_max_bytes:
             self._refuse(self._too_large())
         elif self._in_head or self.cycle is None or self.cycle.response_complete:
             # Also what is no head yet (empty lines), and the rest of a body whose request has been answered.
@@ -99,12 +108,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _count(self, size: int) -> None:
         self._parsed_bytes += size
-        if self._parsed_bytes > self.limits.head_max_bytes:
+        if self._parsed_bytes > self.live.limits.head_max_bytes:
             self._refusal = self._too_large()
             raise _HeadRefused
 
     def _too_large(self) -> ChatError:
-        most = self.limits.head_max_bytes
+        most = self.live.limits.head_max_bytes
         detail = f"The URL and headers may have at most {most} bytes"
         return ChatError(Code.HEAD_TOO_LARGE, detail, field="head", limit=most)
 
@@ -160,7 +169,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.limits.head_timeout_s, self._head_is_late)
+            self._timer = self.loop.call_later(self.live.limits.head_timeout_s, self._head_is_late)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -173,13 +182,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             # The connection is at work for an earlier request, and may not even be read meanwhile.
             self._expect_head()
         elif self._in_head:
-            limit_s = self.limits.head_timeout_s
+            limit_s = self.live.limits.head_timeout_s
             detail = f"The head of the request did not arrive within {limit_s:g} s"
             self._refuse(ChatError(Code.TOO_SLOW, detail, field="head", limit=int(limit_s)))
         else:
             self.transport.close()
 
 
-def http_protocol(limits: Limits) -> type[BoundedHttpProtocol]:
+def http_protocol(live: Live) -> type[BoundedHttpProtocol]:
     """The protocol class for uvicorn's `Config`, held to these limits."""
-    return type("HttpProtocol", (BoundedHttpProtocol,), {"limits": limits})
+    return type("HttpProtocol", (BoundedHttpProtocol,), {"live": live})

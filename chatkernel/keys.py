@@ -25,7 +25,8 @@ class Keys:
         """Hash. `pod:` and a pod's name: its entry (JSON). `lease:` and the name: the end of its lease (Unix ms by
         Redis' clock); negative once taken for dead. `departed:` and a run (name~incarnation): its entry; it ended,
         and what it left in Redis is not cleared away yet. `ended:` and a run that may never renew again: when it
-        ended (Unix ms). `policy`: the operator's (JSON), and `policy_number`, which rises.
+        ended (Unix ms). `gone:` and a name that no run may have again: until when (Unix ms). `policy`: the operator's
+        (JSON), and `policy_number`, which rises.
 
         All in one key, so that a script on it works while its slot moves to another node."""
         self.probe = f"{base}probe"

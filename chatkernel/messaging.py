@@ -15,6 +15,7 @@ from chatkernel.blocks import Blocks
 from chatkernel.bus import ChannelFrame, Post
 from chatkernel.drafts import Check, Draft, Placed, is_resend
 from chatkernel.errors import ChatError, Code, invalid
+from chatkernel.live import Live
 from chatkernel.presence import PresenceStore
 from chatkernel.protocol import (
     Ack,
@@ -24,7 +25,6 @@ from chatkernel.protocol import (
     Edit,
     EventKind,
     History,
-    Limits,
     Presence,
     PresenceEntry,
     PresenceState,
@@ -69,14 +69,14 @@ class Messaging:
         blocks: Blocks,
         presence: PresenceStore,
         tell: Callable[[Sequence[Post]], None],
-        limits: Limits,
+        live: Live,
         small_group_max: int,
     ) -> None:
         self._log, self._conversations = event_log, conversations
         self._appender, self._receipts, self._blocks = appender, receipts, blocks
         self._presence, self._tell = presence, tell
-        self._limits, self._small_group_max = limits, small_group_max
-        self.reading = Reading(event_log, conversations, limits)
+        self._live, self._small_group_max = live, small_group_max
+        self.reading = Reading(event_log, conversations, live)
 
     async def perform(self, actor: Actor, frame: ClientFrame) -> list[ServerFrame]:
         """Do what the frame says; the answering frames, the `ack` last. Raises ChatError.
@@ -114,9 +114,9 @@ class Messaging:
     def submit(self, actor: Actor, frame: Send, members_seq: int, done: Done) -> None:
         """Check and append a message of a member as of `members_seq`; `done` comes later. Raises ChatError for
         what cannot have been stored before."""
-        check_text(frame.text, self._limits)
+        check_text(frame.text, self._live.limits)
         if frame.metadata is not None:
-            check_metadata(frame.metadata, self._limits)
+            check_metadata(frame.metadata, self._live.limits)
         self._appender.submit(
             Draft(
                 frame.channel_id,
@@ -172,7 +172,7 @@ class Messaging:
         emoji: str | None = None
         on: bool | None = None
         if isinstance(frame, Edit):
-            check_text(frame.text, self._limits)
+            check_text(frame.text, self._live.limits)
             text = frame.text
         elif isinstance(frame, React):
             check_emoji(frame.emoji)
@@ -213,7 +213,7 @@ class Messaging:
         if item.deleted and not isinstance(frame, Delete):
             raise ChatError(Code.CONFLICT, "The message is deleted", field="message_id")
         if isinstance(frame, React) and frame.on and item.reactions is not None:
-            most = self._limits.reactions_per_message_max
+            most = self._live.limits.reactions_per_message_max
             if frame.emoji not in item.reactions and len(item.reactions) >= most:
                 raise ChatError(
                     Code.LIMIT_REACHED, f"At most {most} different reactions", field="emoji", limit=most
@@ -270,13 +270,13 @@ class Messaging:
         """The present state of people (of the members of a channel of mine when it is named). Who has blocked the
         asker is offline to them, as somebody who was never here."""
         user_ids = list(frame.user_ids)
-        most = self._limits.watches_max
+        most = self._live.limits.watches_max
         if len(user_ids) > most:
             raise invalid("user_ids", f"at most {most}", most)
         if frame.channel_id is not None:
             await self.grant(actor.user_id, frame.channel_id)
             members = await self._conversations.members(
-                frame.channel_id, limit=self._limits.group_members_max
+                frame.channel_id, limit=self._live.limits.group_members_max
             )
             user_ids.extend(member.user_id for member in members)
         try:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from chatkernel.errors import ChatError, Code, invalid
+from chatkernel.live import Live
 from chatkernel.message_ids import message_id_at
 from chatkernel.paging import OUTBOX_SHARE, read_behind, window
 from chatkernel.protocol import (
@@ -15,7 +16,6 @@ from chatkernel.protocol import (
     Event,
     History,
     HistoryItem,
-    Limits,
     Page,
     Resync,
     Sync,
@@ -27,9 +27,11 @@ from chatkernel.storage.model import Absence, Grant, Head, PageQuery
 class Reading:
     """Holds no state."""
 
-    def __init__(self, event_log: EventLog, conversations: Conversations, limits: Limits) -> None:
-        self._log, self._conversations, self._limits = event_log, conversations, limits
-        self._page_bytes = limits.outbox_max_bytes // OUTBOX_SHARE
+    def __init__(self, event_log: EventLog, conversations: Conversations, live: Live) -> None:
+        self._log, self._conversations, self._live = event_log, conversations, live
+
+    def _page_bytes(self) -> int:
+        return self._live.limits.outbox_max_bytes // OUTBOX_SHARE
 
     async def grant(self, user_id: str, channel_id: str) -> Grant:
         """Raises ChatError(BANNED | CHANNEL_NOT_FOUND)."""
@@ -43,7 +45,7 @@ class Reading:
         given = [name for name in ("before", "after", "around", "at") if getattr(frame, name) is not None]
         if len(given) > 1:
             raise invalid(given[1], f"may not be given together with {given[0]}")
-        most = self._limits.page_max_items
+        most = self._live.limits.page_max_items
         if frame.limit > most:
             raise invalid("limit", f"at most {most}", most)
         grant = await self.grant(user_id, frame.channel_id)
@@ -54,7 +56,7 @@ class Reading:
         # Read again: whoever was removed meanwhile gets nothing, and whoever was added again nothing from between.
         from_seq = (await self.grant(user_id, frame.channel_id)).from_seq
         items = [item for item in page.items if item.event.seq > from_seq]
-        start, end = window(items, _asked_for(frame, items), self._page_bytes)
+        start, end = window(items, _asked_for(frame, items), self._page_bytes())
         return Page(
             frame.id,
             "history",
@@ -65,8 +67,10 @@ class Reading:
         )
 
     def check_cursors(self, cursors: Cursors) -> None:
-        if len(cursors) > self._limits.cursors_max:
-            raise invalid("cursors", f"at most {self._limits.cursors_max}", self._limits.cursors_max)
+        if len(cursors) > self._live.limits.cursors_max:
+            raise invalid(
+                "cursors", f"at most {self._live.limits.cursors_max}", self._live.limits.cursors_max
+            )
 
     async def sync(self, user_id: str, frame: Sync) -> AsyncGenerator[Page | Resync, None]:
         """What is new after the cursors, from the store, in pages.
@@ -90,7 +94,7 @@ class Reading:
         behind.update((channel_id, (heads[channel_id].seq, heads[channel_id].seq)) for channel_id in strange)
         fresh = True
         async for events, complete in read_behind(
-            self._log, behind, self._limits.page_max_items, self._page_bytes
+            self._log, behind, self._live.limits.page_max_items, self._page_bytes()
         ):
             if events and not fresh:
                 grants = await self._grants(user_id)

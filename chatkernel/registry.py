@@ -23,6 +23,10 @@ from chatkernel.redis_client import Redis, Script, execute, run_scripts
 ENDED_KEPT_S = 3600.0
 """How long a run that was removed or replaced is refused; later its entry is simply missing."""
 
+GONE_KEPT_S = 86_400.0
+"""How long a name that was removed for good is refused. Whoever comes back later is found, for the operator knows no
+such pod, and removed again."""
+
 POLICY_REMEMBERED_S = 60.0
 """When Redis was emptied, or came back with old data, the policy last seen stands for this long, until the operator
 writes it again."""
@@ -37,7 +41,8 @@ class PodState(StrEnum):
 class PodEntry(Struct, frozen=True):
     """One run of a chat pod. `incarnation` names the run; `started_at` and `lease_until` are Unix ms, the
     latter by Redis' clock and set by the registry. `capacity` is the connections that discovery gives it at
-    most."""
+    most. `url` is for clients; `address` is the same socket as the cluster's own services reach it, where that is
+    another way."""
 
     name: str
     incarnation: str
@@ -49,6 +54,7 @@ class PodEntry(Struct, frozen=True):
     capacity: int
     started_at: int
     lease_until: int = 0
+    address: str = ""
 
 
 class Policy(Struct, frozen=True):
@@ -71,7 +77,7 @@ class Snapshot(Struct, frozen=True):
 class RenewResult(NamedTuple):
     """`ok`: the run holds its lease. Not ok and `was_missing`: it was declared over; a pod that wants to go on
     closes its sockets and registers as another incarnation. Not ok and not `was_missing`: a newer run has the
-    name, and this one has to end.
+    name, or, if it is `gone`, no run may have it any more; and this one has to end.
 
     `was_missing`: Redis has not, or not surely, what this run wrote before (its first renewal; Redis was
     emptied; its lease ran out and it was taken for dead): routes, intents and presence are to be written
@@ -80,6 +86,7 @@ class RenewResult(NamedTuple):
 
     ok: bool
     was_missing: bool
+    gone: bool = False
 
 
 _RENEW = Script("registry_renew")
@@ -116,16 +123,26 @@ class Registry:
             int(lease_s * 1000),
             _encoder.encode(entry),
         )
-        ((ok, missing),) = await run_scripts(self._redis, [_RENEW.call(self._key, args)])
-        return RenewResult(bool(ok), bool(missing))
+        ((ok, missing, gone),) = await run_scripts(self._redis, [_RENEW.call(self._key, args)])
+        return RenewResult(bool(ok), bool(missing), bool(gone))
 
-    async def remove(self, name: str, incarnation: str | None = None, *, expired_only: bool = False) -> bool:
+    async def remove(
+        self,
+        name: str,
+        incarnation: str | None = None,
+        *,
+        expired_only: bool = False,
+        for_good: bool = False,
+    ) -> bool:
         """Take a pod out, if it is still that run (None: whichever). The run cannot renew any more; what it left is
         cleared away by the reaper. Whether there was such an entry.
 
         `expired_only`: only beyond its lease, and if it comes back it is told `was_missing`: it may have been cut
-        off from Redis while its clients were connected."""
-        args = (name, incarnation or "", int(ENDED_KEPT_S * 1000), int(expired_only))
+        off from Redis while its clients were connected. `for_good`: whether or not there is an entry, no run of this
+        name gets in again. It is for whoever never uses a name twice, of a pod that is gone: should it come back all
+        the same (its node was only cut off), it ends itself."""
+        gone_ms = int(GONE_KEPT_S * 1000) if for_good else 0
+        args = (name, incarnation or "", int(ENDED_KEPT_S * 1000), int(expired_only), gone_ms)
         (removed,) = await run_scripts(self._redis, [_REMOVE.call(self._key, args)])
         return bool(removed)
 

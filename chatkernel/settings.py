@@ -1,11 +1,13 @@
 """One typed settings object per service, read from the JSON file that the operator writes for each pod.
 
-Secrets come in files of their own (`SecretFile`), so that this file may be shown and logged.
+Secrets come in files of their own (`SecretFile`, the URLs of Redis and the store), so that this file may be shown and
+logged. What may change while a service runs is in one more (`LiveSettings`, see `live.py`).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -13,9 +15,23 @@ import msgspec
 from msgspec import Meta, Struct
 
 from chatkernel.protocol import Limits
+from chatkernel.trust import TrustError, trusting_redis, trusting_store
 
 CONFIG_ENV = "CHAT_CONFIG"
 """The environment variable that names the settings file."""
+
+POD_ENV = "CHAT_POD"
+"""The environment variable that names the pod, where one settings file is for many."""
+
+POD_IP_ENV = "CHAT_POD_IP"
+"""The environment variable that holds the pod's own address, where it has one."""
+
+SOCKET_PATH = "/v1/socket"
+"""Where a chat pod takes WebSockets."""
+
+LOOPBACK = "127.0.0.1"
+ANY_ADDRESS = "::"
+"""Every address of the machine, of IPv4 as well."""
 
 PositiveSeconds = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -58,6 +74,11 @@ class AuthSettings(Struct, frozen=True):
     issuers: list[Issuer] = []
     allowed_origins: list[str] = []
     """Web origins that may connect; `*` allows any. Requests without an Origin are not browsers': allowed."""
+
+
+class RateSettings(Struct, frozen=True):
+    """How often people may come."""
+
     login_attempts: int = 10
     """Wrong passwords per account and per address before each further try is slowed, per `login_window_s`."""
     login_window_s: PositiveSeconds = 60.0
@@ -78,20 +99,52 @@ class DrainSettings(Struct, frozen=True):
     """Clients told to move per second."""
 
 
+class LiveSettings(Struct, frozen=True):
+    """What may change while a service runs: it makes no new pods. A value that is absent is its default, and what
+    this version does not know is ignored: pods of several versions read the same file."""
+
+    limits: Limits = Limits()
+    drain: DrainSettings = DrainSettings()
+    rates: RateSettings = RateSettings()
+
+    def __post_init__(self) -> None:
+        """All of these count something, or divide by it. Raises ValueError."""
+        for part in ("limits", "drain", "rates"):
+            for name, value in msgspec.structs.asdict(getattr(self, part)).items():
+                if not value > 0:
+                    raise ValueError(f"{part}.{name} must be more than 0")
+
+
 class ServiceSettings(Struct, frozen=True):
     """What every service is told. Unused fields of a service do no harm."""
 
     cluster: str
-    pod: str
     revision: str
-    redis_url: str
-    store_url: str
     secret_file: str
+    pod: str = ""
+    """Its name; the environment's CHAT_POD wins."""
+    redis_url: str = ""
+    store_url: str = ""
+    redis_url_file: str = ""
+    store_url_file: str = ""
+    """Files that hold the URLs, as mounted Secrets: they win over the URLs above."""
+    redis_ca_file: str = ""
+    store_ca_file: str = ""
+    """Who is trusted to have signed the servers' certificates (PEM). The URL must be one by TLS."""
+    redis_insecure: bool = False
+    store_insecure: bool = False
+    """By TLS to whoever answers."""
     region: str = "local"
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
+    """What it listens on, `{ip}` is the pod's own address. In a pod (CHAT_POD_IP) the loopback address means every
+    one: who asks for its health comes from elsewhere."""
     port: int = 8080
     public_url: str = ""
-    """Where clients reach this pod (ws://… for a chat pod)."""
+    """Where clients reach this pod (ws://… for a chat pod); `{pod}` and `{ip}` are its name and address."""
+    address: str = ""
+    """Where the cluster's own services reach this pod's socket, if that is another way; given by CHAT_POD_IP."""
+    api_url: str = ""
+    """Where the prober reaches the API; empty: at `public_url`."""
     key_prefix: str = "chat"
     capacity: Annotated[int, Meta(ge=1)] = 10_000
     """Connections that discovery gives this pod at most."""
@@ -106,10 +159,12 @@ class ServiceSettings(Struct, frozen=True):
     retention_s: Annotated[int, Meta(ge=0)] = 0
     """What is older is removed; 0: everything is kept."""
     log_level: str = "INFO"
-    limits: Limits = Limits()
     presence: PresenceSettings = PresenceSettings()
     auth: AuthSettings = AuthSettings()
-    drain: DrainSettings = DrainSettings()
+    live: LiveSettings = LiveSettings()
+    """As it begins, where there is no `live_file`."""
+    live_file: str = ""
+    """A file with `LiveSettings`, read again whenever it changes; empty: nothing changes."""
 
 
 T = TypeVar("T")
@@ -129,14 +184,67 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise SettingsError(f"{path}: {error}") from error
 
 
-def load_settings(environ: dict[str, str] | None = None) -> ServiceSettings:
-    """The settings of the file that CHAT_CONFIG names. Raises SettingsError."""
-    name = (os.environ if environ is None else environ).get(CONFIG_ENV)
+def load_settings(environ: Mapping[str, str] | None = None) -> ServiceSettings:
+    """The settings of the file that CHAT_CONFIG names, complete: its placeholders filled, and the URLs from their
+    files. Raises SettingsError."""
+    variables = os.environ if environ is None else environ
+    name = variables.get(CONFIG_ENV)
     if not name:
         raise SettingsError(f"{CONFIG_ENV} is not set: it names this service's settings file")
-    return read_json(Path(name), ServiceSettings)
+    settings = read_json(Path(name), ServiceSettings)
+    pod, ip = variables.get(POD_ENV) or settings.pod, variables.get(POD_IP_ENV, "")
+    if not pod:
+        raise SettingsError(f"{name}: pod is empty, and {POD_ENV} is not set")
+    host_of_url = f"[{ip}]" if ":" in ip else ip
+    return msgspec.structs.replace(
+        settings,
+        pod=pod,
+        host=ANY_ADDRESS if ip and settings.host == LOOPBACK else settings.host.replace("{ip}", ip),
+        public_url=settings.public_url.replace("{pod}", pod).replace("{ip}", host_of_url),
+        address=f"ws://{host_of_url}:{settings.port}{SOCKET_PATH}" if ip else settings.address,
+        redis_url=_redis_url(settings),
+        store_url=_store_url(settings),
+        live=read_json(Path(settings.live_file), LiveSettings) if settings.live_file else settings.live,
+    )
 
 
 def load_secrets(settings: ServiceSettings) -> SecretFile:
     """Raises SettingsError."""
     return read_json(Path(settings.secret_file), SecretFile)
+
+
+def read_url(file: str) -> str:
+    """A URL that stands alone in a file. Raises SettingsError, which does not quote it."""
+    try:
+        url = Path(file).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: not text") from error
+    if not url:
+        raise SettingsError(f"{file}: empty, and it should hold a URL")
+    return url
+
+
+def _redis_url(settings: ServiceSettings) -> str:
+    url = _url("redis_url", settings.redis_url, settings.redis_url_file)
+    try:
+        return trusting_redis(url, settings.redis_ca_file, insecure=settings.redis_insecure)
+    except TrustError as error:
+        raise SettingsError(f"redis_ca_file: {error}") from error
+
+
+def _store_url(settings: ServiceSettings) -> str:
+    url = _url("store_url", settings.store_url, settings.store_url_file)
+    try:
+        return trusting_store(url, settings.store_ca_file, insecure=settings.store_insecure)
+    except TrustError as error:
+        raise SettingsError(f"store_ca_file: {error}") from error
+
+
+def _url(field: str, given: str, file: str) -> str:
+    if file:
+        return read_url(file)
+    if not given:
+        raise SettingsError(f"{field} is empty: it, or {field}_file, says where that is")
+    return given

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from chatkernel.appender import Appender
@@ -13,6 +15,7 @@ from chatkernel.channels import Channels
 from chatkernel.ids import now_ms
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
+from chatkernel.live import Live, LiveFile
 from chatkernel.messaging import Messaging
 from chatkernel.presence import PresenceStore
 from chatkernel.protocol import MEMBERSHIP_KINDS, Event, encode_json
@@ -40,6 +43,9 @@ class Kernel:
 
     def __init__(self, settings: ServiceSettings, secrets: SecretFile, store: Store, redis: Redis) -> None:
         self.settings, self.secrets, self.store, self.redis = settings, secrets, store, redis
+        self.live = live = Live(settings.live)
+        self.live_file = LiveFile(Path(settings.live_file), live) if settings.live_file else None
+        self._following: asyncio.Task[None] | None = None
         self.local: Local | None = None
         self.keys = Keys(settings.key_prefix, settings.cluster)
         self.registry = Registry(redis, self.keys)
@@ -55,8 +61,8 @@ class Kernel:
             now_ms,
             before_insert=self.publisher.begin,
             on_stored=self._stored,
-            waiting_max_bytes=settings.limits.waiting_max_bytes,
         )
+        live.follow(lambda: self.appender.wait_for_at_most(live.limits.waiting_max_bytes))
         self.blocks = Blocks(store, time.monotonic)
         self.receipts = Receipts(
             store, self.blocks, settings.receipt_interval_s, settings.receipt_members_max, self.tell
@@ -69,7 +75,7 @@ class Kernel:
             blocks=self.blocks,
             presence=self.presence,
             tell=self.tell,
-            limits=settings.limits,
+            live=live,
             small_group_max=settings.presence.small_group_max,
         )
         self.channels = Channels(
@@ -77,7 +83,7 @@ class Kernel:
             accounts=store,
             people=store,
             appender=self.appender,
-            limits=settings.limits,
+            live=live,
             region=settings.region,
             retention_s=settings.retention_s,
         )
@@ -89,9 +95,14 @@ class Kernel:
 
     def start(self) -> None:
         self.publisher.start()
+        if self.live_file is not None:
+            self._following = asyncio.create_task(self.live_file.run(), name="live-settings")
 
     async def aclose(self) -> None:
         """Appends and watermarks that were taken get their outcome; then connections close."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait((self._following,))
         await self.appender.aclose()
         await self.receipts.aclose()
         await self.publisher.aclose()

@@ -16,13 +16,13 @@ from starlette.types import Receive, Scope, Send
 from chatkernel.errors import ChatError, Code
 from chatkernel.httpbody import read_body
 from chatkernel.httplayer import MethodNotAllowed, Problems, respond, unknown_path
+from chatkernel.metrics import CONTENT_TYPE, exposition
 from chatkernel.opstoken import check_ops_token
-from chatkernel.settings import PositiveSeconds
+from chatkernel.settings import SOCKET_PATH, PositiveSeconds
 from chatkernel.validation import field_of
 from chatpod.endpoint import SocketEndpoint
+from chatpod.metrics import metrics
 from chatpod.pod import Pod
-
-SOCKET_PATH = "/v1/socket"
 
 Handler = Callable[[Request], Awaitable[tuple[int, Any]]]
 """From a request to a status and what is answered as JSON. Raises ChatError."""
@@ -48,6 +48,19 @@ class Endpoint:
             raise MethodNotAllowed(self._allowed)
         status, content = await self._handler(Request(scope, receive))
         await respond(send, status, msgspec.json.encode(content), [(b"content-type", b"application/json")])
+
+
+class Figures:
+    """`/metrics`."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._pod = pod
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise MethodNotAllowed(("GET", "HEAD"))
+        headers = [(b"content-type", CONTENT_TYPE.encode())]
+        await respond(send, 200, exposition(metrics(self._pod)), headers)
 
 
 def make_app(start_pod: Callable[[], AsyncIterator[Pod]]) -> Starlette:
@@ -79,7 +92,7 @@ def _routes(pod: Pod) -> list[Route | WebSocketRoute]:
 
     async def drain(request: Request) -> tuple[int, Any]:
         _check_token(pod, request)
-        wanted = _drain_request(await read_body(request.scope, request.receive, pod.settings.limits))
+        wanted = _drain_request(await read_body(request.scope, request.receive, pod.live.limits))
         if wanted.shed is not None:
             pod.drainer.shed(wanted.shed, wanted.rate_per_s)
         else:
@@ -93,14 +106,18 @@ def _routes(pod: Pod) -> list[Route | WebSocketRoute]:
         pod.lease.renew_soon()
         return 200, pod.stats()
 
+    socket = SocketEndpoint(pod)
+    # By the second each pod is reached on one host; it is no other pod's.
+    paths = (SOCKET_PATH, f"/pods/{pod.settings.pod}{SOCKET_PATH}")
     return [
         _route("GET", "/healthz", healthz),
         _route("GET", "/readyz", readyz),
         _route("GET", "/statz", statz),
+        Route("/metrics", Problems(Figures(pod))),
         _route("POST", "/drain", drain),
         _route("POST", "/undrain", undrain),
-        _route("GET", SOCKET_PATH, _no_upgrade),
-        WebSocketRoute(SOCKET_PATH, SocketEndpoint(pod)),
+        *(_route("GET", path, _no_upgrade) for path in paths),
+        *(WebSocketRoute(path, socket) for path in paths),
     ]
 
 

@@ -36,8 +36,10 @@ def _frame(first: int, payload: bytes) -> bytes:
 class Flusher:
     """Owns the list of connections with something to write; one call at the end of the turn writes for all."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit_bytes: int) -> None:
         self._loop = loop
+        self.limit_bytes = limit_bytes
+        """What may wait unsent for one client."""
         self._dirty: list[Connection] = []
 
     def add(self, connection: Connection) -> None:
@@ -54,17 +56,16 @@ class Flusher:
 class Connection:
     """Writes frames in order. After `close` nothing more is written."""
 
-    __slots__ = ("_flusher", "_limit", "_on_slow", "_out", "_protocol", "_transport", "binary", "closed")
+    __slots__ = ("_flusher", "_on_slow", "_out", "_protocol", "_transport", "binary", "closed")
 
     def __init__(
         self,
         protocol: PodWebSocketProtocol,
         flusher: Flusher,
-        limit_bytes: int,
         binary: bool,
         on_slow: Callable[[Connection], None],
     ) -> None:
-        self._protocol, self._flusher, self._limit = protocol, flusher, limit_bytes
+        self._protocol, self._flusher = protocol, flusher
         self._transport = protocol.transport
         self._on_slow = on_slow
         self._out: Any = None
@@ -91,7 +92,7 @@ class Connection:
             return
         # Only what earlier turns left unsent counts: a large page to a client that reads is no sin. Nothing is added
         # to a backlog that is too large: it holds what the limit allows and one turn's writes, and no more.
-        if transport.get_write_buffer_size() > self._limit:
+        if transport.get_write_buffer_size() > self._flusher.limit_bytes:
             if not self.closed:
                 self._on_slow(self)
             return

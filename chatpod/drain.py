@@ -10,6 +10,7 @@ import logging
 
 from chatkernel.errors import Close
 from chatkernel.ids import NowMs
+from chatkernel.live import Live
 from chatkernel.protocol import Migrate
 from chatkernel.settings import DrainSettings
 from chatpod.client import Client
@@ -25,8 +26,8 @@ SHED_GRACE_S = 10.0
 class Drainer:
     """Owns the drain of this pod: at most one at a time."""
 
-    def __init__(self, hub: Hub, settings: DrainSettings, now: NowMs) -> None:
-        self._hub, self._settings, self._now = hub, settings, now
+    def __init__(self, hub: Hub, live: Live, now: NowMs) -> None:
+        self._hub, self._live, self._now = hub, live, now
         self._task: asyncio.Task[None] | None = None
         self.draining = False
         self.migrated = 0
@@ -57,9 +58,10 @@ class Drainer:
             self._task = asyncio.create_task(self._move(count, pace), name="shed")
 
     def _pace(self, deadline_s: float | None, rate_per_s: float | None) -> DrainSettings:
+        present = self._live.drain
         return DrainSettings(
-            self._settings.deadline_s if deadline_s is None else deadline_s,
-            self._settings.rate_per_s if rate_per_s is None else rate_per_s,
+            present.deadline_s if deadline_s is None else deadline_s,
+            present.rate_per_s if rate_per_s is None else rate_per_s,
         )
 
     async def finished(self) -> None:

@@ -95,13 +95,12 @@ class Socket:
     def __init__(self, pod: Pod, protocol: PodWebSocketProtocol, binary: bool) -> None:
         self._pod = pod
         loop = asyncio.get_running_loop()
-        self._session = Session(pod.settings.limits, binary, loop.time)
-        limit = pod.settings.limits.outbox_max_bytes
-        self._connection = Connection(protocol, pod.flusher, limit, binary, pod.slow)
+        self._session = Session(pod.live, binary, loop.time)
+        self._connection = Connection(protocol, pod.flusher, binary, pod.slow)
         self._client: Client | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
-        self._reading: asyncio.Semaphore | None = None
-        """Made when it is first needed."""
+        self._reading: tuple[int, asyncio.Semaphore] | None = None
+        """The limit and its turns, made when first needed."""
 
     async def run(self, receive: Receive, protocol: PodWebSocketProtocol) -> None:
         timer = asyncio.get_running_loop().call_later(
@@ -197,7 +196,7 @@ class Socket:
             if self._connection.closed:
                 return
             self._session.meter = pod.meters.of(client.device_id)
-            pod.hub.make_room(client, pod.settings.limits.sockets_per_device_max)
+            pod.hub.make_room(client, pod.live.limits.sockets_per_device_max)
             pod.hub.register(client)
             await pod.rooms.user_came(client.user_id)
             # Only now that this pod is told of revocations: one that comes before this look is seen by it.
@@ -225,7 +224,7 @@ class Socket:
             now_ms(),
             settings.presence.heartbeat_interval_s,
             settings.presence.offline_after_s,
-            settings.limits,
+            self._pod.live.limits,
         )
 
     # --- frames -------------------------------------------------------------------------------------------
@@ -311,16 +310,19 @@ class Socket:
     async def _turn(self) -> asyncio.Semaphore:
         """Taken: to be released. Raises ChatError(BUSY) when those before have not ended for long: each of them may
         wait for the store until that is given up, and they would add up."""
-        if self._reading is None:
-            self._reading = asyncio.Semaphore(self._pod.settings.limits.reads_at_once_max)
+        most = self._pod.live.limits.reads_at_once_max
+        if self._reading is None or self._reading[0] != most:
+            # Those that wait by the limit of before are few, and end.
+            self._reading = most, asyncio.Semaphore(most)
+        turns = self._reading[1]
         try:
             async with asyncio.timeout(TURN_WITHIN_S):
-                await self._reading.acquire()
+                await turns.acquire()
         except TimeoutError as error:
             raise ChatError(
                 Code.BUSY, "Earlier reads of this connection have not ended", retry_after_s=1.0
             ) from error
-        return self._reading
+        return turns
 
     async def _answer(self, client: Client, frame: ClientFrame) -> None:
         """Raises ChatError."""
@@ -336,7 +338,7 @@ class Socket:
                 await self._pod.opener.pace(client)
             self._finish(frame.id, Ack(frame.id))
             return
-        most = self._pod.settings.limits.watches_max
+        most = self._pod.live.limits.watches_max
         if isinstance(frame, PresenceWatch) and frame.channel_id is None and len(frame.user_ids) <= most:
             # Watch first, read then: a change in between is told twice rather than never.
             await self._pod.presence.watch(client, frozenset(frame.user_ids))

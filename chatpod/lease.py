@@ -34,10 +34,12 @@ class Lease:
         on_fenced: Callable[[], None],
         on_forgotten: Callable[[], Awaitable[None]],
         on_replaced: Callable[[], None],
+        on_gone: Callable[[], None],
     ) -> None:
         self._registry, self._settings, self._now = registry, settings, now
         self._connections, self._draining = connections, draining
-        self._on_fenced, self._on_forgotten, self._on_replaced = on_fenced, on_forgotten, on_replaced
+        self._on_fenced, self._on_forgotten = on_fenced, on_forgotten
+        self._on_replaced, self._on_gone = on_replaced, on_gone
         # Of the process, whatever runs it begins: one that was frozen while another process took its name must not
         # come back as the newer of the two.
         self._started_at = now()
@@ -122,9 +124,15 @@ class Lease:
             capacity=settings.capacity,
             started_at=self._started_at,
             lease_until=0,
+            address=settings.address,
         )
         try:
             result = await self._registry.renew(entry, settings.lease_s)
+            if result.gone:
+                log.error("this pod was removed for good, and ends")
+                self._left = True
+                self._on_gone()
+                return
             if not result.ok:
                 if not result.was_missing:
                     # A newer run has the name: two that fence each other in turn would serve nobody.

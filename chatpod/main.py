@@ -15,6 +15,7 @@ import uvloop
 from chatkernel.errors import ChatError
 from chatkernel.httpprotocol import http_protocol
 from chatkernel.lifeline import watch_parent
+from chatkernel.listening import believes_proxies, listen
 from chatkernel.logs import configure_logs
 from chatkernel.process import settle_in
 from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
@@ -59,24 +60,25 @@ async def serve(settings: ServiceSettings) -> None:
         yield pod
         await pod.stop()
 
-    server = PodServer(
-        uvicorn.Config(
-            make_app(start_pod),
-            host=settings.host,
-            port=settings.port,
-            ws=HandshakeProtocol,
-            http=http_protocol(settings.limits),
-            ws_max_size=settings.limits.frame_max_bytes,
-            ws_per_message_deflate=False,
-            ws_ping_interval=None,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=settings.limits.keep_alive_s,
-            backlog=4096,
-            timeout_graceful_shutdown=2,
-        )
+    config = uvicorn.Config(
+        make_app(start_pod),
+        ws=HandshakeProtocol,
+        http=http_protocol(kernel.live),
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=believes_proxies(),
+        backlog=4096,
+        timeout_graceful_shutdown=2,
     )
+
+    def limits_changed() -> None:
+        config.ws_max_size = kernel.live.limits.frame_max_bytes
+
+    kernel.live.follow(limits_changed)
+    server = PodServer(config)
     logging.getLogger("uvicorn").setLevel("WARNING")
     loop = asyncio.get_running_loop()
     parent_gone = asyncio.Event()
@@ -88,7 +90,7 @@ async def serve(settings: ServiceSettings) -> None:
     server.capture_signals = _no_signals  # type: ignore[method-assign]
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, server.leave)
-    await server.serve()
+    await server.serve(sockets=[listen(settings.host, settings.port)])
     for task in watching:
         task.cancel()
 
@@ -109,7 +111,7 @@ def main() -> None:
         configure_logs("chatpod", settings.pod, settings.log_level)
         settle_in()
         uvloop.run(serve(settings))
-    except (SettingsError, ChatError) as error:
+    except (SettingsError, ChatError, OSError) as error:
         print(f"chatpod: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
         sys.exit(78)
 

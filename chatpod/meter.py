@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakValueDictionary
 
+from chatkernel.live import Live
 from chatkernel.protocol import Limits
 
 OTHERS_PER_SEND = 10
@@ -30,6 +31,10 @@ class Bucket:
         self._tokens -= 1.0
         return 0.0
 
+    def turn(self, rate_per_s: float, burst: float) -> None:
+        """From now on at another rate; what it holds stays, as far as there is room for it."""
+        self.rate_per_s, self._burst = rate_per_s, burst
+
     def charge(self, number: float) -> None:
         """For what turned out to cost more than one; it may leave a debt, which has to be filled up first."""
         self._tokens -= number
@@ -45,6 +50,15 @@ class Meter:
         self._sends: Bucket | None = None
         self._others: Bucket | None = None
         self._refusals: Bucket | None = None
+
+    def turn(self, limits: Limits) -> None:
+        """From now on at these rates."""
+        self._rate_per_s, self._burst = rate_per_s, burst = limits.sends_per_s, limits.sends_burst
+        if self._sends is not None:
+            self._sends.turn(rate_per_s, burst)
+        for bucket in (self._others, self._refusals):
+            if bucket is not None:
+                bucket.turn(rate_per_s * OTHERS_PER_SEND, burst * OTHERS_PER_SEND)
 
     def sends(self, now_s: float) -> Bucket:
         if self._sends is None:
@@ -69,17 +83,22 @@ class Meters:
     """Finds a device's meter. Sessions own them; one whose last session has ended is kept until it is full again,
     so that nothing is gained by coming back."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._refill_s = limits.sends_burst / limits.sends_per_s
+    def __init__(self, live: Live) -> None:
+        self._live = live
         self._of: WeakValueDictionary[str, Meter] = WeakValueDictionary()
+        live.follow(self._turn)
+
+    def _turn(self) -> None:
+        for meter in list(self._of.values()):
+            meter.turn(self._live.limits)
 
     def of(self, device_id: str) -> Meter:
         meter = self._of.get(device_id)
         if meter is None:
-            meter = self._of[device_id] = Meter(self._limits)
+            meter = self._of[device_id] = Meter(self._live.limits)
         return meter
 
     def rest(self, meter: Meter) -> None:
         """A session with it has ended."""
-        asyncio.get_running_loop().call_later(self._refill_s, lambda held: None, meter)
+        refill_s = self._live.limits.sends_burst / self._live.limits.sends_per_s
+        asyncio.get_running_loop().call_later(refill_s, lambda held: None, meter)

@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from chatkernel.errors import ChatError, Close, Code
+from chatkernel.live import Live
 from chatkernel.paging import HEADS_PER_PAGE, OUTBOX_SHARE, Stride
-from chatkernel.protocol import ChannelHead, Cursors, Event, Limits, Page, Resync, encode_json
+from chatkernel.protocol import ChannelHead, Cursors, Event, Page, Resync, encode_json
 from chatkernel.reading import first_seq, place_of, seq_of, strangers
 from chatkernel.storage.model import Absence, EventRange, Grant
 from chatkernel.storage.store import Store
@@ -28,8 +29,8 @@ PACE_S = 0.005
 class Opener:
     """Holds no state: rooms are the hub's."""
 
-    def __init__(self, hub: Hub, rooms: Rooms, store: Store, limits: Limits) -> None:
-        self._hub, self._rooms, self._store, self._limits = hub, rooms, store, limits
+    def __init__(self, hub: Hub, rooms: Rooms, store: Store, live: Live) -> None:
+        self._hub, self._rooms, self._store, self._live = hub, rooms, store, live
 
     async def open(self, client: Client, page_id: str, cursors: Cursors) -> None:
         """Send everything after the cursors and go live in all channels of the person. Raises ChatError."""
@@ -94,7 +95,7 @@ class Opener:
         One page and no waiting, for others are looked at after this one: what it did not bring, however long ago
         the person came in, the client asks for from its own cursors.
         """
-        if client.connection.unsent_bytes() > self._limits.outbox_max_bytes // 2:
+        if client.connection.unsent_bytes() > self._live.limits.outbox_max_bytes // 2:
             return  # the next audit finds them again
         cursors = {grant.channel_id: max(grant.joined_seq - 1, grant.from_seq) for grant in grants}
         await self.catch_up(client, "", grants, cursors, only_a_page=True)
@@ -153,7 +154,7 @@ class Opener:
                 ready = {}
         if ready:
             client.send(Page(page_id, "sync", heads=ready, done=False))
-        stride = Stride(self._limits.page_max_items)
+        stride = Stride(self._live.limits.page_max_items)
         while behind and not client.connection.closed:
             left += await self._next_page(client, page_id, behind, stride)
             if only_a_page:
@@ -226,7 +227,7 @@ class Opener:
         many events the page had room for."""
         events: list[Event] = []
         heads: dict[str, ChannelHead] = {}
-        left_bytes = self._limits.outbox_max_bytes // OUTBOX_SHARE
+        left_bytes = self._live.limits.outbox_max_bytes // OUTBOX_SHARE
         for asked, found in zip(wanted, answers, strict=True):
             start = len(events)
             for event in found:
@@ -279,7 +280,7 @@ class Opener:
     async def pace(self, client: Client) -> None:
         """Wait for a client that has much to read; one that reads nothing is closed, resumably."""
         waited_s = 0.0
-        while client.connection.unsent_bytes() > self._limits.outbox_max_bytes // 2:
+        while client.connection.unsent_bytes() > self._live.limits.outbox_max_bytes // 2:
             await asyncio.sleep(PACE_S)
             waited_s += PACE_S
             if client.connection.closed:

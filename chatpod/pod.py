@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 from collections.abc import Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -17,6 +16,7 @@ from chatkernel.bus import BusGap
 from chatkernel.errors import ChatError, Close
 from chatkernel.gate import Gate
 from chatkernel.ids import now_ms
+from chatkernel.metrics import rss_kib
 from chatkernel.tickets import TicketRedeemer
 from chatkernel.wiring import Kernel
 from chatpod.connection import Connection, Flusher
@@ -61,8 +61,8 @@ class Pod:
 
     def __init__(self, kernel: Kernel) -> None:
         settings = kernel.settings
-        self.kernel, self.settings = kernel, settings
-        self.flusher = Flusher(asyncio.get_running_loop())
+        self.kernel, self.settings, self.live = kernel, settings, kernel.live
+        self.flusher = Flusher(asyncio.get_running_loop(), self.live.limits.outbox_max_bytes)
         self.hub = Hub(
             on_behind=lambda room: self.healer.want([room.channel_id]),
             on_room_opened=self._room_opened,
@@ -73,14 +73,14 @@ class Pod:
         )
         kernel.local = self.hub
         self.rooms = Rooms(self.hub, kernel.routes, kernel.store, lambda c: self.healer.want([c]))
-        self.opener = Opener(self.hub, self.rooms, kernel.store, settings.limits)
+        self.opener = Opener(self.hub, self.rooms, kernel.store, self.live)
         self.healer = Healer(self.hub, self.opener, kernel.store, settings.presence.heartbeat_interval_s)
         self.presence = PresenceAgent(
             self.hub, kernel.presence, kernel.routes, kernel.store, settings.presence, kernel.tell, now_ms
         )
-        self.drainer = Drainer(self.hub, settings.drain, now_ms)
-        self.meters = Meters(settings.limits)
-        self.gate = Gate(settings.limits.requests_at_once_max)
+        self.drainer = Drainer(self.hub, self.live, now_ms)
+        self.meters = Meters(self.live)
+        self.gate = Gate(self.live)
         self.redeemer = TicketRedeemer(kernel.secrets, settings.pod, now_ms)
         self.lease = Lease(
             kernel.registry,
@@ -91,7 +91,9 @@ class Pod:
             on_fenced=self._fenced,
             on_forgotten=self._forgotten,
             on_replaced=self._end,
+            on_gone=self._gone,
         )
+        self.live.follow(self._limits_changed)
         self._devices: Coalescer[str, bool] = Coalescer(self._live)
         self.messages_in = 0
         self.bus_in = 0
@@ -162,6 +164,9 @@ class Pod:
         live = await self.kernel.store.live_devices(list(dict.fromkeys(device_ids)))
         return [device_id in live for device_id in device_ids]
 
+    def _limits_changed(self) -> None:
+        self.flusher.limit_bytes = self.live.limits.outbox_max_bytes
+
     def slow(self, connection: Connection) -> None:
         """A client does not read: it goes, and may come back and sync."""
         self.slow_closed += 1
@@ -198,7 +203,7 @@ class Pod:
             self.healer.healed,
             self.drainer.migrated,
             self.slow_closed,
-            _rss_kib(),
+            rss_kib(),
             round(usage.ru_utime + usage.ru_stime, 3),
             self.degraded(),
         )
@@ -240,6 +245,15 @@ class Pod:
                     if client.device_id not in live:
                         client.connection.close(Close.DEVICE_REVOKED, "device revoked")
 
+    def _gone(self) -> None:
+        """Nobody will send clients here again. Those that are moving already have until the drain is over."""
+        self._spawn("end", self._end_drained())
+
+    async def _end_drained(self) -> None:
+        if self.drainer.draining:
+            await self.drainer.finished()
+        self._end()
+
     def _fenced(self) -> None:
         for client in list(self.hub.clients.values()):
             client.connection.close(Close.LEASE_LOST, "the pod lost its lease")
@@ -252,14 +266,6 @@ class Pod:
         await self.kernel.routes.reassert()
         await self.presence.renew_all()
         self.healer.want_all()
-
-
-def _rss_kib() -> int:
-    try:
-        fields = Path("/proc/self/statm").read_text().split()
-        return int(fields[1]) * resource.getpagesize() // 1024
-    except (OSError, IndexError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _die() -> None:

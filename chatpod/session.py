@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from chatkernel.errors import ChatError, Close, Code
+from chatkernel.live import Live
 from chatkernel.problems import error_frame
 from chatkernel.protocol import (
     ClientFrame,
@@ -27,7 +28,6 @@ from chatkernel.protocol import (
     Edit,
     Error,
     Hello,
-    Limits,
     Ping,
     React,
     Send,
@@ -87,7 +87,7 @@ class Session:
     """Decodes, counts and limits the frames of one client."""
 
     __slots__ = (
-        "_limits",
+        "_live",
         "_monotonic_s",
         "_open",
         "_refused",
@@ -96,8 +96,8 @@ class Session:
         "state",
     )
 
-    def __init__(self, limits: Limits, binary: bool, monotonic_s: Callable[[], float]) -> None:
-        self._limits, self._monotonic_s = limits, monotonic_s
+    def __init__(self, live: Live, binary: bool, monotonic_s: Callable[[], float]) -> None:
+        self._live, self._monotonic_s = live, monotonic_s
         self.binary, self.state = binary, State.GREETING
         self._open: set[str] | None = None
         self._refused = 0
@@ -118,7 +118,7 @@ class Session:
             return Reject(
                 error_frame(None, ChatError(Code.MALFORMED, f"This session speaks {wanted}")), Close.MALFORMED
             )
-        if len(data) > self._limits.frame_max_bytes:
+        if len(data) > self._live.limits.frame_max_bytes:
             return Reject(error_frame(None, self._too_large()), Close.TOO_LARGE)
         try:
             if is_text and not data.isascii():
@@ -160,8 +160,8 @@ class Session:
             return self._refuse(
                 frame.id, ChatError(Code.CONFLICT, "A request with this id is open", field="id")
             )
-        elif len(self._open) >= self._limits.open_requests_max:
-            most = self._limits.open_requests_max
+        elif len(self._open) >= self._live.limits.open_requests_max:
+            most = self._live.limits.open_requests_max
             detail = f"At most {most} unanswered frames"
             return self._refuse(
                 frame.id, ChatError(Code.BUSY, detail, field="id", limit=most, retry_after_s=0.1)
@@ -184,7 +184,7 @@ class Session:
         return error_frame(None, ChatError(Code.MALFORMED, "Not a WebSocket frame"))
 
     def _too_large(self) -> ChatError:
-        most = self._limits.frame_max_bytes
+        most = self._live.limits.frame_max_bytes
         return ChatError(Code.TOO_LARGE, f"A frame has at most {most} bytes", field="frame", limit=most)
 
     def finished(self, frame_id: str) -> None:
@@ -198,7 +198,7 @@ class Session:
 
     def _metered(self) -> Meter:
         if self.meter is None:
-            self.meter = Meter(self._limits)
+            self.meter = Meter(self._live.limits)
         return self.meter
 
     def _too_many(self, frame_id: str, error: ChatError, now_s: float) -> Outcome:

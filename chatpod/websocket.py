@@ -135,6 +135,7 @@ class PodWebSocketProtocol(WebSocketsSansIOProtocol):
             data = self._take_whole_messages(data, self._listener)
             if not data:
                 return
+        self.conn.max_message_size = self.config.ws_max_size
         for start in range(0, len(data), PARSED_AT_ONCE_BYTES):
             if self._flooded:
                 return

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from chatkernel.metrics import CONTENT_TYPE, exposition
+from worker.metrics import metrics
 from worker.work import Work
 
 
@@ -23,8 +25,16 @@ def make_app(work: Work) -> Starlette:
     async def statz(_: Request) -> Response:
         return _json(work.stats())
 
+    async def figures(_: Request) -> Response:
+        return Response(exposition(metrics(work)), media_type=CONTENT_TYPE)
+
     return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/statz", statz)],
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/statz", statz),
+            Route("/metrics", figures),
+        ],
     )
 
 

@@ -8,6 +8,7 @@ import logging
 import uvicorn
 
 from chatkernel.lifeline import watch_parent
+from chatkernel.listening import listen
 from chatkernel.process import run_service
 from chatkernel.settings import ServiceSettings
 from worker.app import make_app
@@ -23,8 +24,6 @@ async def serve(settings: ServiceSettings) -> None:
 async def _serve(settings: ServiceSettings, work: Work) -> None:
     config = uvicorn.Config(
         make_app(work),
-        host=settings.host,
-        port=settings.port,
         loop="none",
         http="httptools",
         ws="none",
@@ -44,7 +43,7 @@ async def _serve(settings: ServiceSettings, work: Work) -> None:
 
     watching = [asyncio.create_task(watch_parent(parent_gone)), asyncio.create_task(stop_when_alone())]
     try:
-        await server.serve()
+        await server.serve(sockets=[listen(settings.host, settings.port)])
     finally:
         for task in watching:
             task.cancel()

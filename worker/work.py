@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +16,8 @@ from chatkernel.bus import Bus
 from chatkernel.ids import now_ms
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
+from chatkernel.live import Live, LiveFile
+from chatkernel.metrics import rss_kib
 from chatkernel.presence import PresenceStore
 from chatkernel.protocol import Event, encode_json
 from chatkernel.publisher import Publisher
@@ -69,6 +70,8 @@ class Work:
 
     def __init__(self, settings: ServiceSettings, redis: Redis, store: Store) -> None:
         self._settings = settings
+        live = Live(settings.live)
+        self.live_file = LiveFile(Path(settings.live_file), live) if settings.live_file else None
         keys = Keys(settings.key_prefix, settings.cluster)
         registry, routes = Registry(redis, keys), Routes(redis, keys, "")
         intents, bus = Intents(redis, keys, ""), Bus(redis, keys, routes, "")
@@ -85,7 +88,7 @@ class Work:
         )
         self.retention = Retention(store, settings.retention_s, now_ms)
         self.erasure = Erasure(store, self._appender, bus, presence, now=now_ms)
-        export = Export(store, bus, settings.limits.export_max_bytes, now_ms)
+        export = Export(store, bus, live, now_ms)
         tasks: dict[JobKind, Task] = {
             JobKind.RETENTION: self.retention,
             JobKind.ERASE: self.erasure,
@@ -122,7 +125,7 @@ class Work:
             expired=self.retention.removed,
             blanked=self.erasure.blanked,
             steps={loop.name: loop.steps for loop in self._loops},
-            rss_kib=_rss_kib(usage),
+            rss_kib=rss_kib(),
             cpu_s=round(usage.ru_utime + usage.ru_stime, 3),
             degraded=self.degraded(),
         )
@@ -133,6 +136,8 @@ class Work:
     def start(self) -> None:
         self._publisher.start()
         self._tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self._loops]
+        if self.live_file is not None:
+            self._tasks.append(asyncio.create_task(self.live_file.run(), name="live-settings"))
 
     async def stop(self) -> None:
         """Whatever is under way may be cut anywhere: the next round of any worker takes it up again."""
@@ -143,14 +148,6 @@ class Work:
             await asyncio.wait(tasks)
         await self._appender.aclose()
         await self._publisher.aclose()
-
-
-def _rss_kib(usage: resource.struct_rusage) -> int:
-    """Now where the system tells (Linux), else at most."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-    except OSError:
-        return usage.ru_maxrss
 
 
 @asynccontextmanager

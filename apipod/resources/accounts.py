@@ -53,7 +53,7 @@ class PasswordChange(Struct, frozen=True):
 
 async def sign_up(services: Services, call: Call) -> Tokens:
     body: NewAccount = call.body
-    limits = services.settings.limits
+    limits = services.live.limits
     username = check_username(body.username, limits)
     display_name = check_name(body.display_name or body.username, limits, "display_name")
     device_name = check_name(body.device_name, limits, "device_name") if body.device_name else ""

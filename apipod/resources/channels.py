@@ -62,7 +62,7 @@ class PrefsChange(Struct, frozen=True):
 
 def check_limit(services: Services, limit: int) -> int:
     """Raises ChatError(INVALID_FIELD)."""
-    most = services.settings.limits.page_max_items
+    most = services.live.limits.page_max_items
     if limit > most:
         raise invalid("limit", f"at most {most}", most)
     return limit

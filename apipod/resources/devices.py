@@ -29,7 +29,7 @@ async def list_devices(services: Services, call: Call) -> DeviceList:
 
 async def rename_device(services: Services, call: Call) -> None:
     body: DeviceChange = call.body
-    name = check_name(body.name, services.settings.limits)
+    name = check_name(body.name, services.live.limits)
     if not await services.store.rename_device(call.user_id, call.path["device_id"], name):
         raise ChatError(Code.NOT_FOUND, field="device_id")
     services.announcer.devices_changed(call.user_id)

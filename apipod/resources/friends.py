@@ -30,7 +30,7 @@ class Relation(Struct, frozen=True):
 
 async def list_friends(services: Services, call: Call) -> FriendPage:
     query: FriendQuery = call.query
-    most = services.settings.limits.page_max_items
+    most = services.live.limits.page_max_items
     limit = most if query.limit is None else check_limit(services, query.limit)
     return await services.store.friends(call.user_id, query.cursor or None, limit)
 
@@ -57,7 +57,7 @@ async def _act(services: Services, call: Call, action: FriendAction) -> FriendCh
     other_id = call.path["user_id"]
     if other_id == call.user_id:
         raise invalid("user_id", "must be another person")
-    most = services.settings.limits.friends_max
+    most = services.live.limits.friends_max
     change = await services.store.friend_action(call.user_id, other_id, action, services.now(), most)
     if change.changed:
         services.announcer.notice(NoticeTopic.FRIENDS, call.user_id, user_id=other_id)

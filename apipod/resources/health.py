@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
-from apipod.health import Live, Ready, Stats, rss_kib
+from apipod.health import Live, Ready, Stats
+from apipod.metrics import metrics
 from apipod.operation import Answer, Call, Operation
 from apipod.services import Services
+from chatkernel.metrics import CONTENT_TYPE, exposition, rss_kib
 
 
 async def live(services: Services, call: Call) -> Live:
@@ -20,7 +22,6 @@ async def ready(services: Services, call: Call) -> Answer:
 
 async def stats(services: Services, call: Call) -> Stats:
     responses = services.responses
-    state = await services.health.ready()
     return Stats(
         pod=services.settings.pod,
         revision=services.settings.revision,
@@ -29,8 +30,18 @@ async def stats(services: Services, call: Call) -> Stats:
         rss_kib=rss_kib(),
         cpu_s=round(time.process_time(), 3),
         uptime_s=services.health.uptime_s(),
-        degraded=state.degraded if state.ready else [*state.degraded, "store"],
+        degraded=await _degraded(services),
     )
+
+
+async def figures(services: Services, call: Call) -> Answer:
+    text = exposition(metrics(services, await _degraded(services)))
+    return Answer(text, 200, {"content-type": CONTENT_TYPE})
+
+
+async def _degraded(services: Services) -> list[str]:
+    state = await services.health.ready()
+    return state.degraded if state.ready else [*state.degraded, "store"]
 
 
 OPERATIONS = (
@@ -64,6 +75,18 @@ OPERATIONS = (
         "Figures of this pod",
         stats,
         answer=Stats,
+        public=True,
+        throttled=False,
+        tag="operations",
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        "metrics",
+        "The same for Prometheus",
+        figures,
+        answer=bytes,
+        answer_type="text/plain",
         public=True,
         throttled=False,
         tag="operations",

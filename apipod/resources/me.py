@@ -51,7 +51,7 @@ async def read_me(services: Services, call: Call) -> User:
 
 async def change_me(services: Services, call: Call) -> User:
     body: ProfileChange = call.body
-    limits = services.settings.limits
+    limits = services.live.limits
     display_name = body.display_name
     if display_name is not None:
         display_name = check_name(display_name, limits, "display_name")
@@ -77,7 +77,7 @@ async def put_settings(services: Services, call: Call) -> Answer:
     """With `If-Match` only if nobody changed them meanwhile: of two devices that change at once, one is
     told."""
     body: SettingsChange = call.body
-    _check_settings(body.values, services.settings.limits.settings_max_bytes)
+    _check_settings(body.values, services.live.limits.settings_max_bytes)
     stored = await services.store.put_settings(
         call.user_id, body.values, _expected_version(call.headers["if-match"])
     )

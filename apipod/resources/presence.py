@@ -32,7 +32,7 @@ class PresenceList(Struct, frozen=True):
 async def read_presence(services: Services, call: Call) -> PresenceList:
     query: Whose = call.query
     user_ids = list(dict.fromkeys(part for part in query.user_ids.split(",") if part))
-    most = services.settings.limits.watches_max
+    most = services.live.limits.watches_max
     if len(user_ids) > most:
         raise invalid("user_ids", f"at most {most}", most)
     if any(len(user_id) > USER_ID_MAX_CHARS for user_id in user_ids):

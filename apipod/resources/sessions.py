@@ -30,7 +30,7 @@ class Refresh(Struct, frozen=True):
 
 async def log_in(services: Services, call: Call) -> Tokens:
     body: LogIn = call.body
-    name = check_name(body.device_name, services.settings.limits, "device_name") if body.device_name else ""
+    name = check_name(body.device_name, services.live.limits, "device_name") if body.device_name else ""
     return await services.sessions.log_in(body.username, body.password, call.address, body.device_id, name)
 
 

@@ -154,7 +154,6 @@ def _channel(channel: Channel, state: State, event: Event) -> Document:
         "name": event.name,
         "history_from_start": True,
         "created_at": event.created_at,
-        "pending_seq": 1,
         "members_seq": 1,
         "member_count": len(channel.members),
         "head_seq": state.seq,

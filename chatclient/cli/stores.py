@@ -41,7 +41,7 @@ def meant(store: str | None, file: Path | None, data: Path) -> tuple[str, Placem
         try:
             spec = load_cluster(file).spec
             wanted = placement(spec)
-            store = store or store_url(spec.storage)
+            store = store or store_url(spec)
         except (SpecError, StoreUrlError) as error:
             fail(str(error))
     if store:

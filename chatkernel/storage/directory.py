@@ -84,7 +84,7 @@ class People(Protocol):
         """Apply, idempotently. REQUEST when the other has asked already is ACCEPT. Raises ChatError(USER_NOT_FOUND),
         ChatError(BLOCKED) when the other has blocked the person (or the person the other, for REQUEST),
         ChatError(NOT_FOUND) for ACCEPT without a request, and ChatError(LIMIT_REACHED) for more than `friends_max`
-        friends and requests of the person, or requests that wait for the other."""
+        friends and requests of the person, requests that wait for the other, or people that the person blocks."""
 
     async def friends(self, user_id: str, cursor: str | None = None, limit: int = 1000) -> FriendPage:
         """Raises ChatError(INVALID_FIELD) for a cursor that no page gave."""

@@ -11,7 +11,7 @@ from chatkernel.storage.schema_step import ANYWHERE, Placement, SchemaStep
 
 
 class Store(EventLog, Conversations, Accounts, Devices, People, Lifecycle, Jobs, Protocol):
-    """What `open_store` gives. On Kubernetes the directory may live in another database than the messages."""
+    """What `open_store` gives."""
 
     async def plan_schema(self, placement: Placement = ANYWHERE) -> list[SchemaStep]:
         """What `ensure_schema` would do, in order. Raises ChatError(STORAGE_UNAVAILABLE), also for a store of a

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from docs.tools.generate import DOCS, real_run, stale, write_examples, write_from_types
+from docs.tools.generate import ROOT, real_run, stale, write_examples, write_from_types
 
 
 def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         old = stale()
         for path in old:
-            sys.stderr.write(f"docs/{path.relative_to(DOCS)} is not as the types say: run `make docs`\n")
+            sys.stderr.write(f"{path.relative_to(ROOT)} is not as the types say: run `make docs`\n")
         return 1 if old else 0
     if arguments not in ([], ["--types"]):
         sys.stderr.write("usage: python -m docs.tools [--types | --check]\n")

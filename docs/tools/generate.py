@@ -6,22 +6,37 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from chatoperator.crd import crd_text
 from docs.tools.blocks import blocks_of, with_blocks
 from docs.tools.cluster import cluster
 from docs.tools.conversation import Run, converse
+from docs.tools.objects import EXAMPLES, object_tables, whole_cluster
+from docs.tools.reference import reference_tables
 from docs.tools.render import Example, Exchange, markdown, parse
 from docs.tools.steady import shape
 from docs.tools.storage import storage_tables
 from docs.tools.tables import tables
 
 DOCS = Path(__file__).parents[1]
+ROOT = DOCS.parent
 PROTOCOL = DOCS / "protocol.md"
 STORAGE = DOCS / "storage.md"
+REFERENCE = DOCS / "kubernetes" / "reference.md"
+OBJECTS = DOCS / "kubernetes" / "objects.md"
+CRD = ROOT / "crds" / "chatclusters.yaml"
 
 
 def from_types() -> dict[Path, str]:
     """The files that follow from the types alone, as they should be."""
-    return {PROTOCOL: _renewed(PROTOCOL, tables()), STORAGE: _renewed(STORAGE, storage_tables())}
+    return {
+        PROTOCOL: _renewed(PROTOCOL, tables()),
+        STORAGE: _renewed(STORAGE, storage_tables()),
+        REFERENCE: _renewed(REFERENCE, reference_tables()),
+        OBJECTS: _renewed(OBJECTS, object_tables()),
+        OBJECTS.with_name("objects-small.yaml"): whole_cluster(EXAMPLES / "chatcluster.yaml"),
+        OBJECTS.with_name("objects-production.yaml"): whole_cluster(EXAMPLES / "chatcluster-production.yaml"),
+        CRD: crd_text(),
+    }
 
 
 def _renewed(path: Path, made: dict[str, str]) -> str:

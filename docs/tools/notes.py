@@ -6,6 +6,7 @@ The tests fail when a field or code has no words, and when words are left of one
 from __future__ import annotations
 
 from chatkernel.errors import Close
+from chatoperator.resource_status import ConditionType
 
 ID = "Chosen by you; comes back in the answer. Unique among your unanswered frames"
 CHANNEL = "The channel"
@@ -194,3 +195,14 @@ SQL_INDEXES: dict[tuple[str, str], str] = {
     ("jobs", "job_id"): "the state of a job",
     ("jobs", "state, run_at"): "jobs that are due",
 }
+
+CONDITIONS: dict[ConditionType, str] = {
+    ConditionType.AVAILABLE: "clients can come: chat and API pods are ready",
+    ConditionType.PROGRESSING: "the cluster is on its way to what the spec says",
+    ConditionType.DEGRADED: "something is wrong that time alone may not mend",
+    ConditionType.STORAGE_READY: "the store answers and has the tables of this version",
+    ConditionType.REGISTRY_READY: "Redis answers",
+    ConditionType.DELIVERY_HEALTHY: "messages of the delivery probe arrive, from each pod at all others",
+    ConditionType.PAUSED: "the operator only watches",
+}
+"""When each condition of a `ChatCluster` is true."""

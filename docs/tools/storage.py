@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
-from typing import get_args
 
-import msgspec
-from msgspec import Meta, Struct
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Table, UniqueConstraint
 
 from chatkernel.storage.mongo.schema import COLLECTIONS, CollectionSpec
 from chatkernel.storage.sql.schema import metadata
-from chatoperator.spec import Storage, StorageZone, UrlFrom
+from chatoperator.spec import MongoDb, PostgreSql
 from docs.tools.notes import SQL_INDEXES, SQL_TABLES
+from docs.tools.resource import fields_of
 from docs.tools.samples import TEXT_BYTES, Sample, Scenario, scenario
 from docs.tools.tables import rows_of
 
@@ -186,26 +184,8 @@ def sql_index_table() -> str:
 
 
 def setting_table() -> str:
-    return rows_of(("setting", "of what", "default"), _settings("spec.storage", Storage))
-
-
-def _settings(path: str, struct: type[Struct]) -> Iterable[tuple[str, str, str]]:
-    for field in msgspec.structs.fields(struct):
-        name = f"{path}.{field.encode_name}"
-        default = "" if field.required else _default_of(field)
-        yield f"`{name}`", _description(field.type), default
-        inner = {"url_from": UrlFrom, "zones": StorageZone}.get(field.name)
-        if inner is not None:
-            yield from _settings(f"{name}[]" if inner is StorageZone else name, inner)
-
-
-def _default_of(field: msgspec.structs.FieldInfo) -> str:
-    if field.default is msgspec.NODEFAULT or field.default is None:
-        return "none"
-    return f"`{field.default}`"
-
-
-def _description(hint: object) -> str:
-    return next(
-        (each.description for each in get_args(hint)[1:] if isinstance(each, Meta) and each.description), ""
-    )
+    fields = [*fields_of("spec.mongodb", MongoDb), *fields_of("spec.postgresql", PostgreSql)]
+    rows = [
+        (f"`{field.path}`", field.words, field.default or "none") for field in fields if not field.is_part
+    ]
+    return rows_of(("setting", "of what", "default"), rows)

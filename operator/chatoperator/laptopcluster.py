@@ -91,6 +91,7 @@ class LaptopCluster:
             await self.claim.take(self.source.current.metadata.name, redis_url)
             stack.push_async_callback(self.claim.release)
         self.place = self._place(redis_url)
+        self.place.follow(resource.spec)
         stack.push_async_callback(self._end_pods)
         self.reconciler = Reconciler(
             self.place, RedisRegistry(Registry(self.redis, self.keys)), lambda: self.source.current
@@ -161,6 +162,7 @@ class LaptopCluster:
             store_url=self.store_url,
             secret_file=str(self.data.secrets),
             api_url=self.url,
+            live_file=str(self.data.run / "live.json"),
         )
         files = PodFiles(settings=self.data.run, logs=self.data.logs, names=self.data.names)
         return LocalPlace(files, around, secrets, self.launcher)
@@ -214,6 +216,8 @@ class LaptopCluster:
             with again("looking at the file"):
                 if self.source.poll():
                     self.reconciler.wake()
+            with again("writing the live settings"):
+                self.place.follow(self.source.current.spec)
             if ticks % LOG_CHECK_TICKS == 0:
                 self._bound_logs(again)
             if ticks % 2 == 0:
@@ -313,6 +317,7 @@ class LaptopCluster:
                 "pid": self.embedded.pid if self.embedded else None,
                 "restarts": self.embedded.restarts if self.embedded else 0,
             },
+            "store": {"url": shown_url(self.store_url)},
             "presence": {"online": self.online},
             "spec": _shown(self.source.current.spec),
         }
@@ -368,12 +373,13 @@ class LaptopCluster:
 
 def _shown(spec: Spec) -> Any:
     """The spec without the passwords of Redis and of the store."""
-    if spec.storage.url is not None:
-        storage = msgspec.structs.replace(spec.storage, url=shown_url(spec.storage.url))
-        spec = msgspec.structs.replace(spec, storage=storage)
+    replace = msgspec.structs.replace
+    if spec.mongodb is not None and spec.mongodb.url is not None:
+        spec = replace(spec, mongodb=replace(spec.mongodb, url=shown_url(spec.mongodb.url)))
+    if spec.postgresql is not None and spec.postgresql.url is not None:
+        spec = replace(spec, postgresql=replace(spec.postgresql, url=shown_url(spec.postgresql.url)))
     if spec.redis.url is not None:
-        redis = msgspec.structs.replace(spec.redis, url=parse_redis_url(spec.redis.url).shown)
-        spec = msgspec.structs.replace(spec, redis=redis)
+        spec = replace(spec, redis=replace(spec.redis, url=parse_redis_url(spec.redis.url).shown))
     return msgspec.to_builtins(spec)
 
 

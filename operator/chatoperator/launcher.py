@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from chatkernel.lifeline import LIFELINE_ENV, LISTEN_FD_ENV
+from chatkernel.settings import POD_ENV, POD_IP_ENV
 from chatoperator.model import PodKind
 from chatoperator.prefork import Child, Prefork, execute
 
@@ -109,7 +110,7 @@ class Launcher:
         return await execute(self._commands[kind], {**env, **own_env}, log_file, self._fds(kind))
 
     def _env(self, kind: PodKind) -> dict[str, str]:
-        env = {**os.environ, LIFELINE_ENV: str(self._lifeline_read)}
+        env = {**_inherited(), LIFELINE_ENV: str(self._lifeline_read)}
         if self._marker[0]:
             env[self._marker[0]] = self._marker[1]
         if kind is PodKind.API and self._shared_socket is not None:
@@ -120,3 +121,8 @@ class Launcher:
     def _fds(self, kind: PodKind) -> tuple[int, ...]:
         shared = self._shared_socket if kind is PodKind.API else None
         return (self._lifeline_read,) if shared is None else (self._lifeline_read, shared.fileno())
+
+
+def _inherited() -> dict[str, str]:
+    """Without the name and address of a pod that the whole cluster may run in: they are none of its pods'."""
+    return {name: value for name, value in os.environ.items() if name not in (POD_ENV, POD_IP_ENV)}

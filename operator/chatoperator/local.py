@@ -14,13 +14,14 @@ from pathlib import Path
 import msgspec
 
 from chatkernel.opstoken import ops_token
-from chatkernel.settings import CONFIG_ENV, SecretFile
+from chatkernel.settings import CONFIG_ENV, LiveSettings, SecretFile
 from chatoperator.launcher import Launcher
 from chatoperator.localpod import LocalPod
 from chatoperator.logfiles import prepare_log
 from chatoperator.model import PodKind, PodView
 from chatoperator.place import DrainOrder, PlaceError, PodSpec
-from chatoperator.podsettings import Surroundings, service_settings
+from chatoperator.podsettings import Surroundings, live_settings, service_settings
+from chatoperator.spec import Spec
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class LocalPlace:
     ) -> None:
         self._files, self._around, self._launcher = files, around, launcher
         self._token = ops_token(secrets)
+        self._live: LiveSettings | None = None
         self._now, self._rng = now, rng or random.Random()
         self.changed = changed
         self.pods: dict[str, LocalPod] = {}
@@ -91,6 +93,18 @@ class LocalPlace:
                 self._settings_file(name).unlink(missing_ok=True)
             except OSError as error:  # of no consequence: the next start empties the folder
                 raise PlaceError(f"{name}.json was not removed: {error.strerror or error}") from error
+
+    def follow(self, spec: Spec) -> None:
+        """Give all pods what needs no new ones, those that there are and those to come. Raises OSError."""
+        wanted = live_settings(spec)
+        if wanted == self._live:
+            return
+        file = Path(self._around.live_file)
+        # In one step: pods look all the time.
+        temporary = file.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(wanted)))
+        temporary.replace(file)
+        self._live = wanted
 
     # -- by hand
 

@@ -1,6 +1,7 @@
 """What the plan sees and what it decides: plain values, no behaviour.
 
-Times are seconds of one monotonic clock, the one that `now` is read from.
+Times are seconds of one clock, the one that `now` is read from: the laptop's is monotonic, on Kubernetes it is
+Unix time.
 """
 
 from __future__ import annotations
@@ -27,15 +28,18 @@ class PodView(Struct, frozen=True, kw_only=True):
     kind: PodKind
     revision: str
     started_at: float
+    """On Kubernetes: since when it has a node; before, since when it was made."""
     incarnation: str = ""
     alive: bool = True
     """Its process exists. A dead pod stays in view until it is forgotten."""
     ready: bool = False
+    """Its readiness check passes."""
     ever_ready: bool = False
     unready_since: float | None = None
     """Since when a pod that was ready is not; one slow answer makes it so for a moment."""
     answered_at: float | None = None
-    """When its health route last answered."""
+    """When its health route last answered; on Kubernetes: when its lease was last seen renewed, and while no
+    lease can be seen, now."""
     drain_intent: bool = False
     """The operator has decided that it goes; survives the operator."""
     drain_told: bool = False
@@ -46,10 +50,23 @@ class PodView(Struct, frozen=True, kw_only=True):
     stopping: bool = False
     """Its deletion has begun."""
     connections: int | None = None
+    zone: str = ""
+    scheduled: bool = True
+    """It has a node."""
+    node_lost: bool = False
+    """Nothing is heard of its node: what was asked of it may never happen, and it may come back."""
+    delivers: bool | None = None
+    """Messages that the prober sends through it arrive; None: unknown."""
+    undelivered_since: float | None = None
 
     @property
     def draining(self) -> bool:
         return self.drain_intent or self.drain_told
+
+    @property
+    def gone(self) -> bool:
+        """Nothing of it can be counted on, and nothing more can be asked of it."""
+        return not self.alive or (self.stopping and self.node_lost)
 
 
 class EntryView(Struct, frozen=True):
@@ -75,15 +92,42 @@ class Failures(Struct, frozen=True):
     last_at: float
 
 
+class DeliveryView(Struct, frozen=True, kw_only=True):
+    """What the prober last said of all pods together. Latencies in ms; `gaps`: messages that did not arrive."""
+
+    healthy: bool | None
+    """None: the prober does not say."""
+    since: float
+    """Since when it is so."""
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    gaps: int = 0
+    checked_at: float | None = None
+    message: str = ""
+    """In words, what is wrong."""
+
+
 class Observed(Struct, frozen=True, kw_only=True):
-    """`registry` is None while Redis does not answer."""
+    """`registry` is None while Redis does not answer; `delivery` where nobody measures."""
 
     pods: tuple[PodView, ...] = ()
     registry: RegistryView | None = None
+    registry_since: float | None = None
+    """Since when Redis answers, or, while it does not, since when not."""
+    storage_up: bool = True
+    """False while the store is known to be away: nothing is then held against a revision."""
+    delivery: DeliveryView | None = None
+    desired: int | None = None
+    """Chat pods wanted, as `autoscale` decided; None: what the spec says."""
+    undone: frozenset[str] = frozenset()
+    """Revisions of chat pods that were given up, and `last_good`, which is wanted instead ("" is none)."""
+    last_good: str = ""
     failures: dict[tuple[PodKind, str], Failures] = {}
     disturbed_at: float | None = None
     """When a chat pod last failed or joined: what rebalancing waits for."""
     shed_at: float | None = None
+    rebalance_asked_at: float | None = None
+    """When a person last asked for a round of rebalancing."""
 
 
 class Start(Struct, frozen=True):
@@ -118,9 +162,12 @@ class Forget(Struct, frozen=True):
 
 
 class RemoveEntry(Struct, frozen=True):
+    """`for_good`: no run of this pod may register again. It is gone, or as good as."""
+
     pod: str
     incarnation: str
     reason: str
+    for_good: bool = False
 
 
 class SetPolicy(Struct, frozen=True):

@@ -2,19 +2,21 @@
 
 It is asked again after every change, so it decides only the next steps, and nothing in it waits. The rules:
 
-- a dead or unresponsive pod is replaced at once; its registry entry goes with it;
-- a new revision surges: new pods start first, and an old one is drained only when the ready ones suffice;
-- who goes is ranked (`victim_rank`); a drain is taken back while the pod is still there and is wanted again;
+- a dead or unresponsive pod is replaced at once, and so is one whose node is lost; its registry entry goes with it;
+- a new revision surges: new pods start first, and an old one is drained only when the ready ones suffice and, where
+  that is measured, messages arrive;
+- a revision that was given up (`rollout.py`) is treated as the old one, and its pods that never worked go at once;
+- who goes is ranked (`census.py`); a drain is taken back while the pod is still there and is wanted again;
+- a pod that does not deliver while others do is drained and replaced, one at a time;
 - a drained pod is deleted at zero connections or at its deadline;
 - pods that die young are started again with back-off.
 """
 
 from __future__ import annotations
 
-import math
-
 from msgspec import Struct
 
+from chatoperator.census import Census, is_leaving, rank_victims, take_census
 from chatoperator.model import (
     Action,
     Delete,
@@ -23,17 +25,14 @@ from chatoperator.model import (
     Observed,
     PodKind,
     PodView,
+    RemoveEntry,
     Start,
     Undrain,
 )
-from chatoperator.revision import replicas_of, revision_of
+from chatoperator.rollout import Gate, gate_of, wanted_replicas, wanted_revision
 from chatoperator.routing import plan_entries, plan_policy, plan_shedding
 from chatoperator.spec import Spec
 
-UNRESPONSIVE_S = 15.0
-"""An alive pod that neither answers nor renews its lease for this long is replaced."""
-START_DEADLINE_S = 60.0
-"""A pod that is not ready after this counts as failed."""
 UNREADY_S = 10.0
 """A pod that was ready and has not been for this long is no longer counted on in a rollout."""
 BACKOFF_FIRST_S = 0.5
@@ -48,75 +47,22 @@ class Wanted(Struct, frozen=True):
     replicas: int
     revision: str
     surge: int
+    gate: Gate
 
 
-class Census(Struct, frozen=True):
-    """The pods of one kind by what can be expected of them. A pod is in exactly one list."""
-
-    active: list[PodView]
-    draining: list[PodView]
-    stopping: list[PodView]
-    lost: list[PodView]
-    dead: list[PodView]
-
-
-def plan(spec: Spec, observed: Observed, now: float) -> list[Action]:
-    """The next steps, in the order in which they are to be applied. Names each pod in at most one of them."""
+def plan(
+    spec: Spec, observed: Observed, now: float, kinds: tuple[PodKind, ...] = tuple(PodKind)
+) -> list[Action]:
+    """The next steps for pods of these kinds, in the order in which they are to be applied. Names each pod in at most
+    one of them, besides its registry entry."""
     if spec.pause:
         return []
     actions: list[Action] = []
-    for kind in PodKind:
-        wanted = Wanted(kind, replicas_of(spec, kind), revision_of(spec, kind), spec.rollout.surge)
-        actions += _plan_kind(wanted, spec.drain.deadline_seconds, observed, now)
-    revision = revision_of(spec, PodKind.CHAT)
+    for kind in kinds:
+        actions += _plan_kind(kind, spec, observed, now)
     # Discovery learns first who goes, so that nobody is sent to a pod that is about to drain.
-    routing = [*plan_policy(revision, observed, actions), *plan_entries(observed, now)]
-    return routing + actions + plan_shedding(spec, revision, observed, actions, now)
-
-
-def take_census(kind: PodKind, observed: Observed, now: float) -> Census:
-    census = Census([], [], [], [], [])
-    for pod in observed.pods:
-        if pod.kind is not kind:
-            continue
-        if not pod.alive:
-            census.dead.append(pod)
-        elif pod.stopping:
-            census.stopping.append(pod)
-        elif is_lost(pod, observed, now):
-            census.lost.append(pod)
-        elif pod.draining:
-            census.draining.append(pod)
-        else:
-            census.active.append(pod)
-    return census
-
-
-def is_lost(pod: PodView, observed: Observed, now: float) -> bool:
-    """Alive, but of no use: never became ready in time, or answers nothing and has lost its lease.
-
-    While Redis is away nobody can tell a lease, and a pod may be unready for that reason alone.
-    """
-    if pod.kind is PodKind.CHAT and observed.registry is None:
-        return False
-    if not pod.ever_ready:
-        return now - pod.started_at > START_DEADLINE_S
-    silent = now - (pod.answered_at if pod.answered_at is not None else pod.started_at) > UNRESPONSIVE_S
-    if not silent or pod.kind is not PodKind.CHAT or observed.registry is None:
-        return silent
-    return not any(entry.live and entry.name == pod.name for entry in observed.registry.entries)
-
-
-def victim_rank(pod: PodView, revision: str) -> tuple[bool, bool, bool, float, float, str]:
-    """Who goes first: not ready, already draining, old or condemned, fewest connections, newest, name."""
-    return (
-        pod.ready,
-        not pod.draining,
-        pod.revision == revision and not pod.condemned,
-        math.inf if pod.connections is None else pod.connections,
-        -pod.started_at,
-        pod.name,
-    )
+    routing = [*plan_policy(spec, observed, actions, now), *plan_entries(observed, now)]
+    return routing + actions + plan_shedding(spec, observed, actions, now)
 
 
 def backoff_s(count: int) -> float:
@@ -124,36 +70,52 @@ def backoff_s(count: int) -> float:
     return 0.0 if count <= 0 else min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(count - 1, 16))
 
 
-def _plan_kind(wanted: Wanted, deadline_s: float, observed: Observed, now: float) -> list[Action]:
-    census = take_census(wanted.kind, observed, now)
+def _plan_kind(kind: PodKind, spec: Spec, observed: Observed, now: float) -> list[Action]:
+    revision = wanted_revision(spec, observed, kind)
+    replicas, gate = wanted_replicas(spec, observed, kind), gate_of(spec, observed, kind, now)
+    wanted = Wanted(kind, replicas, revision, spec.rollout.surge, gate)
+    census = take_census(kind, spec, observed, now, revision)
+    deadline_s = spec.drain.deadline_seconds
     actions: list[Action] = [Forget(pod.name, "its process is gone") for pod in census.dead]
-    actions += [Delete(pod.name, "does not answer", 0.0) for pod in census.lost]
+    actions += _drop_lost(census, observed)
     back = _wanted_back(wanted, census, deadline_s, now)
     actions += [Undrain(pod.name, "is wanted again") for pod in back]
     actions += _starts(wanted, census, len(back), observed, now)
+    actions += [_send_away(pod, "does not deliver") for pod in census.mute]
     actions += [_send_away(pod, reason) for pod, reason in _victims(wanted, census, now)]
     kept = {pod.name for pod in back}
     draining = [pod for pod in census.draining if pod.name not in kept]
     return actions + _finish_drains(draining, deadline_s, now)
 
 
+def _drop_lost(census: Census, observed: Observed) -> list[Action]:
+    """Nobody can end a pod on a lost node, and it may come back: it is not to register again."""
+    actions: list[Action] = []
+    for pod, why in census.lost:
+        if pod.node_lost and observed.registry is not None:
+            actions.append(RemoveEntry(pod.name, pod.incarnation, why, for_good=True))
+        actions.append(Delete(pod.name, why, 0.0))
+    return actions
+
+
 def _is_old(pod: PodView, wanted: Wanted) -> bool:
-    return pod.revision != wanted.revision or pod.condemned
+    return pod.revision != wanted.revision or is_leaving(pod)
 
 
 def _wanted_back(wanted: Wanted, census: Census, deadline_s: float, now: float) -> list[PodView]:
-    """Drains to take back because the desired number rose again. Not those that drain by themselves."""
-    missing = wanted.replicas - len(census.active)
+    """Drains to take back because the desired number rose again, or the revision is wanted again. Not those that
+    drain by themselves."""
+    missing = wanted.replicas - sum(not _is_old(pod, wanted) for pod in census.active)
     candidates = [
         pod
         for pod in census.draining
         if pod.drain_intent
         and pod.ever_ready
         and not _is_old(pod, wanted)
+        and pod.delivers is not False
         and now - (pod.draining_since or now) < deadline_s
     ]
-    candidates.sort(key=lambda pod: victim_rank(pod, wanted.revision), reverse=True)
-    return candidates[: max(0, missing)]
+    return rank_victims(candidates, wanted.revision)[::-1][: max(0, missing)]
 
 
 def _starts(wanted: Wanted, census: Census, back: int, observed: Observed, now: float) -> list[Action]:
@@ -185,23 +147,33 @@ def _victims(wanted: Wanted, census: Census, now: float) -> list[tuple[PodView, 
     excess = len(census.active) - wanted.replicas
     if excess <= 0:
         return []
-    ranked = sorted(census.active, key=lambda pod: victim_rank(pod, wanted.revision))
+    ranked = rank_victims(census.active, wanted.revision)
     old = [pod for pod in ranked if _is_old(pod, wanted)]
     if not old:
         return [(pod, "scaled down") for pod in ranked[:excess]]
-    spare = sum(pod.ready for pod in ranked) - wanted.replicas
+    rolling = any(pod.revision != wanted.revision for pod in old)
+    proof = rolling and wanted.gate.needs_proof
+    # A new pod that nothing was delivered through yet takes nobody's place.
+    counted = [pod for pod in ranked if _is_old(pod, wanted) or not proof or pod.delivers is True]
+    spare = sum(pod.ready for pod in counted) - wanted.replicas
     victims: list[tuple[PodView, str]] = []
     for pod in old:
-        may_go = spare >= pod.ready or _is_useless(pod, now)
+        is_held = pod.revision != wanted.revision and not wanted.gate.is_open
+        may_go = (spare >= pod.ready and not is_held) or _is_useless(pod, now)
         if len(victims) < excess and may_go:
             spare -= pod.ready
-            reason = "was asked to go" if pod.revision == wanted.revision else "outgoing revision"
-            victims.append((pod, reason))
+            victims.append((pod, _why_old(pod, wanted)))
     # Scaled down in mid-rollout: what is above even the surge goes, whatever its revision.
     chosen = {pod.name for pod, _ in victims}
     rest = [pod for pod in ranked if pod.name not in chosen]
     over = len(rest) - wanted.replicas - wanted.surge
     return victims + [(pod, "scaled down") for pod in rest[: max(0, over)]]
+
+
+def _why_old(pod: PodView, wanted: Wanted) -> str:
+    if pod.revision != wanted.revision:
+        return "outgoing revision"
+    return "was asked to go" if pod.condemned else "its node is lost"
 
 
 def _is_useless(pod: PodView, now: float) -> bool:

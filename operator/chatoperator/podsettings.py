@@ -6,12 +6,20 @@ import msgspec
 from msgspec import Struct
 
 from chatkernel.protocol import Limits
-from chatkernel.settings import AuthSettings, DrainSettings, Issuer, PresenceSettings, ServiceSettings
+from chatkernel.settings import (
+    SOCKET_PATH,
+    AuthSettings,
+    DrainSettings,
+    Issuer,
+    LiveSettings,
+    PresenceSettings,
+    RateSettings,
+    ServiceSettings,
+)
 from chatoperator.model import PodKind
 from chatoperator.place import PodSpec
-from chatoperator.spec import Auth, duration_s
+from chatoperator.spec import Auth, Spec, duration_s
 
-SOCKET_PATH = "/v1/socket"
 RENEWALS_PER_LEASE = 5
 """Some may fail or come late before a pod is taken for dead."""
 
@@ -23,6 +31,7 @@ class Surroundings(Struct, frozen=True):
     store_url: str
     secret_file: str
     api_url: str
+    live_file: str
     host: str = "127.0.0.1"
 
 
@@ -42,7 +51,6 @@ def service_settings(pod: PodSpec, name: str, port: int, around: Surroundings) -
         public_url=f"ws://{around.host}:{port}{SOCKET_PATH}" if is_chat else around.api_url,
         key_prefix=spec.redis.key_prefix,
         capacity=spec.chat_pods.connections_per_pod,
-        limits=msgspec.convert(spec.limits, Limits, from_attributes=True),
         presence=PresenceSettings(
             heartbeat_interval_s=spec.presence.heartbeat_seconds,
             offline_after_s=spec.presence.offline_seconds,
@@ -55,7 +63,25 @@ def service_settings(pod: PodSpec, name: str, port: int, around: Surroundings) -
         receipt_interval_s=spec.receipts.interval_seconds,
         receipt_members_max=spec.receipts.members_max,
         retention_s=duration_s(spec.retention.messages) if spec.retention.messages else 0,
+        live_file=around.live_file,
+    )
+
+
+def live_settings(spec: Spec) -> LiveSettings:
+    """What all pods of the cluster follow, of whatever revision they are."""
+    auth = spec.auth
+    return LiveSettings(
+        limits=msgspec.convert(spec.limits, Limits, from_attributes=True),
         drain=DrainSettings(deadline_s=spec.drain.deadline_seconds, rate_per_s=spec.drain.rate_per_second),
+        rates=RateSettings(
+            login_attempts=auth.login_attempts,
+            login_window_s=auth.login_window_seconds,
+            requests_per_s=auth.requests_per_s,
+            requests_burst=auth.requests_burst,
+            user_requests_per_s=auth.user_requests_per_s,
+            user_requests_burst=auth.user_requests_burst,
+            signups_per_address=auth.signups_per_address,
+        ),
     )
 
 
@@ -76,11 +102,4 @@ def _auth(auth: Auth) -> AuthSettings:
             for issuer in auth.issuers
         ],
         allowed_origins=auth.allowed_origins,
-        login_attempts=auth.login_attempts,
-        login_window_s=auth.login_window_seconds,
-        requests_per_s=auth.requests_per_s,
-        requests_burst=auth.requests_burst,
-        user_requests_per_s=auth.user_requests_per_s,
-        user_requests_burst=auth.user_requests_burst,
-        signups_per_address=auth.signups_per_address,
     )

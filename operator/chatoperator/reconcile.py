@@ -96,15 +96,7 @@ class Reconciler:
         """One round; returns what was decided."""
         registry = await self._look_at_registry()
         now = self._now()
-        pods = tuple(self._place.observe())
-        self.history.note(pods, now)
-        self.observed = Observed(
-            pods=pods,
-            registry=registry,
-            failures=self.history.failures,
-            disturbed_at=self.history.disturbed_at,
-            shed_at=self.history.shed_at,
-        )
+        self.observed = self.history.look(self._place.observe(), registry, now)
         actions = plan(self._cluster().spec, self.observed, now)
         await self._apply_all(actions)
         self._stepped.set()

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from chatoperator.census import is_leaving, mute_pods
 from chatoperator.model import (
     Action,
     Delete,
@@ -18,20 +19,25 @@ from chatoperator.model import (
     Shed,
     Undrain,
 )
+from chatoperator.rollout import gate_of, wanted_replicas, wanted_revision
 from chatoperator.spec import Spec
 
 SETTLE_S = 3.0
 """After a failure clients come back by themselves; only then the counts mean something."""
 FOREIGN_ENTRY_S = 3.0
 """How long an entry may differ from what its pod says of itself."""
+UNKNOWN_ENTRY_S = 1.0
+"""A pod may register before the operator has seen it."""
+ASKED_S = 120.0
+"""A round of rebalancing that could not be done by then is not done any more: nobody would expect it."""
 SHED_AT_LEAST = 5
 """Fewer clients than this are not worth moving."""
 REBALANCE_ROUNDS = 10
 """Shedding ends this many cooldowns after the disturbance: an imbalance that lasts is not from it."""
 
 
-def plan_policy(revision: str, observed: Observed, actions: Iterable[Action]) -> list[Action]:
-    """Serve the new revision from its first ready pod on; never pods that go or are gone.
+def plan_policy(spec: Spec, observed: Observed, actions: Iterable[Action], now: float) -> list[Action]:
+    """Serve the new revision from its first ready pod on; never pods that go or are gone, or do not deliver.
 
     `actions` are those decided in this plan: who is told to drain now is excluded now.
     """
@@ -46,11 +52,16 @@ def plan_policy(revision: str, observed: Observed, actions: Iterable[Action]) ->
         for pod in pods
         if (not pod.alive or pod.stopping or pod.draining or pod.name in going) and pod.name not in staying
     }
+    mute = {pod.name for pod in mute_pods(observed, now)}
     inside = [pod for pod in pods if pod.name not in out]
-    if any(pod.ready and not pod.condemned for pod in inside):
-        out |= {pod.name for pod in inside if pod.condemned}
+    doubtful = {pod.name for pod in inside if is_leaving(pod) or pod.name in mute}
+    if any(pod.ready and pod.name not in doubtful for pod in inside):
+        out |= doubtful
     ready = [pod for pod in pods if pod.ready and pod.name not in out]
-    policy = SetPolicy(_serving(revision, registry.serving_revision, ready), frozenset(out))
+    wanted = wanted_revision(spec, observed, PodKind.CHAT)
+    proof = gate_of(spec, observed, PodKind.CHAT, now).needs_proof
+    proven = [pod for pod in ready if pod.revision != wanted or not proof or pod.delivers is True]
+    policy = SetPolicy(_serving(wanted, registry.serving_revision, proven or ready), frozenset(out))
     unchanged = (policy.serving_revision, policy.excluded) == (registry.serving_revision, registry.excluded)
     return [] if unchanged else [policy]
 
@@ -72,14 +83,16 @@ def plan_entries(observed: Observed, now: float) -> list[Action]:
     """
     if observed.registry is None:
         return []
-    alive = {pod.name: pod for pod in observed.pods if pod.alive and pod.kind is PodKind.CHAT}
+    pods = {pod.name: pod for pod in observed.pods if pod.kind is PodKind.CHAT}
     actions: list[Action] = []
     for entry in observed.registry.entries:
-        pod = alive.get(entry.name)
-        if pod is None:
-            actions.append(RemoveEntry(entry.name, entry.incarnation, "no such pod"))
+        pod = pods.get(entry.name)
+        unknown = pod is None and now - entry.seen_since >= UNKNOWN_ENTRY_S
+        if unknown or (pod is not None and pod.gone):
+            actions.append(RemoveEntry(entry.name, entry.incarnation, "no such pod", for_good=True))
         elif (
-            pod.incarnation not in ("", entry.incarnation)
+            pod is not None
+            and pod.incarnation not in ("", entry.incarnation)
             and pod.answered_at is not None
             and pod.answered_at > entry.seen_since + FOREIGN_ENTRY_S
         ):
@@ -87,33 +100,52 @@ def plan_entries(observed: Observed, now: float) -> list[Action]:
     return actions
 
 
-def plan_shedding(
-    spec: Spec, revision: str, observed: Observed, actions: Iterable[Action], now: float
-) -> list[Action]:
-    """After a failure or a scale-up, when all is calm: pods above mean x tolerance shed their excess."""
-    pods = [pod for pod in observed.pods if pod.kind is PodKind.CHAT]
-    calm = (
-        len(pods) == spec.chat_pods.replicas
-        and all(pod.alive and pod.ready and not pod.draining and not pod.stopping for pod in pods)
-        and all(pod.revision == revision and not pod.condemned for pod in pods)
-        and not any(isinstance(action, Drain | Delete | Undrain) for action in actions)
-        and observed.registry is not None
-    )
-    if not calm or observed.disturbed_at is None:
+def plan_shedding(spec: Spec, observed: Observed, actions: Iterable[Action], now: float) -> list[Action]:
+    """After a failure or a scale-up, when all is calm: pods above mean x tolerance shed their excess. When a person
+    asks for it: at once, and whatever is above the mean."""
+    pods = [pod for pod in observed.pods if pod.kind is PodKind.CHAT and not pod.gone]
+    if any(isinstance(action, Drain | Delete | Undrain) for action in actions):
         return []
-    cooldown_s = spec.rebalance.cooldown_seconds
-    since = now - observed.disturbed_at
-    if not SETTLE_S <= since <= REBALANCE_ROUNDS * cooldown_s:
+    if observed.registry is None or not _is_calm(spec, observed, pods):
         return []
-    if observed.shed_at is not None and now - observed.shed_at < cooldown_s:
+    asked = _is_asked_for(observed, now)
+    if not asked and not _is_due(spec, observed, now):
         return []
-    counts = {pod.name: pod.connections for pod in pods}
-    known = {name: count for name, count in counts.items() if count is not None}
-    if len(known) < len(counts):
+    known = {pod.name: pod.connections for pod in pods if pod.connections is not None}
+    if len(known) < len(pods):
         return []
     mean = sum(known.values()) / len(known)
+    tolerance = 1.0 if asked else spec.rebalance.tolerance
     return [
         Shed(name, count - math.ceil(mean), f"{count} connections, mean {mean:.1f}")
         for name, count in sorted(known.items())
-        if count > mean * spec.rebalance.tolerance and count - math.ceil(mean) >= SHED_AT_LEAST
+        if count > mean * tolerance and count - math.ceil(mean) >= SHED_AT_LEAST
     ]
+
+
+def _is_calm(spec: Spec, observed: Observed, pods: list[PodView]) -> bool:
+    """All pods that are wanted are there, well, and stay."""
+    wanted = wanted_revision(spec, observed, PodKind.CHAT)
+    return len(pods) == wanted_replicas(spec, observed, PodKind.CHAT) and all(
+        pod.ready
+        and pod.revision == wanted
+        and not (pod.draining or pod.stopping or is_leaving(pod))
+        and pod.delivers is not False
+        for pod in pods
+    )
+
+
+def _is_due(spec: Spec, observed: Observed, now: float) -> bool:
+    """Something came or went a short while ago, and the last round has had its time."""
+    if observed.disturbed_at is None:
+        return False
+    cooldown_s = spec.rebalance.cooldown_seconds
+    rested = observed.shed_at is None or now - observed.shed_at >= cooldown_s
+    return rested and SETTLE_S <= now - observed.disturbed_at <= REBALANCE_ROUNDS * cooldown_s
+
+
+def _is_asked_for(observed: Observed, now: float) -> bool:
+    asked_at, shed_at = observed.rebalance_asked_at, observed.shed_at
+    if asked_at is None or (shed_at is not None and shed_at >= asked_at):
+        return False
+    return now - asked_at <= ASKED_S

@@ -5,17 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 
 import msgspec
 
 from chatkernel.errors import ChatError
+from chatkernel.settings import SettingsError, read_url
 from chatkernel.storage.schema_step import Placement
+from chatkernel.trust import TrustError, trusting_store
 
 STORE_ENV = "CHAT_STORE_URL"
+STORE_FILE_ENV = "CHAT_STORE_URL_FILE"
+"""A file that holds the URL, as a mounted Secret; it wins."""
+STORE_CA_ENV = "CHAT_STORE_CA_FILE"
+STORE_INSECURE_ENV = "CHAT_STORE_INSECURE"
+"""As in the settings of services; `1` is yes."""
 PLACEMENT_ENV = "CHAT_STORE_PLACEMENT"
 """A `Placement` as JSON."""
 REFUSED = 78
 """The exit code when trying again cannot help (a URL that no adapter knows)."""
+
+
+def store_url(environ: Mapping[str, str]) -> str:
+    """Raises SettingsError, TrustError."""
+    file = environ.get(STORE_FILE_ENV)
+    url = read_url(file) if file else environ.get(STORE_ENV, "")
+    if not url:
+        raise SettingsError(f"{STORE_ENV} or {STORE_FILE_ENV} says where the store is")
+    insecure = environ.get(STORE_INSECURE_ENV) == "1"
+    return trusting_store(url, environ.get(STORE_CA_ENV, ""), insecure=insecure)
 
 
 async def make_schema(url: str, placement: Placement) -> None:
@@ -33,10 +51,14 @@ async def make_schema(url: str, placement: Placement) -> None:
 def main() -> None:
     try:
         placement = msgspec.json.decode(os.environ.get(PLACEMENT_ENV, "{}"), type=Placement)
-        asyncio.run(make_schema(os.environ[STORE_ENV], placement))
+        asyncio.run(make_schema(store_url(os.environ), placement))
     except ChatError as error:
         sys.stderr.write(f"{error.detail}\n")
         raise SystemExit(1 if error.retryable else REFUSED) from error
+    except (SettingsError, TrustError) as error:
+        # A Secret may be filled later, and a mounted one is then seen.
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

@@ -16,9 +16,14 @@ import msgspec
 import yaml
 from msgspec import Struct, inspect
 
-from chatoperator.spec import ChatCluster, broken_rules
+from chatoperator.rules import Platform, broken_rules
+from chatoperator.spec import ChatCluster
 
 FILE_MAX_BYTES = 256 * 1024
+FREE_MAX_DEPTH = 20
+FREE_MAX_NODES = 10_000
+FREE_SCALAR = inspect.type_info(str | int | float | bool | None)
+"""What an object that is Kubernetes' to check is made of in the end."""
 
 
 class Problem(Struct, frozen=True):
@@ -52,8 +57,8 @@ def load_cluster(path: Path) -> ChatCluster:
     return parse_cluster(raw, str(path))
 
 
-def parse_cluster(raw: bytes, name: str) -> ChatCluster:
-    """Raises SpecError."""
+def parse_cluster(raw: bytes, name: str, where: Platform = Platform.LAPTOP) -> ChatCluster:
+    """For the platform that it is to run on. Raises SpecError."""
     if len(raw) > FILE_MAX_BYTES:
         raise SpecError(name, [Problem(1, "", f"larger than {FILE_MAX_BYTES} bytes")])
     root = _compose(raw, name)
@@ -62,7 +67,7 @@ def parse_cluster(raw: bytes, name: str) -> ChatCluster:
     if not checker.problems:
         cluster = msgspec.convert(value, ChatCluster)
         checker.problems += [
-            Problem(checker.line_of(path), path, text) for path, text in broken_rules(cluster)
+            Problem(checker.line_of(path), path, text) for path, text in broken_rules(cluster, where)
         ]
     if checker.problems:
         raise SpecError(name, sorted(checker.problems, key=lambda problem: problem.line))
@@ -89,6 +94,7 @@ class _Checker:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self._free_nodes, self._has_too_much = 0, False
         self._lines: dict[str, int] = {}
         self._scalars = yaml.SafeLoader("")
 
@@ -105,20 +111,19 @@ class _Checker:
         self._lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(kind, inspect.Metadata):
             kind = kind.type
-        if isinstance(kind, inspect.UnionType):  # the only unions here are with None
-            if node.tag == "tag:yaml.org,2002:null":
+        if isinstance(kind, inspect.UnionType):
+            members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
+            if len(members) < len(kind.types) and node.tag == "tag:yaml.org,2002:null":
                 return None
-            kind = next(member for member in kind.types if not isinstance(member, inspect.NoneType))
-            return self.check(node, kind, path)
+            return self.check(node, members[0], path) if len(members) == 1 else self._leaf(node, kind, path)
         if isinstance(kind, inspect.StructType):
             return self._struct(node, kind, path)
         if isinstance(kind, inspect.DictType):
-            return {
-                key: self.check(value, kind.value_type, _join(path, key))
-                for key, _, value in self._entries(node, path)
-            }
+            return self._dict(node, kind, path)
         if isinstance(kind, inspect.ListType):
             return self._list(node, kind, path)
+        if isinstance(kind, inspect.AnyType):
+            return self._anything(node, path, 1)
         return self._leaf(node, kind, path)
 
     def _entries(self, node: yaml.Node, path: str) -> list[tuple[str, yaml.Node, yaml.Node]]:
@@ -153,6 +158,35 @@ class _Checker:
                 if field.required and name not in value:
                     self._refuse(node, _join(path, name), f"is missing: {_allowed(field.type)}")
         return value
+
+    def _dict(self, node: yaml.Node, kind: inspect.DictType, path: str) -> dict[str, Any]:
+        entries = self._entries(node, path)
+        if kind.max_length is not None and len(entries) > kind.max_length:
+            self._refuse(node, path, f"has {len(entries)} entries: {kind.max_length} are allowed")
+            return {}
+        for key, key_node, _ in entries:
+            if not _fits(key, kind.key_type):
+                self._refuse(key_node, path, f"{_allowed(kind.key_type)} as a key, got {_shown(key_node)}")
+        return {key: self.check(value, kind.value_type, _join(path, key)) for key, _, value in entries}
+
+    def _anything(self, node: yaml.Node, path: str, depth: int) -> Any:
+        """What is Kubernetes' to check. Bounded in all, since anchors may make much of little, and without end."""
+        self._free_nodes += 1
+        if depth > FREE_MAX_DEPTH or self._free_nodes > FREE_MAX_NODES:
+            if not self._has_too_much:
+                self._refuse(node, path, "is nested too deeply, or too large")
+            self._has_too_much = True
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return {
+                key: self._anything(value, _join(path, key), depth + 1)
+                for key, _, value in self._entries(node, path)
+            }
+        if isinstance(node, yaml.SequenceNode):
+            return [
+                self._anything(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)
+            ]
+        return self._leaf(node, FREE_SCALAR, path)
 
     def _list(self, node: yaml.Node, kind: inspect.ListType, path: str) -> list[Any]:
         if not isinstance(node, yaml.SequenceNode):
@@ -205,6 +239,12 @@ def _unknown(key: str, known: list[str]) -> str:
 
 
 def _fits(value: Any, kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.Metadata):
+        return _fits(value, kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return any(_fits(value, member) for member in kind.types)
+    if isinstance(kind, inspect.NoneType):
+        return value is None
     if isinstance(kind, inspect.BoolType):
         return isinstance(value, bool)
     if isinstance(kind, inspect.LiteralType):
@@ -250,8 +290,14 @@ def _allowed(kind: inspect.Type) -> str:
         return _allowed_number(kind)
     if isinstance(kind, inspect.StrType):
         return _allowed_text(kind)
+    if isinstance(kind, inspect.UnionType):
+        return " or ".join([_allowed(kind.types[0]), *(_noun(member) for member in kind.types[1:])])
     fields = kind.fields if isinstance(kind, inspect.StructType) else ()
     return "expected a mapping with " + ", ".join(field.encode_name for field in fields)
+
+
+def _noun(kind: inspect.Type) -> str:
+    return "nothing" if isinstance(kind, inspect.NoneType) else _allowed(kind).removeprefix("expected ")
 
 
 def _allowed_number(kind: inspect.IntType | inspect.FloatType) -> str:

@@ -12,13 +12,15 @@ from msgspec import Struct
 from chatkernel.redis_url import parse_redis_url
 from chatoperator.spec import API_VERSION, KIND, ChatCluster, Metadata
 from chatoperator.specfile import SpecError, load_cluster
-from chatoperator.storesource import store_url as url_of
+from chatoperator.storesource import redis_url as redis_of
+from chatoperator.storesource import store_url as store_of
+from chatoperator.storesource import with_store
 
 log = logging.getLogger(__name__)
 
 DEFAULTS = ChatCluster(api_version=API_VERSION, kind=KIND, metadata=Metadata(name="laptop"))
 
-FIXED = ("metadata.name", "spec.region", "spec.apiPods.port", "spec.redis", "spec.storage")
+FIXED = ("metadata.name", "spec.region", "spec.apiPods.port", "spec.redis", "spec.mongodb", "spec.postgresql")
 """What a running laptop cluster cannot change: the file's other changes are carried out."""
 
 
@@ -41,21 +43,23 @@ class SpecSource:
         redis_url: str | None = None,
         store_url: str | None = None,
     ) -> None:
-        """Without a path, the defaults. Raises SpecError, StoreUrlError, and RedisUrlError for the URL of the
-        command line."""
-        if redis_url is not None:
-            parse_redis_url(redis_url)
+        """Without a path, the defaults. Raises SpecError, StoreUrlError, and RedisUrlError for a URL that is not in
+        the file."""
         self._path = path
         self._seen = self._stamp()
         first = DEFAULTS if path is None else load_cluster(path)
         self.fixed = Fixed(
             first.spec.api_pods.port if port is None else port,
-            first.spec.redis.url if redis_url is None else redis_url,
-            url_of(first.spec.storage) if store_url is None else store_url,
+            redis_of(first.spec) if redis_url is None else redis_url,
+            store_of(first.spec) if store_url is None else store_url,
         )
-        self._storage = first.spec.storage
-        if store_url is not None:
-            self._storage = msgspec.structs.replace(self._storage, url=store_url, url_from=None)
+        if self.fixed.redis_url is not None:
+            parse_redis_url(self.fixed.redis_url)
+        replace = msgspec.structs.replace
+        stores = first.spec if store_url is None else with_store(first.spec, store_url)
+        if redis_url is not None:
+            stores = replace(stores, redis=replace(stores.redis, url=redis_url, url_from=None))
+        self._stores = stores
         self._first = self._file = first
         self._replicas: int | None = None
         self.problem = ""
@@ -90,7 +94,7 @@ class SpecSource:
 
     def _combined(self) -> ChatCluster:
         replace = msgspec.structs.replace
-        spec, first = self._file.spec, self._first.spec
+        spec = self._file.spec
         chat_pods = spec.chat_pods
         if self._replicas is not None:
             chat_pods = replace(chat_pods, replicas=self._replicas)
@@ -98,9 +102,10 @@ class SpecSource:
             spec,
             chat_pods=chat_pods,
             api_pods=replace(spec.api_pods, port=self.fixed.port),
-            region=first.region,
-            redis=replace(first.redis, url=self.fixed.redis_url),
-            storage=self._storage,
+            region=self._stores.region,
+            redis=self._stores.redis,
+            mongodb=self._stores.mongodb,
+            postgresql=self._stores.postgresql,
         )
         return replace(self._file, metadata=self._first.metadata, spec=spec)
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from support.api_calls import Person, problem, sign_up
 from support.api_pod import Pod, serving, settings_of
 from support.valkey import Valkey, eventually
+
+from chatkernel.protocol import Limits
 
 AT_ONCE = 5
 ANSWERS_WITHIN_S = 1.0
@@ -44,9 +45,8 @@ class Hanging:
 
 @pytest.fixture
 async def own(valkey: Valkey, tmp_path: Path) -> AsyncIterator[tuple[Pod, httpx.AsyncClient]]:
-    settings = settings_of(tmp_path, valkey.url)
-    limits = msgspec.structs.replace(settings.limits, requests_at_once_max=AT_ONCE)
-    async with serving(msgspec.structs.replace(settings, limits=limits)) as (pod, http):
+    settings = settings_of(tmp_path, valkey.url, limits=Limits(requests_at_once_max=AT_ONCE))
+    async with serving(settings) as (pod, http):
         yield pod, http
 
 

@@ -13,7 +13,7 @@ OLD, NEW = SigningKey("k-old", "o" * 40), SigningKey("k-new", "n" * 40)
 
 
 async def test_an_access_token_expires_and_its_refresh_token_gives_another(valkey, tmp_path):
-    auth = AuthSettings(access_token_ttl_s=1, login_attempts=1000)
+    auth = AuthSettings(access_token_ttl_s=1)
     async with serving(settings_of(tmp_path, valkey.url, auth=auth)) as (_, http):
         anna = await sign_up(http)
 

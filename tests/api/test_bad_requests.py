@@ -9,7 +9,7 @@ import pytest
 from support.api_calls import PASSWORD, log_in, problem, sign_up
 from support.api_pod import Pod, serving, settings_of
 
-from chatkernel.settings import AuthSettings
+from chatkernel.settings import AuthSettings, RateSettings
 
 BODY_MAX = 256 * 1024
 
@@ -155,10 +155,10 @@ async def test_only_allowed_origins_get_in(valkey, tmp_path):
 @pytest.fixture
 async def strict(valkey, tmp_path):
     """A pod with small limits."""
-    auth = AuthSettings(
+    rates = RateSettings(
         login_attempts=4, login_window_s=60, requests_per_s=2, requests_burst=12, signups_per_address=3
     )
-    pod = Pod(settings_of(tmp_path, valkey.url, auth=auth)).start()
+    pod = Pod(settings_of(tmp_path, valkey.url, rates=rates)).start()
     async with httpx.AsyncClient(base_url=pod.url, trust_env=False) as http:
         yield http
     pod.stop()
@@ -206,8 +206,8 @@ async def test_wrong_passwords_are_slowed_even_for_the_right_one(strict):
 
 
 async def test_devices_of_a_person_have_a_limit_together(valkey, tmp_path):
-    auth = AuthSettings(user_requests_per_s=1, user_requests_burst=12)
-    async with serving(settings_of(tmp_path, valkey.url, auth=auth)) as (_, http):
+    rates = RateSettings(user_requests_per_s=1, user_requests_burst=12)
+    async with serving(settings_of(tmp_path, valkey.url, rates=rates)) as (_, http):
         anna, ben = await sign_up(http), await sign_up(http)
         devices = [anna, *[await anna.another_device() for _ in range(3)]]
         answers = [await device.ask("GET", "/v1/me") for _ in range(5) for device in devices]
@@ -227,8 +227,8 @@ async def from_address(pod, address):
 @pytest.fixture
 async def slowing(valkey, tmp_path):
     """A pod that allows four wrong passwords."""
-    auth = AuthSettings(login_attempts=4, login_window_s=3600)
-    async with serving(settings_of(tmp_path, valkey.url, auth=auth)) as (pod, _):
+    rates = RateSettings(login_attempts=4, login_window_s=3600)
+    async with serving(settings_of(tmp_path, valkey.url, rates=rates)) as (pod, _):
         yield pod
 
 

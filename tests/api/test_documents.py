@@ -17,7 +17,7 @@ from support.api_pod import Pod, settings_of
 from apipod.resources import OPERATIONS
 from chatkernel.asyncapi import client_frames, server_frames
 from chatkernel.errors import CATALOGUE, Close
-from chatkernel.settings import AuthSettings
+from chatkernel.settings import RateSettings
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +149,8 @@ def test_frames_of_the_wire_match_their_schema(asyncapi):
 @pytest.fixture(scope="module")
 def fuzzed(valkey, tmp_path_factory):
     """A pod of its own for the fuzzer, with a person who logs in again whenever the fuzzer has logged them out."""
-    auth = AuthSettings(login_attempts=100_000, requests_per_s=10_000, requests_burst=100_000)
-    pod = Pod(settings_of(tmp_path_factory.mktemp("fuzz"), valkey.url, auth=auth)).start()
+    rates = RateSettings(login_attempts=100_000, requests_per_s=10_000, requests_burst=100_000)
+    pod = Pod(settings_of(tmp_path_factory.mktemp("fuzz"), valkey.url, rates=rates)).start()
     with httpx.Client(base_url=pod.url, trust_env=False) as client:
         body = {"username": "fuzzer", "password": PASSWORD}
         client.post("/v1/accounts", json=body).raise_for_status()

@@ -10,7 +10,7 @@ from support.api_pod import Pod, serving, settings_of
 from test_issuers import JwksServer, token
 
 from chatkernel.protocol import Limits
-from chatkernel.settings import AuthSettings, Issuer
+from chatkernel.settings import AuthSettings, Issuer, RateSettings
 
 
 @pytest.fixture
@@ -100,10 +100,9 @@ async def test_an_unknown_key_makes_the_pod_ask_the_issuer_again(valkey, tmp_pat
 
 async def test_their_devices_are_as_limited_as_anybodys(valkey, tmp_path):
     async with JwksServer().running() as jwks:
-        auth = AuthSettings(
-            issuers=[Issuer("https://id.example", jwks.url, "chat")], login_attempts=5, login_window_s=3600
-        )
-        settings = settings_of(tmp_path, valkey.url, auth=auth, limits=Limits(devices_max=3))
+        auth = AuthSettings(issuers=[Issuer("https://id.example", jwks.url, "chat")])
+        rates, limits = RateSettings(login_attempts=5, login_window_s=3600), Limits(devices_max=3)
+        settings = settings_of(tmp_path, valkey.url, auth=auth, rates=rates, limits=limits)
         async with serving(settings) as (_, http):
             for number in range(5):
                 assert (await http.get("/v1/me", headers=headers(f"device-{number}"))).status_code == 200

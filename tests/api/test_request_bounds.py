@@ -34,7 +34,7 @@ async def raw(bounded):
 
 
 async def test_a_full_body_of_quotes_is_refused_at_once_and_holds_nobody_up(http, pod):
-    size = pod.settings.limits.body_max_bytes
+    size = pod.settings.live.limits.body_max_bytes
     body = (b"[" * 10 + b'"' + b'\\"' * size)[:size]
     # Looking for the missing end from every quote would take minutes.
     began = time.monotonic()

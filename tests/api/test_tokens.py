@@ -3,7 +3,8 @@
 import jwt
 import pytest
 
-from apipod.tokens import AccessTokens, Caller, new_refresh_token, refresh_hash, token_header
+from apipod.tokens import new_refresh_token, refresh_hash
+from chatkernel.access_tokens import AccessTokens, Caller, token_header
 from chatkernel.errors import ChatError, Code
 from chatkernel.settings import SecretFile, SigningKey
 

@@ -107,7 +107,7 @@ kind: ChatCluster
 metadata: {{name: chat}}
 spec:
   region: eu
-  storage:
+  mongodb:
     urlFrom: {{env: THE_STORE}}
     zones:
       - {{region: eu, shards: [shard01]}}

@@ -23,7 +23,7 @@ NOBODY = "http://127.0.0.1:9"
 @pytest.fixture
 def pod(tmp_path: Path) -> Iterator[Pod]:
     """Its access tokens live so shortly that a client renews them before each call."""
-    auth = AuthSettings(access_token_ttl_s=5, login_attempts=1000)
+    auth = AuthSettings(access_token_ttl_s=5)
     with valkey_server() as valkey:
         pod = Pod(settings_of(tmp_path, valkey.url, auth=auth)).start()
         yield pod

@@ -15,7 +15,8 @@ from chatkernel.storage.open import Store, open_store
 from chatkernel.storage.sql import SqlStore
 
 EVERYDAY_ON_POSTGRES = {"test_devices", "test_insert", "test_people", "test_watermarks"}
-"""Of the contract tests, what `make test` runs on PostgreSQL too. The others have the marker `stores` there."""
+"""Of the contract tests, what `make test` runs on PostgreSQL too. The others have the marker `stores` there, and all
+have it on a store that is split in two."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
             continue
         if "postgres" in item.callspec.params.values() and item.module.__name__ not in EVERYDAY_ON_POSTGRES:
+            item.add_marker(pytest.mark.stores)
+        if "split" in item.callspec.params.values():
             item.add_marker(pytest.mark.stores)
 
 

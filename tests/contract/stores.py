@@ -44,10 +44,18 @@ def _mongo(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
     yield url
 
 
+@contextmanager
+def _split(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
+    """Messages on one, the directory on the other."""
+    with _mongo(request, made) as messages, _sqlite(request, made) as directory:
+        yield f"{messages} {directory}"
+
+
 Url = AbstractContextManager[str]
 STORES: dict[str, Callable[[pytest.FixtureRequest, bool], Url]] = {
     "mongo": _mongo,
     "postgres": _postgres,
+    "split": _split,
     "sqlite": _sqlite,
 }
 """By name, the URL of a fresh store of each database while a test runs. `made`: with tables, if that is quicker."""

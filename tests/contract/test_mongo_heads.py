@@ -240,6 +240,43 @@ async def test_changes_of_members_far_back_in_the_log_are_found(
     assert isinstance(await store.grant(log.channel_id, "u_eve"), Grant)
 
 
+@pytest.mark.parametrize("part", [3, 200])
+async def test_a_channel_that_a_copy_of_the_store_had_only_in_the_log_is_there_again(
+    running: Pods, store: MongoStore, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """However many changes it has seen, and whoever reads its head first."""
+    monkeypatch.setattr(head_audit, "REREAD_EVENTS", part)
+    log = await prepared(store)
+    joined = [f"u_{number}" for number in range(7)]
+    for user_id in joined:
+        await log.append(EventKind.JOIN, "u_ann", users=[user_id])
+    said = await log.say("u_ann", "secret")
+    await log.append(EventKind.DELETE, "u_ann", target_id=said.message_id)
+    await log.append(EventKind.BAN, "u_ann", users=[joined[0]])
+    for _ in range(5):
+        await log.say("u_bob", "later")
+    await store._trail.settle()
+    before = await store._collections.channels.find_one({"_id": log.channel_id})
+    collections = store._collections
+    for each in (collections.channels, collections.memberships):
+        await each.delete_many({})
+    await collections.events.update_many({}, {"$unset": {"deleted_seq": ""}})
+
+    reader = await running.start()
+    assert await reader.channel(log.channel_id) is None
+    await reader.heads([log.channel_id])
+    async with asyncio.timeout(20):
+        while await reader.grant(log.channel_id, joined[0]) is not Absence.BANNED:
+            await asyncio.sleep(0.05)
+    for user_id in ("u_ann", "u_bob", *joined[1:]):
+        assert isinstance(await reader.grant(log.channel_id, user_id), Grant), user_id
+    item = await reader.message(log.channel_id, said.message_id)
+    assert item is not None and item.deleted
+    await reader._trail.settle()
+    after = await collections.channels.find_one({"_id": log.channel_id})
+    assert after == before
+
+
 async def test_who_came_back_has_not_read_what_they_said_before(running: Pods, store: MongoStore) -> None:
     """What they read by sending is written when they are in again."""
     log = await prepared(store)

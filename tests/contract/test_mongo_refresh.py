@@ -106,3 +106,17 @@ async def test_a_log_in_between_any_two_steps_of_a_refresh(
     assert await refresh(store, "line", "line2") is RefreshOutcome.UNKNOWN
     assert await refresh(store, "in", "in2") is RefreshOutcome.ROTATED
     assert await store.live_devices(["d_1"]) == {"d_1"}
+
+
+@pytest.mark.parametrize("erased_before", ["find", "insert"])
+async def test_no_token_is_left_for_a_device_that_is_erased_meanwhile(
+    running: Pods, store: MongoStore, erased_before: str
+) -> None:
+    async def hook(call: Call) -> Document:
+        hooked.remove()
+        await store._collections.devices.delete_one({"_id": "d_1"})
+        return await call.proceed()
+
+    hooked = running.on(erased_before, hook)
+    await store.put_refresh("token", "u_ann", "d_1", LATE)
+    assert await store._collections.refresh_tokens.find_one({"_id": "token"}) is None

@@ -49,6 +49,10 @@ async def refusal(options: str, user: str = "") -> str:
         ("retryWrites=perhaps", "retryWrites is not valid"),
         ("readPreference=secondry", "readPreference is not valid"),
         ("readPreference=secondary&maxStalenessSeconds=60", "maxStalenessSeconds is at least 90"),
+        (
+            "readPreference=secondary&maxStalenessSeconds=100&heartbeatFrequencyMS=100000",
+            "maxStalenessSeconds is at least 110",
+        ),
         ("maxStalenessSeconds=120", "an option does not go with the others"),
         ("compressors=snappy", "compressors: for snappy install the package python-snappy"),
         ("compressors=zlib,zstd", "compressors: for zstd install the package backports.zstd"),
@@ -157,6 +161,24 @@ async def test_a_read_preference_moves_pages_of_history_and_nothing_else() -> No
             )
         finally:
             await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("options", "bound_s"),
+    [
+        ("readPreference=secondaryPreferred", 90),
+        ("readPreference=nearest&heartbeatFrequencyMS=100000", 110),
+        ("readPreference=secondary&maxStalenessSeconds=300", 300),
+        ("readPreference=primary", -1),
+        ("w=1", -1),
+    ],
+)
+async def test_how_old_a_page_of_history_may_be_is_bounded_unless_it_is_the_primarys(
+    options: str, bound_s: int
+) -> None:
+    client = connect(f"mongodb://one,two/?replicaSet=rs&{options}")
+    assert client.read_preference.max_staleness == bound_s
+    await client.close()
 
 
 async def test_a_secondary_that_is_further_behind_than_allowed_is_not_read() -> None:

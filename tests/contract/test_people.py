@@ -146,3 +146,23 @@ async def test_settings_have_versions(store: Store) -> None:
     assert await store.put_settings(ANN, {"theme": "light"}, 0) is None
     assert await store.put_settings(ANN, {"a": [1, None]}, None) == UserSettings({"a": [1, None]}, 2)
     assert await store.settings(ANN) == UserSettings({"a": [1, None]}, 2)
+
+
+async def test_a_person_blocks_no_more_than_the_limit(store: Store) -> None:
+    people = [f"u_{number}" for number in range(4)]
+    for user_id in people:
+        await store.create_user(User(user_id, user_id, user_id, 1), "")
+        await store.friend_action(user_id, ANN, BLOCK, 10, 2)  # by others: of no matter
+    for user_id in people[:2]:
+        await store.friend_action(ANN, user_id, BLOCK, 10, 2)
+    await store.friend_action(ANN, people[0], BLOCK, 11, 2)  # again
+    with pytest.raises(ChatError) as refused:
+        await store.friend_action(ANN, people[2], BLOCK, 10, 2)
+    error = refused.value
+    assert (error.code, error.field, error.limit) == (Code.LIMIT_REACHED, "user_id", 2)
+    page = await store.friends(ANN)
+    assert {friend.user_id: friend.state for friend in page.friends} == dict.fromkeys(
+        people[:2], FriendState.BLOCKED
+    )
+    await store.friend_action(ANN, people[0], UNBLOCK, 12, 2)
+    assert (await store.friend_action(ANN, people[2], BLOCK, 12, 2)).state is FriendState.BLOCKED

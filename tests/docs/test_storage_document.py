@@ -63,8 +63,9 @@ def test_options_and_numbers_are_those_of_the_code() -> None:
     assert f"{2 * INITIAL_CHUNKS} pieces" in TEXT
 
 
-def test_codes_of_the_fault_table_are_of_the_catalogue_and_retryable() -> None:
+def test_codes_of_the_fault_table_are_of_the_catalogue_and_retryable_where_it_says_so() -> None:
     section = TEXT.partition("## When it fails")[2].partition("\n## ")[0]
     codes = set(re.findall(r"\| `(storage_\w+|busy)`", section))
-    assert codes == {"storage_unavailable", "storage_full", "busy"}
-    assert all(CATALOGUE[code].retryable for code in CATALOGUE if code.value in codes)
+    assert codes == {"storage_unavailable", "storage_full", "busy", "storage_damaged"}
+    lasting = {code.value for code in CATALOGUE if code.value in codes and not CATALOGUE[code].retryable}
+    assert lasting == set(re.findall(r"but for `(\w+)`", section))

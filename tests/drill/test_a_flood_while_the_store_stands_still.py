@@ -51,7 +51,7 @@ def cluster(server: JavaMongo, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "waitingMaxBytes": WAITING_MAX_BYTES,
         "requestsAtOnceMax": AT_ONCE_MAX,
     }
-    spec = default_spec(storage={"url": url}, limits=limits)
+    spec = default_spec(mongodb={"url": url}, limits=limits)
     with running_cluster(tmp_path_factory.mktemp("flood") / "data", spec) as started:
         yield started
 

@@ -50,7 +50,8 @@ async def run_drill(store: StoreUnderTest, place: Path, *others: str, times: int
     stays on one pod, cannot live through those."""
     spec = default_spec(presence={"heartbeatSeconds": HEARTBEAT_S})
     if store.url:
-        spec["storage"] = {"url": store.url}
+        kind = "mongodb" if store.url.startswith("mongodb") else "postgresql"
+        spec[kind] = {"url": store.url}
     cluster = Cluster(place / "data", spec, {})
     await asyncio.to_thread(cluster.start)
     try:

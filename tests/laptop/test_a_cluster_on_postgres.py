@@ -17,7 +17,7 @@ from support.postgres import PASSWORD, fresh_database, postgres_server
 @pytest.mark.stores
 def test_promises_are_kept_while_the_database_and_a_pod_are_killed(tmp_path: Path) -> None:
     with postgres_server() as server:
-        spec = default_spec(storage={"url": server.url(fresh_database(server))})
+        spec = default_spec(postgresql={"url": server.url(fresh_database(server))})
         with running_cluster(tmp_path / "data", spec) as cluster:
             command = [
                 sys.executable,
@@ -50,4 +50,4 @@ def test_promises_are_kept_while_the_database_and_a_pod_are_killed(tmp_path: Pat
     assert PASSWORD not in json.dumps(status)
     logs = "".join(path.read_text() for path in (tmp_path / "data" / "logs").iterdir())
     assert logs and PASSWORD not in logs
-    assert status["spec"]["storage"]["url"].startswith("postgresql://127.0.0.1:")
+    assert status["store"]["url"].startswith("postgresql://127.0.0.1:")

@@ -48,7 +48,7 @@ class MongoStoreOf:
         self._url = url
         self._kept: dict[str, list[dict[str, Any]]] = {}
         self.environ = {"THE_STORE": url}
-        self.spec = {"storage": {"urlFrom": {"env": "THE_STORE"}}}
+        self.spec = {"mongodb": {"urlFrom": {"env": "THE_STORE"}}}
 
     def back_up(self) -> None:
         with MongoClient[dict[str, Any]](self._url) as client:

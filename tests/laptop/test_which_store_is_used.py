@@ -4,7 +4,9 @@ line that shows no password."""
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,7 @@ def test_a_store_that_is_not_there_is_refused(tmp_path: Path, url: str, shown: s
     ("url", "said"),
     [
         (f"mysql://chat:{SECRET}@db/chat", "no adapter for 'mysql'; known: sqlite:///path/to/file.db, "),
+        (SECRET, "no adapter for what is no URL; known: sqlite:///path/to/file.db, "),
         (f"postgresql://chat:{SECRET}@db", "name a database, as in postgresql://user@host/chat"),
         (f"postgresql://chat:{SECRET}@db/chat?pool_size=many", "Expected `int`"),
     ],
@@ -61,11 +64,11 @@ def test_a_store_that_cannot_be_meant_is_refused(tmp_path: Path, url: str, said:
 def test_the_given_store_goes_over_the_files(tmp_path: Path) -> None:
     file, mine = tmp_path / "cluster.yaml", tmp_path / "mine.db"
     file.write_text(
-        SPEC.format(replicas=1, heartbeat=10) + "  storage:\n    url: postgresql://db.invalid/chat\n"
+        SPEC.format(replicas=1, heartbeat=10) + "  postgresql:\n    url: postgresql://db.invalid/chat\n"
     )
     up = Up(tmp_path / "data", file, "--store", f"sqlite:///{mine}")
     try:
-        assert up.ready()["spec"]["storage"]["url"] == f"sqlite:///{mine}"
+        assert up.ready()["store"]["url"] == f"sqlite:///{mine}"
         file.write_text(file.read_text().replace("replicas: 1", "replicas: 2"))
         up.settled(2)
         assert mine.exists() and not (tmp_path / "data" / "chat.db").exists()
@@ -73,6 +76,30 @@ def test_the_given_store_goes_over_the_files(tmp_path: Path) -> None:
     finally:
         up.process.kill()
         up.process.wait()
+
+
+@pytest.mark.slow
+def test_messages_and_the_directory_may_be_in_two_stores(tmp_path: Path) -> None:
+    messages, people = tmp_path / "messages.db", tmp_path / "people.db"
+    file = tmp_path / "cluster.yaml"
+    file.write_text(SPEC.format(replicas=1, heartbeat=10))
+    up = Up(tmp_path / "data", file, "--store", f"sqlite:///{messages} sqlite:///{people}")
+    try:
+        up.ready()
+        said = [CHATCTL, "send", "--as", "bob", "--data", tmp_path / "data", "alice", "hello"]
+        subprocess.run(said, check=True, capture_output=True, timeout=60)
+        assert up.stop() == 0
+    finally:
+        up.process.kill()
+        up.process.wait()
+
+    def rows(file: Path, table: str) -> int:
+        with closing(sqlite3.connect(file)) as db:
+            (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
+            return int(count)
+
+    assert (rows(messages, "events") > 1, rows(messages, "users")) == (True, 0)
+    assert (rows(people, "events"), rows(people, "users")) == (0, 2)
 
 
 def test_make_hands_the_store_on_and_on_no_command_line(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from chatkernel.settings import ServiceSettings
+from chatkernel.protocol import Limits
+from chatkernel.settings import DrainSettings, LiveSettings, RateSettings, ServiceSettings
 from chatoperator.control import ControlError, ControlServer, Request, ask
 from chatoperator.datadir import MARKER_ENV, SOCKET_PATH_MAX_BYTES, DataDir, UpError
 from chatoperator.history import History
@@ -21,7 +22,7 @@ from chatoperator.logfiles import LOG_MAX_BYTES, LOGS_KEPT, bound_log, prepare_l
 from chatoperator.minihttp import PodHttp
 from chatoperator.model import PodKind, PodView
 from chatoperator.place import PodSpec
-from chatoperator.podsettings import Surroundings, service_settings
+from chatoperator.podsettings import Surroundings, live_settings, service_settings
 from chatoperator.specfile import SpecError, parse_cluster
 from chatoperator.specsource import DEFAULTS, SpecSource
 
@@ -210,11 +211,11 @@ def test_logs_that_are_in_use_stay_however_old_they_are(tmp_path: Path) -> None:
 
 
 def test_a_pods_settings_are_those_of_the_resource() -> None:
-    around = Surroundings("redis://r", "sqlite:///d", "s.json", "http://api")
+    around = Surroundings("redis://r", "sqlite:///d", "s.json", "http://api", "live.json")
     chat = service_settings(PodSpec(PodKind.CHAT, "rev", DEFAULTS), "chat-1", 20001, around)
     assert (chat.cluster, chat.pod, chat.revision, chat.port) == ("laptop", "chat-1", "rev", 20001)
     assert chat.public_url == "ws://127.0.0.1:20001/v1/socket"
-    assert chat.limits == msgspec.convert(msgspec.to_builtins(chat.limits), type(chat.limits))
+    assert chat.live_file == "live.json"
     api = service_settings(PodSpec(PodKind.API, "rev", DEFAULTS), "api-1", 20002, around)
     assert api.public_url == "http://api"
     assert api.key_prefix == "chat"
@@ -222,21 +223,31 @@ def test_a_pods_settings_are_those_of_the_resource() -> None:
 
 EVERYTHING = """
 chatPods: {connectionsPerPod: 7, helloTimeoutSeconds: 3, leaseSeconds: 10}
-drain: {deadlineSeconds: 2, ratePerSecond: 3}
 presence: {heartbeatSeconds: 2, offlineSeconds: 9, smallGroupMax: 4}
 receipts: {intervalSeconds: 0.25, membersMax: 9}
-limits: {nestingMaxDepth: 3}
 auth: {ticketTtlSeconds: 5}
 retention: {messages: 90d}
 region: eu
 """
 GIVEN_BY_NOTHING = {"log_level"}
+FOR_PODS_OF_KUBERNETES = {
+    *(
+        "address",
+        "api_url",
+        "redis_url_file",
+        "store_url_file",
+        "redis_ca_file",
+        "store_ca_file",
+        "redis_insecure",
+        "store_insecure",
+    )
+}
 
 
 def test_every_setting_of_a_pod_comes_from_the_resource_or_from_where_it_runs() -> None:
     body = EVERYTHING.strip().replace("\n", "\n  ")
     cluster = parse_cluster((HEAD + body).encode(), "c.yaml")
-    around = Surroundings("redis://r", "sqlite:///d", "s.json", "http://api", host="127.0.0.2")
+    around = Surroundings("redis://r", "sqlite:///d", "s.json", "http://api", "live.json", host="127.0.0.2")
     settings = service_settings(PodSpec(PodKind.CHAT, "rev", cluster), "chat-1", 20001, around)
     assert (settings.lease_s, settings.lease_renew_s, settings.hello_timeout_s) == (10, 2, 3)
     assert (settings.receipt_interval_s, settings.receipt_members_max) == (0.25, 9)
@@ -246,7 +257,7 @@ def test_every_setting_of_a_pod_comes_from_the_resource_or_from_where_it_runs() 
         for field in msgspec.structs.fields(ServiceSettings)
         if getattr(settings, field.name) == field.default
     }
-    assert same == GIVEN_BY_NOTHING | {"key_prefix"}
+    assert same == GIVEN_BY_NOTHING | FOR_PODS_OF_KUBERNETES | {"key_prefix", "live"}
 
 
 NO_ANSWERS = [
@@ -272,3 +283,14 @@ async def test_whatever_a_pod_answers_is_an_os_error_at_worst(answer: bytes) -> 
         await http.request("GET", "/readyz", timeout_s=1)
     http.close()
     server.close()
+
+
+def test_what_pods_follow_is_the_resources_too() -> None:
+    body = """limits: {nestingMaxDepth: 3}
+  drain: {deadlineSeconds: 2, ratePerSecond: 3}
+  auth: {loginAttempts: 7, requestsPerS: 8}"""
+    live = live_settings(parse_cluster((HEAD + body).encode(), "c.yaml").spec)
+    assert live.limits == Limits(nesting_max_depth=3)
+    assert live.drain == DrainSettings(deadline_s=2, rate_per_s=3)
+    assert live.rates == RateSettings(login_attempts=7, requests_per_s=8)
+    assert live_settings(DEFAULTS.spec) == LiveSettings()

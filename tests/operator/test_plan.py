@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import World, make_spec
 
+from chatoperator.census import rank_victims
 from chatoperator.model import (
     Delete,
     Drain,
@@ -27,9 +28,10 @@ from chatoperator.model import (
     Start,
     Undrain,
 )
-from chatoperator.plan import UNREADY_S, backoff_s, plan, victim_rank
+from chatoperator.plan import UNREADY_S, backoff_s, plan
+from chatoperator.podsettings import live_settings
 from chatoperator.revision import revision_of
-from chatoperator.spec import Spec
+from chatoperator.spec import Auth, IssuerSpec, Spec
 
 SPEC = make_spec(2, api=1, worker=1)
 REVISION = revision_of(SPEC, PodKind.CHAT)
@@ -92,7 +94,7 @@ def test_a_dead_pod_is_replaced_and_its_entry_removed() -> None:
     actions = plan(SPEC, seen(dead, chat("b"), registry=registry), NOW)
     assert actions == [
         SetPolicy(REVISION, frozenset({"a"})),
-        RemoveEntry("a", "a/i", "no such pod"),
+        RemoveEntry("a", "a/i", "no such pod", for_good=True),
         Forget("a", "its process is gone"),
         Start(PodKind.CHAT, REVISION, "too few pods"),
     ]
@@ -251,7 +253,7 @@ def test_victims_are_ranked_in_the_documented_order(rows: list[tuple[bool, bool,
     ]
     shuffled = pods[:]
     random.Random(0).shuffle(shuffled)
-    ranked = sorted(shuffled, key=lambda pod: victim_rank(pod, REVISION))
+    ranked = rank_victims(shuffled, REVISION)
     for first, second in pairwise(ranked):
         if first.ready != second.ready:
             assert second.ready
@@ -268,13 +270,14 @@ def test_victims_are_ranked_in_the_documented_order(rows: list[tuple[bool, bool,
 
 
 def test_only_what_needs_new_pods_changes_the_revision() -> None:
-    from chatoperator.spec import ChatPods, Presence, Rebalance, Receipts
+    from chatoperator.spec import ChatPods, LimitsSpec, Presence, Rebalance, Receipts
     from chatoperator.spec import Drain as DrainSpec
 
     def revision(kind: PodKind = PodKind.CHAT, **changes: object) -> str:
         return revision_of(msgspec.structs.replace(SPEC, **changes), kind)
 
     assert revision(drain=DrainSpec(rate_per_second=7)) == REVISION
+    assert revision(limits=LimitsSpec(sends_per_s=7)) == REVISION
     assert revision(rebalance=Rebalance(tolerance=2)) == REVISION
     assert revision(chat_pods=ChatPods(replicas=9)) == REVISION
     assert revision(presence=Presence(heartbeat_seconds=1)) != REVISION
@@ -286,3 +289,24 @@ def test_only_what_needs_new_pods_changes_the_revision() -> None:
     assert changed == {PodKind.CHAT, PodKind.WORKER}
     api = revision_of(SPEC, PodKind.API)
     assert revision(PodKind.API, chat_pods=ChatPods(connections_per_pod=5)) == api
+
+
+def test_what_pods_follow_while_they_run_makes_no_new_ones_and_everything_else_of_access_does() -> None:
+    """Each setting changes either the revision or what running pods are told: none is lost, none is told twice."""
+    for name in Auth.__struct_fields__:
+        present = getattr(Auth(), name)
+        other = (
+            not present
+            if isinstance(present, bool)
+            else present + 1
+            if isinstance(present, int | float)
+            else None
+        )
+        if name == "issuers":
+            other = [IssuerSpec(issuer="https://a", jwks_url="https://a/keys", audience="chat")]
+        elif name == "allowed_origins":
+            other = ["https://a"]
+        changed = msgspec.structs.replace(SPEC, auth=msgspec.structs.replace(Auth(), **{name: other}))
+        new_pods = {revision_of(changed, kind) != revision_of(SPEC, kind) for kind in PodKind}
+        told = live_settings(changed) != live_settings(SPEC)
+        assert new_pods == {not told}, name

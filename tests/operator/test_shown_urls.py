@@ -7,7 +7,7 @@ import pytest
 
 from chatkernel.storage.url import shown_url
 from chatoperator.laptopcluster import _shown
-from chatoperator.spec import Redis, Spec, Storage
+from chatoperator.spec import MongoDb, PostgreSql, Redis, Spec
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,9 @@ from chatoperator.spec import Redis, Spec, Storage
         ("postgresql://ann:hunter2#x@db/chat", "not a URL"),
         ("postgresql:ann:hunter2@db/chat", "not a URL"),
         ("sqlite:////home/ann@home/chat.db", "sqlite:////home/ann@home/chat.db"),
+        ("sqlite:////home/ann smith/chat.db", "sqlite:////home/ann smith/chat.db"),
+        ("mongodb://a:hunter2@m/chat postgresql://b:hunter2@p/chat", "mongodb://m/chat postgresql://p/chat"),
+        ("hunter2", "not a URL"),
     ],
 )
 def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:
@@ -30,7 +33,9 @@ def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:
 
 def test_a_spec_is_shown_without_secrets() -> None:
     spec = Spec(
-        redis=Redis(url="redis://u:hunter2@redis:6379/0"), storage=Storage(url="mongodb://u:hunter2@db/chat")
+        redis=Redis(url="redis://u:hunter2@redis:6379/0"),
+        mongodb=MongoDb(url="mongodb://u:hunter2@db/chat"),
+        postgresql=PostgreSql(url="postgresql://u:hunter2@db/chat"),
     )
     told = msgspec.json.encode(_shown(spec))
-    assert b"hunter2" not in told and b"mongodb://db/chat" in told
+    assert b"hunter2" not in told and b"mongodb://db/chat" in told and b"postgresql://db/chat" in told

@@ -57,7 +57,8 @@ REPLICAS = "7: spec.chatPods.replicas: expected a whole number from 1 to 1 000, 
         ("auth:\n    issuers: x", '7: spec.auth.issuers: expected a list, got "x"'),
         (
             "retention: {messages: 90}",
-            "6: spec.retention.messages: expected text matching ^[1-9][0-9]{0,3}[hd]$, got 90",
+            "6: spec.retention.messages: expected text of 0 to 5 characters matching "
+            "^[1-9][0-9]{0,3}[hd]$, got 90",
         ),
         ("pause: maybe", '6: spec.pause: expected true or false, got "maybe"'),
         ("pause: true\n  pause: false", "7: spec.pause: given twice (first in line 6)"),
@@ -87,7 +88,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_lines() -> None:
 def test_rules_between_fields_are_told_where_the_field_is() -> None:
     (line,) = problems(HEAD + "spec:\n  presence:\n    heartbeatSeconds: 10\n    offlineSeconds: 12\n")
     assert line.startswith(
-        "f.yaml:8: spec.presence.offlineSeconds: must be at least twice heartbeatSeconds (10)"
+        "f.yaml:8: spec.presence.offlineSeconds: must be at least twice heartbeatSeconds, or"
     )
 
 

@@ -26,7 +26,7 @@ class Wire:
         self.closes.append((code, reason))
 
     def connection(self, flusher: Flusher) -> Connection:
-        return Connection(self, flusher, LIMIT, False, self.slow.append)  # type: ignore[arg-type]
+        return Connection(self, flusher, False, self.slow.append)  # type: ignore[arg-type]
 
     async def read(self, size: int) -> bytes:
         loop, data = asyncio.get_running_loop(), b""
@@ -57,7 +57,7 @@ def test_frames_are_what_the_standard_says(size: int) -> None:
 
 
 async def test_what_is_written_in_a_turn_goes_out_in_order_at_its_end(wire: Wire) -> None:
-    flusher = Flusher(asyncio.get_running_loop())
+    flusher = Flusher(asyncio.get_running_loop(), LIMIT)
     connection = wire.connection(flusher)
     frames = [text_frame(b"%d" % n) for n in range(100)]
     for frame in frames:
@@ -69,7 +69,7 @@ async def test_what_is_written_in_a_turn_goes_out_in_order_at_its_end(wire: Wire
 
 
 async def test_a_large_page_alone_is_no_slowness_and_a_backlog_is(wire: Wire) -> None:
-    flusher = Flusher(asyncio.get_running_loop())
+    flusher = Flusher(asyncio.get_running_loop(), LIMIT)
     connection = wire.connection(flusher)
     page = text_frame(b"x" * (8 * LIMIT))
     connection.write(page)
@@ -87,7 +87,7 @@ async def test_a_large_page_alone_is_no_slowness_and_a_backlog_is(wire: Wire) ->
 
 
 async def test_nothing_is_written_after_the_close_and_everything_before_it(wire: Wire) -> None:
-    flusher = Flusher(asyncio.get_running_loop())
+    flusher = Flusher(asyncio.get_running_loop(), LIMIT)
     connection = wire.connection(flusher)
     connection.write(text_frame(b"before"))
     connection.close(Close.MIGRATED, "moved")
@@ -101,7 +101,7 @@ async def test_nothing_is_written_after_the_close_and_everything_before_it(wire:
 
 
 async def test_a_connection_that_is_gone_takes_no_bytes(wire: Wire) -> None:
-    flusher = Flusher(asyncio.get_running_loop())
+    flusher = Flusher(asyncio.get_running_loop(), LIMIT)
     connection = wire.connection(flusher)
     wire.transport.abort()
     for _ in range(3):

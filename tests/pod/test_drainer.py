@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from support.live import live
+
 from chatkernel.errors import Close
 from chatkernel.ids import now_ms
 from chatkernel.protocol import Migrate, ServerFrame
@@ -42,7 +44,7 @@ class FakeHub:
 
 
 def drainer_of(hub: FakeHub, deadline_s: float, rate_per_s: float) -> Drainer:
-    return Drainer(hub, DrainSettings(deadline_s, rate_per_s), now_ms)  # type: ignore[arg-type]
+    return Drainer(hub, live(drain=DrainSettings(deadline_s, rate_per_s)), now_ms)  # type: ignore[arg-type]
 
 
 async def test_clients_are_told_at_the_given_rate_and_once() -> None:

@@ -68,6 +68,7 @@ def lease_of(
         on_fenced=noted.on_fenced,
         on_forgotten=on_forgotten or noted.on_forgotten,
         on_replaced=noted.on_fenced,
+        on_gone=noted.on_fenced,
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from support.live import live
 from support.one_pod import OnePod, Wire
 
 from chatkernel.ids import now_ms
@@ -32,7 +33,7 @@ def told(wires: list[Wire]) -> int:
 @pytest.mark.parametrize("rate_per_s", [0.5, 100.0, 100_000.0])
 async def test_all_are_told_whatever_rate_is_set(pod: OnePod, rate_per_s: float) -> None:
     wires = crowd(pod)
-    drainer = Drainer(pod.hub, DrainSettings(1.0, rate_per_s), now_ms)
+    drainer = Drainer(pod.hub, live(drain=DrainSettings(1.0, rate_per_s)), now_ms)
     drainer.drain()
     await asyncio.sleep(0.85)
     assert told(wires) == CLIENTS and not any(wire.closed for wire in wires)
@@ -48,7 +49,7 @@ async def test_also_by_a_pod_that_has_much_else_to_do(pod: OnePod) -> None:
 
     wires = crowd(pod)
     other_work = asyncio.create_task(busy())
-    drainer = Drainer(pod.hub, DrainSettings(1.0, 1.0), now_ms)
+    drainer = Drainer(pod.hub, live(drain=DrainSettings(1.0, 1.0)), now_ms)
     drainer.drain()
     await asyncio.wait_for(drainer.finished(), 3)
     other_work.cancel()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.cluster import eventually
+from support.live import live
 from support.one_pod import Elsewhere, OnePod
 from support.one_socket import Line
 
@@ -69,7 +70,7 @@ async def test_a_pod_has_so_many_under_way_and_one_too_many_is_told_to_come_back
     await elsewhere.group("local_g1", "u_own", "u_eve")
     slow = Slow()
     line = Line(pod, perform=slow.perform)
-    line.socket._pod.gate = Gate(3)
+    line.socket._pod.gate = Gate(live(Limits(requests_at_once_max=3)))
     line.say(Hello("h", "ticket"))
     await line.hear(Ack)
     for n in range(5):

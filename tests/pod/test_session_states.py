@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.live import live
 
 from chatkernel.errors import Close, Code
 from chatkernel.protocol import Hello, Limits, Ping, Send, encode_json, encode_msgpack
@@ -28,7 +29,7 @@ class Clock:
 
 
 def session_in(state: State, limits: Limits | None = None, binary: bool = False) -> Session:
-    session = Session(limits or Limits(), binary, Clock())
+    session = Session(live(limits), binary, Clock())
     for step in WAY[1 : WAY.index(state) + 1]:
         session.become(step)
     return session
@@ -87,7 +88,7 @@ def test_no_bytes_raise(data: bytes, is_text: bool, binary: bool, state: State) 
 
 def test_sends_are_limited_by_a_bucket_that_fills_again() -> None:
     clock = Clock()
-    session = Session(Limits(sends_per_s=2.0, sends_burst=3), False, clock)
+    session = Session(live(Limits(sends_per_s=2.0, sends_burst=3)), False, clock)
     session.become(State.OPENING)
     session.become(State.LIVE)
 
@@ -128,7 +129,7 @@ def test_who_goes_on_in_spite_of_refusals_is_closed_and_who_waits_is_not(
     state: State, frame: msgspec.Struct
 ) -> None:
     clock, burst = Clock(), 3 * OTHERS_PER_SEND
-    session = Session(Limits(sends_per_s=2.0, sends_burst=3), False, clock)
+    session = Session(live(Limits(sends_per_s=2.0, sends_burst=3)), False, clock)
     for step in WAY[1 : WAY.index(state) + 1]:
         session.become(step)
 
@@ -174,7 +175,7 @@ def test_refused_frames_in_a_row_end_it_and_a_good_one_starts_the_count_anew() -
 
 def test_a_ping_that_costs_more_leaves_a_debt() -> None:
     clock = Clock()
-    session = Session(Limits(sends_per_s=2.0, sends_burst=3), False, clock)
+    session = Session(live(Limits(sends_per_s=2.0, sends_burst=3)), False, clock)
     session.become(State.OPENING)
     session.become(State.LIVE)
 
@@ -193,10 +194,11 @@ def test_a_ping_that_costs_more_leaves_a_debt() -> None:
 
 async def test_sessions_of_one_device_share_what_they_may_send() -> None:
     limits = Limits(sends_per_s=100.0, sends_burst=3)
-    meters, clock = Meters(limits), Clock()
+    present = live(limits)
+    meters, clock = Meters(present), Clock()
 
     def sends(device: str, number: int) -> list[type]:
-        session = Session(limits, False, clock)
+        session = Session(present, False, clock)
         session.become(State.OPENING)
         session.become(State.LIVE)
         session.meter = meters.of(device)

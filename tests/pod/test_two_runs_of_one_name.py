@@ -34,7 +34,9 @@ class Process:
     def __init__(self, registry: Registry, started_at_ms: int) -> None:
         self.now_ms = started_at_ms
         self.fenced = self.replaced = 0
-        settings = ServiceSettings("two", "chat-1", "r", "", "", "", lease_s=1.0, lease_renew_s=0.03)
+        settings = ServiceSettings(
+            cluster="two", pod="chat-1", revision="r", secret_file="", lease_s=1.0, lease_renew_s=0.03
+        )
         self.lease = Lease(
             registry,
             settings,
@@ -44,6 +46,7 @@ class Process:
             on_fenced=self._fenced,
             on_forgotten=self._forgotten,
             on_replaced=self._replaced,
+            on_gone=self._replaced,
         )
         self.task = asyncio.create_task(self.lease.run())
 

@@ -11,7 +11,7 @@ from support.rawsocket import seat
 from chatkernel.errors import RESUMABLE, Close
 from chatkernel.settings import ServiceSettings
 
-TIMEOUT_S = ServiceSettings("", "", "", "", "", "").hello_timeout_s
+TIMEOUT_S = ServiceSettings(cluster="", revision="", secret_file="").hello_timeout_s
 
 
 @pytest.mark.slow

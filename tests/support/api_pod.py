@@ -14,9 +14,11 @@ import msgspec
 import uvloop
 from support.valkey import free_port
 
-from apipod.main import listen, server_of
+from apipod.main import server_of
 from apipod.services import Services
-from chatkernel.settings import AuthSettings, SecretFile, ServiceSettings, SigningKey
+from chatkernel.listening import listen
+from chatkernel.protocol import Limits
+from chatkernel.settings import LiveSettings, RateSettings, SecretFile, ServiceSettings, SigningKey
 from chatkernel.wiring import Kernel
 
 SECRETS = SecretFile([SigningKey("k1", "x" * 40), SigningKey("k0", "y" * 40)])
@@ -67,7 +69,7 @@ class Pod:
             self._ready.set()
 
         watcher = asyncio.create_task(watch())
-        await self._server.serve(sockets=[listen(self.settings.host, self.settings.port)])
+        await self._server.serve(sockets=[listen(self.settings.host, self.settings.port, shared=True)])
         await watcher
 
 
@@ -91,8 +93,10 @@ class _no_signals:
 
 
 def settings_of(tmp: Path, redis_url: str, **changes: Any) -> ServiceSettings:
+    """`limits` and `rates` are those of `live`."""
     # Generous, because all tests come from one address; what the limits do is tested on pods of their own.
-    changes.setdefault("auth", AuthSettings(login_attempts=1000))
+    rates = changes.pop("rates", RateSettings(login_attempts=1000))
+    changes.setdefault("live", LiveSettings(limits=changes.pop("limits", Limits()), rates=rates))
     base = ServiceSettings(
         cluster=f"c{free_port()}",
         pod="api-0",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from support.live import live
+
 from chatkernel.appender import Appender
 from chatkernel.blocks import Blocks
 from chatkernel.bus import Post
@@ -43,7 +45,7 @@ class Desk:
 
     def __init__(self, store: Store, limits: Limits | None = None) -> None:
         self.store: Any = Meanwhile(store)
-        self.limits = limits or Limits()
+        self.live = live(limits)
         self.told: list[Any] = []
         self.appender = Appender(
             self.store, self.store, now_ms, before_insert=lambda _: None, on_stored=self.told.extend
@@ -58,7 +60,7 @@ class Desk:
             blocks=self.blocks,
             presence=None,  # type: ignore[arg-type]
             tell=self._tell,
-            limits=self.limits,
+            live=self.live,
             small_group_max=50,
         )
         self.channels = Channels(
@@ -66,7 +68,7 @@ class Desk:
             accounts=self.store,
             people=self.store,
             appender=self.appender,
-            limits=self.limits,
+            live=self.live,
             region="local",
         )
 

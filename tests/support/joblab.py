@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from support.live import live
+
 from chatkernel.appender import Appender
 from chatkernel.bus import Bus
 from chatkernel.ids import now_ms
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
 from chatkernel.presence import PresenceStore
-from chatkernel.protocol import Event, encode_json
+from chatkernel.protocol import Event, Limits, encode_json
 from chatkernel.publisher import Publisher
 from chatkernel.redis_client import Redis
 from chatkernel.routes import Routes
@@ -46,7 +48,7 @@ class JobLab:
             JobKind.ERASE: Erasure(
                 store, self.appender, self.bus, self.presence, now=self.now, settle_s=0.05
             ),
-            JobKind.EXPORT: Export(store, self.bus, max_bytes, self.now),
+            JobKind.EXPORT: Export(store, self.bus, live(Limits(export_max_bytes=max_bytes)), self.now),
         }
         self.runner = JobRunner(store, tasks, lease_s=LEASE_S, now=self.now)
 

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from support.live import live
+
 from chatkernel.appender import Appender
 from chatkernel.bus import Envelope
 from chatkernel.errors import Close
@@ -148,7 +150,7 @@ class OnePod:
         hooked: Any = self.store
         routes: Any = self.routes
         self.rooms = Rooms(self.hub, routes, hooked, self.looked_at.append)
-        self.opener = Opener(self.hub, self.rooms, hooked, limits or Limits())
+        self.opener = Opener(self.hub, self.rooms, hooked, live(limits))
         self.healer = Healer(self.hub, self.opener, hooked, 10.0)
 
     async def heal(self) -> None:

@@ -10,7 +10,8 @@ from support.cluster import eventually
 from support.one_pod import OnePod, Wire
 
 from chatkernel.gate import Gate
-from chatkernel.protocol import Limits, ServerFrame, encode_json
+from chatkernel.live import Live
+from chatkernel.protocol import ServerFrame, encode_json
 from chatkernel.settings import ServiceSettings
 from chatpod.connection import Flusher
 from chatpod.endpoint import Socket
@@ -58,12 +59,14 @@ def _pod_around(pod: OnePod, messaging: dict[str, Any]) -> Any:
 
     reading = SimpleNamespace(check_cursors=lambda _: None)
 
+    live = Live()
     return SimpleNamespace(
-        settings=ServiceSettings("c", "p", "r", "", "", ""),
-        flusher=Flusher(asyncio.get_running_loop()),
+        settings=ServiceSettings(cluster="c", pod="p", revision="r", secret_file=""),
+        flusher=Flusher(asyncio.get_running_loop(), live.limits.outbox_max_bytes),
         slow=lambda _: None,
-        meters=Meters(Limits()),
-        gate=Gate(Limits().requests_at_once_max),
+        live=live,
+        meters=Meters(live),
+        gate=Gate(live),
         drainer=SimpleNamespace(draining=False),
         lease=SimpleNamespace(incarnation="run"),
         redeemer=SimpleNamespace(redeem=lambda *_: SimpleNamespace(user_id="u_eve", device_id="d")),

@@ -49,11 +49,18 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.aclose()
 
 
-@pytest.fixture(params=["mongo", pytest.param("postgres", marks=pytest.mark.stores), "sqlite"])
+@pytest.fixture(
+    params=[
+        "mongo",
+        pytest.param("postgres", marks=pytest.mark.stores),
+        pytest.param("split", marks=pytest.mark.stores),
+        "sqlite",
+    ]
+)
 def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "mongo":
+    if request.param in ("mongo", "split"):
         url: str = request.getfixturevalue("mongo_url")
-        return url
+        return url if request.param == "mongo" else f"{url} sqlite:///{tmp_path}/directory.db"
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
         return server.url(fresh_database(server), timeout_s=30)

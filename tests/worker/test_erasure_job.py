@@ -17,7 +17,7 @@ from chatkernel.jobs import ask_erasure, ask_export
 from chatkernel.keys import Keys
 from chatkernel.protocol import Event, EventKind, Role, Send, Sync, decode_server_json
 from chatkernel.redis_client import Redis
-from chatkernel.storage.model import Absence, Device, Grant, JobKind, JobState, User
+from chatkernel.storage.model import Absence, Device, Grant, Job, JobKind, JobState, User
 from chatkernel.storage.open import Store
 
 
@@ -231,3 +231,30 @@ def _gone(store: Store, redis: Redis, keys: Keys):
                 await store.keep_job(job)
 
     return run
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_piece_of_an_archive_that_is_stored_after_it_was_dropped_goes_too(
+    store: Store, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
+    """By the worker that stored it; or, if it died, when the erasure looks again."""
+    await Town(store).build()
+    archive, _ = await ask_export(store, "ann", now_ms)
+    async with job_lab(store, redis, keys) as lab:
+        claimed = await store.claim_job(now_ms(), now_ms() + 10_000)
+        assert claimed is not None and claimed.job_id == archive.job_id
+        await _gone(store, redis, keys)()
+
+        async def late(job: Job) -> Job:
+            await store.put_chunk(job.job_id, job.attempt, 0, b"of ann")
+            return job
+
+        if dies:
+            await late(claimed)
+            erasure = await store.job_of(JobKind.ERASE, "ann")
+            assert erasure is not None
+            assert (await lab.until_ended(erasure.job_id)).state is JobState.DONE
+        else:
+            monkeypatch.setattr(lab.runner._tasks[JobKind.EXPORT], "batch", late)
+            await lab.runner._run(claimed)
+    assert await store.chunk(archive.job_id, claimed.attempt, 0) is None

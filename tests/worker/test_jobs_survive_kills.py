@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from contract.channel_log import ChannelLog
 from support.cluster import eventually
+from support.live import live
 from support.valkey import Valkey
 from support.worker_process import workers
 
 from chatkernel.ids import now_ms
 from chatkernel.jobs import CLUSTER, OPEN, archive_cursor, ask_erasure, ask_export
-from chatkernel.protocol import EventKind, Limits, Page, Sync
+from chatkernel.protocol import EventKind, Page, Sync
 from chatkernel.reading import Reading
 from chatkernel.storage.model import Device, EventRange, Job, JobKind, JobState, User
 from chatkernel.storage.open import Store, open_store
@@ -86,7 +87,7 @@ async def test_retention_goes_on_where_a_killed_worker_stopped_while_people_writ
 
 async def synced(store: Store, log: ChannelLog, cursor: int) -> list[int]:
     """What a device that was away since then gets."""
-    reading = Reading(store, store, Limits())
+    reading = Reading(store, store, live())
     got: list[int] = []
     async for page in reading.sync("u_bob", Sync("1", {log.channel_id: cursor})):
         assert isinstance(page, Page)

@@ -59,6 +59,8 @@ class _Cursor(Struct, frozen=True, omit_defaults=True):
     phase: Phase = Phase.ACCOUNT
     device_ids: list[str] = []
     friend_ids: list[str] = []
+    archive_id: str = ""
+    """The job of an archive of theirs: another worker may be about to store a piece of it."""
     after: str = ""
     """The last channel that is done."""
     channel_id: str = ""
@@ -97,13 +99,13 @@ class Erasure:
                 return _at(job, await self._account(job, cursor))
             case Phase.PRESENCE:
                 await self._gone_offline(job.subject, cursor)
-                return _at(job, _Cursor(Phase.CHANNELS, last_round=cursor.last_round))
+                return _at(job, _begin(Phase.CHANNELS, cursor))
             case Phase.CHANNELS:
                 return _at(job, await self._channels(job, cursor))
             case Phase.MESSAGES:
                 return await self._messages(job, cursor)
             case _:
-                return _at(job, _Cursor(Phase.ACCOUNT, last_round=True))
+                return _at(job, _begin(Phase.ACCOUNT, cursor, last_round=True))
 
     async def failed(self, job: Job) -> Job:
         return job
@@ -113,17 +115,22 @@ class Erasure:
     async def _account(self, job: Job, cursor: _Cursor) -> _Cursor:
         """What is needed to tell others is noted first: after this it cannot be read any more."""
         user_id, at = job.subject, self._now()
+        archive = await self._store.job_of(JobKind.EXPORT, user_id)
         if not cursor.device_ids and not cursor.friend_ids:
             devices = [device.device_id for device in await self._store.devices(user_id)]
             friends = (await self._store.friend_ids([user_id]))[user_id]
-            if devices or friends:
-                return msgspec.structs.replace(cursor, device_ids=devices, friend_ids=friends)
+            archive_id = cursor.archive_id if archive is None else archive.job_id
+            if devices or friends or archive_id != cursor.archive_id:
+                return msgspec.structs.replace(
+                    cursor, device_ids=devices, friend_ids=friends, archive_id=archive_id
+                )
         await self._store.lock_person(user_id)
         await self._store.revoke_devices(user_id, None, at)
         await self._store.forget_person(user_id, at)
-        archive = await self._store.job_of(JobKind.EXPORT, user_id)
         if archive is not None:
             await self._store.drop_job(archive)
+        if cursor.archive_id:
+            await self._store.drop_chunks(cursor.archive_id)
         return msgspec.structs.replace(cursor, phase=Phase.PRESENCE)
 
     async def _gone_offline(self, user_id: str, cursor: _Cursor) -> None:
@@ -219,7 +226,7 @@ class Erasure:
             return _at(job, msgspec.structs.replace(cursor, sent_after=done.upto))
         # No member's event: it needs nobody's leave. Its key makes it one, however often this is done.
         await self._append(channel_id, job.subject, EventKind.ERASE, MAX_MESSAGE_ID, f"erase-{job.job_id}")
-        return _at(job, _Cursor(Phase.MESSAGES, after=channel_id, last_round=cursor.last_round))
+        return _at(job, msgspec.structs.replace(_begin(Phase.MESSAGES, cursor), after=channel_id))
 
     def _round_done(self, job: Job, cursor: _Cursor) -> Job:
         if cursor.last_round:
@@ -227,7 +234,11 @@ class Erasure:
             return msgspec.structs.replace(job, state=JobState.DONE, cursor="", expires_at=expires_at)
         run_at = self._now() + self._settle_ms
         job = msgspec.structs.replace(job, state=JobState.WAITING, run_at=run_at)
-        return _at(job, _Cursor(Phase.CHECK))
+        return _at(job, _begin(Phase.CHECK, cursor))
+
+
+def _begin(phase: Phase, before: _Cursor, *, last_round: bool = False) -> _Cursor:
+    return _Cursor(phase, archive_id=before.archive_id, last_round=before.last_round or last_round)
 
 
 def _seniority(member: Member) -> tuple[int, int, str]:

@@ -15,6 +15,7 @@ from chatkernel.bus import Bus, Post, UserFrame
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import NowMs
 from chatkernel.jobs import EXPORT_HOLD_MS, ArchiveCursor, archive_cursor
+from chatkernel.live import Live
 from chatkernel.protocol import EventKind, Notice, NoticeTopic, encode_json
 from chatkernel.storage.model import Grant, Job, JobState, PageQuery
 from chatkernel.storage.store import Store
@@ -30,12 +31,12 @@ File = tuple[str, bytes]
 
 
 class Export:
-    """`max_bytes`: of an archive, as it is stored."""
+    """An archive is bounded as it is stored, by the limit as it is then."""
 
     gives_up_after = GIVES_UP_AFTER
 
-    def __init__(self, store: Store, bus: Bus, max_bytes: int, now: NowMs) -> None:
-        self._store, self._bus, self._max_bytes, self._now = store, bus, max_bytes, now
+    def __init__(self, store: Store, bus: Bus, live: Live, now: NowMs) -> None:
+        self._store, self._bus, self._live, self._now = store, bus, live, now
 
     async def batch(self, job: Job) -> Job:
         """Raises ChatError."""
@@ -62,8 +63,9 @@ class Export:
 
     async def _write(self, job: Job, cursor: ArchiveCursor, data: bytes) -> tuple[tuple[int, int], ...]:
         """Store the next piece; the runs with it."""
-        if job.progress + len(data) > self._max_bytes:
-            raise ChatError(Code.TOO_LARGE, limit=self._max_bytes)
+        most = self._live.limits.export_max_bytes
+        if job.progress + len(data) > most:
+            raise ChatError(Code.TOO_LARGE, limit=most)
         runs = list(cursor.runs)
         count = runs.pop()[1] if runs and runs[-1][0] == job.attempt else 0
         await self._store.put_chunk(job.job_id, job.attempt, count, data)

@@ -101,6 +101,9 @@ class JobRunner:
             job = msgspec.structs.replace(job, updated_at=now, lease_until=lease)
             if not await self._jobs.keep_job(job):
                 log.warning("job lost", extra={"job": job.job_id, "kind": job.kind.value})
+                if await self._jobs.job(job.job_id) is None:
+                    # It was dropped, and what it had so far with it: not what this batch has stored since.
+                    await self._jobs.drop_chunks(job.job_id)
                 return
         if job.state not in OPEN:
             self.ended[f"{job.kind.value}:{job.state.value}"] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from bson.codec_options import TypeDecoder, TypeRegistry
@@ -13,7 +14,7 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from chatkernel.storage.mongo.documents import Document
-from chatkernel.storage.mongo.options import options_of, refused, why
+from chatkernel.storage.mongo.options import least_staleness_s, options_of, refused, why
 
 OPERATION_TIMEOUT_MS = 5_000
 """Bounds every operation with all its retries, also against a server that stands still; `timeoutMS` in the URL
@@ -46,6 +47,9 @@ def connect(url: str) -> AsyncMongoClient[Document]:
         ours["timeoutMS"] = OPERATION_TIMEOUT_MS
     if "maxpoolsize" not in options:
         ours["maxPoolSize"] = max(POOL_MAX, options.get("minpoolsize", 0))
+    if options.get("readpreference", "primary") != "primary" and "maxstalenessseconds" not in options:
+        # A page of history from a secondary is never older than somebody has agreed to.
+        ours["maxStalenessSeconds"] = math.ceil(least_staleness_s(options))
     try:
         return AsyncMongoClient(url, connect=False, **ours)
     except (PyMongoError, ValueError, TypeError) as error:

@@ -116,9 +116,12 @@ class MongoDevices:
     async def put_refresh(self, token_hash: str, user_id: str, device_id: str, expires_at: int) -> None:
         with translated():
             device = await self._collections.devices.find_one({"_id": device_id}, {"login": 1})
-            login = None if device is None else device.get("login")
-            token = {"user_id": user_id, "device_id": device_id, "login": login}
+            if device is None:
+                return  # erased meanwhile, with all its tokens: one more would never be found again
+            token = {"user_id": user_id, "device_id": device_id, "login": device.get("login")}
             await self._insert_token(token_hash, token, expires_at)
+            if await self._collections.devices.find_one({"_id": device_id}, {"_id": 1}) is None:
+                await self._collections.refresh_tokens.delete_one({"_id": token_hash})
 
     async def _insert_token(self, token_hash: str, like: Document, expires_at: int) -> None:
         values = {name: like.get(name) for name in ("user_id", "device_id", "login")}

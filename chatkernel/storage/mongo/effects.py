@@ -88,7 +88,7 @@ class Effects:
             update: Document = {"$addToSet": {"announced": {"$each": mine}}}
             info = infos.get(channel_id)
             if info is not None:
-                update["$setOnInsert"] = _fresh(info)
+                update["$setOnInsert"] = fresh(info)
             writes.append(UpdateOne({"_id": channel_id}, update, upsert=info is not None))
         if writes:
             await write_again(self._collections.channels, writes)
@@ -229,7 +229,8 @@ class Effects:
         return any(outcomes)
 
 
-def _fresh(channel: ChannelInfo) -> Document:
+def fresh(channel: ChannelInfo) -> Document:
+    """The document of a channel of which nothing is applied yet."""
     return {
         "kind": channel.kind.value,
         "name": channel.name,

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pymongo.errors import PyMongoError
 
-from chatkernel.protocol import Event
+from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind
 from chatkernel.storage.model import Head
+from chatkernel.storage.mongo.changes import CHANGING_KINDS
 from chatkernel.storage.mongo.client import Collections
-from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, event_of
-from chatkernel.storage.mongo.effects import Effects, announced
+from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, channel_of, event_of
+from chatkernel.storage.mongo.effects import Effects, announced, fresh
 from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.trailing import Trail
 
@@ -30,7 +31,8 @@ KNOWN_MAX = 50_000
 WAITING_MAX = 10_000
 """Channels that are compared in one go; what is more is left to the next who reads its head."""
 REREAD_EVENTS = 200
-"""Of a channel that is behind, the last events are read for its last message and what its senders have read."""
+"""Of a channel that is behind, the last events are read for its last message and what its senders have read; and
+changes that it does not know of in parts of so many."""
 
 
 class HeadAudit:
@@ -69,40 +71,56 @@ class HeadAudit:
             self._task = None
 
     async def _compare(self, heads: Mapping[str, Head]) -> None:
-        wanted = {"_id": {"$in": list(heads)}}
         fields = {"head_seq": 1, "members_seq": 1, "announced": 1}
-        found = await self._collections.channels.find(wanted, fields).to_list()
-        await gathered([self._catch_up(each, heads[each["_id"]]) for each in found])
-        for channel in found:
-            channel_id = channel["_id"]
+
+        async def find(channel_ids: Iterable[str]) -> dict[str, Document]:
+            wanted = {"_id": {"$in": list(channel_ids)}}
+            return {each["_id"]: each async for each in self._collections.channels.find(wanted, fields)}
+
+        found = await find(heads)
+        missing = [channel_id for channel_id, head in heads.items() if channel_id not in found and head.seq]
+        if missing:
+            await gathered([self._make(channel_id) for channel_id in missing])
+            found |= await find(missing)
+        await gathered([self._catch_up(channel, heads[channel_id]) for channel_id, channel in found.items()])
+        for channel_id, channel in found.items():
             self._known[channel_id] = max(channel["head_seq"], heads[channel_id].seq)
             self._known.move_to_end(channel_id)
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
 
+    async def _make(self, channel_id: str) -> None:
+        """A channel that only its log knows of: a copy of the store may have been made before it, and of its log
+        after. Its members come with what the log says of them."""
+        created = await self._collections.events.find_one({"channel_id": channel_id, "seq": 1}, EVENT_FIELDS)
+        info = None if created is None else channel_of(created)
+        if info is not None:
+            wanted = {"_id": channel_id}
+            await self._collections.channels.update_one(wanted, {"$setOnInsert": fresh(info)}, upsert=True)
+
     async def _catch_up(self, channel: Document, head: Head) -> None:
-        events: list[Event] = []
-        if channel["head_seq"] < head.seq:
+        behind = channel["head_seq"] < head.seq
+        if behind:
             first = max(channel["head_seq"], head.seq - REREAD_EVENTS)
-            events = await self._events(channel["_id"], {"$gt": first, "$lte": head.seq})
-            self._trail.note(events)
+            self._trail.note(await self._events(channel["_id"], {"seq": {"$gt": first, "$lte": head.seq}}))
         expected = [each.seq for each in announced(channel) if each.of_membership]
-        if head.members_seq > max([channel["members_seq"], *expected]):
-            events = await self._changes_of_members(channel, head) + events
-        if events:
-            await self._effects.recall(channel, events)
+        lacks_members = head.members_seq > max([channel["members_seq"], *expected])
+        if lacks_members:
+            await self._recall(channel, MEMBERSHIP_KINDS, channel["members_seq"], head)
+        if behind:
+            await self._recall(channel, CHANGING_KINDS, channel["head_seq"], head)
 
-    async def _events(self, channel_id: str, seqs: Document) -> list[Event]:
-        where = {"channel_id": channel_id, "seq": seqs}
-        found = self._collections.events.find(where, EVENT_FIELDS).sort("seq", 1)
-        return [event_of(document) async for document in found]
+    async def _recall(self, channel: Document, kinds: frozenset[EventKind], after: int, head: Head) -> None:
+        names = {"$in": [kind.value for kind in kinds]}
+        while True:
+            where: Document = {"kind": names, "seq": {"$gt": after, "$lte": head.seq}}
+            events = await self._events(channel["_id"], where, REREAD_EVENTS)
+            if events:
+                await self._effects.recall(channel, events)
+                after = events[-1].seq
+            if len(events) < REREAD_EVENTS:
+                return
 
-    async def _changes_of_members(self, channel: Document, head: Head) -> list[Event]:
-        """Each event says which change of members was the last: so they are found from the last one on."""
-        found: list[Event] = []
-        seq = head.members_seq
-        while seq > channel["members_seq"] and len(found) < REREAD_EVENTS:
-            there = await self._events(channel["_id"], {"$gte": seq - 1, "$lte": seq})
-            found += there[-1:]
-            seq = there[0].members_seq if len(there) == 2 else 0
-        return found[::-1]
+    async def _events(self, channel_id: str, where: Document, limit: int = 0) -> list[Event]:
+        found = self._collections.events.find({"channel_id": channel_id, **where}, EVENT_FIELDS)
+        return [event_of(document) async for document in found.sort("seq", 1).limit(limit)]

@@ -61,7 +61,7 @@ class MongoLifecycle:
             await self._effects.heal(channel, changes_too=True)
             head = (await heads(self._collections, [channel_id]))[channel_id]
             await self._sweep(channel_id, floor_seq, head.seq)
-            old = await self._old(channel_id, floor_seq, before_id, limit)
+            old = await self._old(channel_id, floor_seq, head.seq, before_id, limit)
             if not old:
                 return Expired(floor_seq, 0, False)
             last = old[-1]
@@ -73,9 +73,12 @@ class MongoLifecycle:
             await self._sweep(channel_id, last["seq"], head.seq)
             return Expired(last["seq"], len(old), len(old) == limit)
 
-    async def _old(self, channel_id: str, floor_seq: int, before_id: int, limit: int) -> list[Document]:
+    async def _old(
+        self, channel_id: str, floor_seq: int, head_seq: int, before_id: int, limit: int
+    ) -> list[Document]:
+        """Nothing beyond this head, which stays: what has come since is kept until there is a later one."""
         fields = dict.fromkeys(("seq", "message_id", "messages_before", "kind"), 1)
-        where = {"channel_id": channel_id, "seq": {"$gt": floor_seq}}
+        where = {"channel_id": channel_id, "seq": {"$gt": floor_seq, "$lte": head_seq}}
         oldest = self._collections.events.find(where, fields).sort("seq", 1).limit(limit)
         return list(takewhile(lambda each: each["message_id"] < before_id, await oldest.to_list()))
 

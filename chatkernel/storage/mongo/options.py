@@ -21,7 +21,8 @@ STALENESS_MIN_S = 90
 """Secondaries tell how far they are only every ten seconds: the driver takes no closer bound."""
 STALENESS_MARGIN_S = 10
 """Above the heartbeat of the driver's monitors."""
-HEARTBEAT_MS = 10_000
+HEARTBEAT_S = 10.0
+"""The driver's own; it turns `heartbeatFrequencyMS` into seconds."""
 """The driver's default."""
 
 COMPRESSORS = {
@@ -104,7 +105,12 @@ def _check_together(options: Mapping[str, Any]) -> None:
     if options.get("authmechanism") == "MONGODB-X509" and "tlscertificatekeyfile" not in options:
         raise refused("MONGODB-X509 needs tlsCertificateKeyFile: the certificate is the log-in")
     staleness = options.get("maxstalenessseconds", -1)
-    heartbeat_s = options.get("heartbeatfrequencyms", HEARTBEAT_MS) / 1000
-    least = max(STALENESS_MIN_S, heartbeat_s + STALENESS_MARGIN_S)
+    least = least_staleness_s(options)
     if 0 <= staleness < least:
         raise refused(f"maxStalenessSeconds is at least {least:g}")
+
+
+def least_staleness_s(options: Mapping[str, Any]) -> float:
+    """The smallest `maxStalenessSeconds` that the driver takes with these options."""
+    heartbeat_s: float = options.get("heartbeatfrequencyms", HEARTBEAT_S)
+    return max(STALENESS_MIN_S, heartbeat_s + STALENESS_MARGIN_S)

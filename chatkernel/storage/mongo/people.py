@@ -118,6 +118,8 @@ class MongoPeople:
                 changed = other_changed or pair.blocks != before.blocks
                 if other_changed and friends_max is not None:
                     await self._check_room(pair, friends_max)
+                if friends_max is not None and user_id in pair.blocks and user_id not in before.blocks:
+                    await self._check_blocks(user_id, friends_max)
                 if not changed or await self._put(pair_id, pair):
                     return FriendChange(pair.mine, changed, other_changed)
         raise ChatError(Code.BUSY, field="user_id", retry_after_s=0.5)
@@ -140,6 +142,12 @@ class MongoPeople:
                 detail = f"The person has {most} requests waiting"
                 raise ChatError(Code.LIMIT_REACHED, detail, field="user_id", limit=most)
 
+    async def _check_blocks(self, user_id: str, most: int) -> None:
+        """Raises ChatError(LIMIT_REACHED)."""
+        mine = {"people": user_id, f"blocks.{user_id}": {"$exists": True}}
+        if await self._collections.pairs.count_documents(mine) >= most:
+            raise ChatError(Code.LIMIT_REACHED, f"At most {most} blocked people", field="user_id", limit=most)
+
     async def _put(self, pair_id: str, pair: _Pair) -> bool:
         """False: somebody else changed it since it was read."""
         if pair.version:
@@ -159,7 +167,12 @@ class MongoPeople:
         since, after_id = parse_cursor(cursor)
         found: list[Friend] = []
         with translated():
-            async for each in self._collections.pairs.find({"people": user_id}):
+            # Not those who only block the person: strangers may be as many as they like.
+            mine = {
+                "people": user_id,
+                "$or": [{"state": {"$ne": ""}}, {f"blocks.{user_id}": {"$exists": True}}],
+            }
+            async for each in self._collections.pairs.find(mine):
                 pair = _Pair(each, user_id, next(one for one in each["people"] if one != user_id))
                 state = pair.mine
                 if state is not None:

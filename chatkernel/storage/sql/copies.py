@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.sql.schema import SCHEMA_VERSION
+from chatkernel.storage.sql.sqlite_engine import LOG_DAMAGED
+from chatkernel.storage.sql.turnstile import Turnstile
+from chatkernel.storage.sql.wal import has_damaged_commits
 
 ASIDE = ".replaced"
 """What is put behind the name of a store that was replaced."""
@@ -27,7 +31,7 @@ class Copied(Struct, frozen=True):
 
 def copy_out(source: Path, target: Path) -> Copied:
     """All that was committed when it began, in one file; writers go on meanwhile. All or nothing: `target` is there
-    when it is whole and on disk. Blocking. Raises OSError, ChatError(STORAGE_UNAVAILABLE)."""
+    when it is whole and on disk. Blocking. Raises OSError, ChatError(STORAGE_UNAVAILABLE | STORAGE_DAMAGED)."""
     if not source.is_file():
         raise FileNotFoundError(2, "there is no such store", str(source))
     if target.exists():
@@ -36,7 +40,11 @@ def copy_out(source: Path, target: Path) -> Copied:
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         try:
-            with closing(sqlite3.connect(source)) as db, closing(sqlite3.connect(part)) as copy:
+            with (
+                _opened(source),
+                closing(sqlite3.connect(source)) as db,
+                closing(sqlite3.connect(part)) as copy,
+            ):
                 db.backup(copy)  # in one step: one snapshot, which a busy writer cannot make begin anew
                 copy.execute("PRAGMA journal_mode = DELETE")  # one file alone
         except sqlite3.Error as error:
@@ -48,6 +56,20 @@ def copy_out(source: Path, target: Path) -> Copied:
         return examine(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[None]:
+    """Within, SQLite may open this database. Raises ChatError(STORAGE_DAMAGED) where it would, as the only one that
+    has it open, take damage in the log for its end, and delete the commits behind it."""
+    turnstile = Turnstile(path.with_name(path.name + "-turn"))
+    try:
+        if turnstile.is_first() and has_damaged_commits(path):
+            raise ChatError(Code.STORAGE_DAMAGED, f"{path}-wal: {LOG_DAMAGED.format(path=path)}")
+        turnstile.opened()
+        yield
+    finally:
+        turnstile.close()
 
 
 def examine(path: Path) -> Copied:
@@ -96,8 +118,8 @@ def put_back(copy: Path, target: Path) -> Copied:
 
 def _fold_in(path: Path) -> None:
     """The log into the file, so that it alone is the store: whatever stops us next, nothing of it is lost. A damaged
-    one, for whose sake we may be here, stays as it is."""
-    if path.exists():
+    one, for whose sake we may be here, stays as it is: SQLite would forget what is behind the damage."""
+    if path.exists() and not has_damaged_commits(path):
         with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

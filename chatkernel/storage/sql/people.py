@@ -118,8 +118,11 @@ def _accept(conn: Connection, user_id: str, other_id: str, at: int, most: int | 
         raise ChatError(Code.NOT_FOUND, "They have not asked")
 
 
-def _block(conn: Connection, user_id: str, other_id: str, at: int) -> None:
+def _block(conn: Connection, user_id: str, other_id: str, at: int, most: int | None) -> None:
     if not _has_blocked(conn, user_id, other_id):
+        counted = select(func.count()).where(blocks.c.user_id == user_id)
+        if most is not None and (conn.execute(counted).scalar() or 0) >= most:
+            raise ChatError(Code.LIMIT_REACHED, f"At most {most} blocked people", field="user_id", limit=most)
         conn.execute(insert(blocks).values(user_id=user_id, other_id=other_id, since=at))
         conn.execute(delete(friends).where(_pair(user_id, other_id)))
 
@@ -139,7 +142,7 @@ def friend_action(
         case FriendAction.ACCEPT:
             _accept(conn, user_id, other_id, at, friends_max)
         case FriendAction.BLOCK:
-            _block(conn, user_id, other_id, at)
+            _block(conn, user_id, other_id, at, friends_max)
         case FriendAction.REMOVE:
             conn.execute(delete(friends).where(_pair(user_id, other_id)))
         case FriendAction.UNBLOCK:

@@ -16,6 +16,8 @@ LABEL_CLUSTER = f"{GROUP}/cluster"
 LABEL_REVISION = f"{GROUP}/revision"
 LABEL_POD = f"{GROUP}/pod"
 """On a chat pod: its own name, so that a Service can select one pod."""
+LABEL_METRICS = f"{GROUP}/metrics"
+"""On a Service: whose pods Prometheus asks."""
 
 # Annotations.
 DRAIN = f"{GROUP}/drain"
@@ -26,16 +28,25 @@ REBALANCE = f"{GROUP}/rebalance"
 """On a ChatCluster: when a person asked for a round of rebalancing (RFC 3339)."""
 LIVE = f"{GROUP}/live"
 """On a pod: the hash of the live settings; its change makes the kubelet look at once."""
+SETTINGS = f"{GROUP}/settings"
+"""On the pods of a Deployment: the hash of their settings, so that a change replaces them."""
+RELEASE = f"{GROUP}/release"
+"""On a pod: `spec.version`."""
 
 APP = "chatcluster"
 MANAGED_BY = FIELD_MANAGER
 
-CHAT, API, WORKER, PROBE, SCHEMA, REDIS = "chat", "api", "worker", "probe", "schema", "redis"
+CHAT, API, WORKER, PROBE, SCHEMA = "chat", "api", "worker", "probe", "schema"
 """Components."""
+REDIS, POSTGRESQL, MONGODB = "redis", "postgresql", "mongodb"
+"""Components of a cluster with `development: true`."""
 
 PORT = 8080
 """What every service of ours listens on, in a pod."""
 PORT_NAME = "http"
+
+SERVICE_PORT = 80
+"""What the API's Service listens on."""
 
 SETTINGS_DIR = "/etc/chat/settings"
 SETTINGS_KEY = "settings.json"
@@ -45,6 +56,8 @@ KEYS_DIR = "/etc/chat/keys"
 KEYS_KEY = "keys.json"
 REDIS_DIR = "/etc/chat/redis"
 STORE_DIR = "/etc/chat/store"
+URL_KEY = "url"
+"""The file in either that holds the URL."""
 TRUST_DIR = "/etc/chat/trust"
 """CA certificates: `redis.crt`, `store.crt`."""
 
@@ -80,6 +93,11 @@ def live(cluster: str) -> str:
 def keys(cluster: str) -> str:
     """The Secret of the signing keys."""
     return f"{cluster}-keys"
+
+
+def pods_account(cluster: str) -> str:
+    """The ServiceAccount of all pods of a cluster. It may do nothing."""
+    return f"{cluster}-pods"
 
 
 def development(cluster: str) -> str:

@@ -1,0 +1,1 @@
+"""The prober: talks through every chat pod all the time, and tells which of them do not deliver."""

@@ -1,0 +1,22 @@
+"""Services as they run in containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.services import Shore, shore
+from support.valkey import Valkey, valkey_server
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    with valkey_server() as server:
+        yield server
+
+
+@pytest.fixture
+def ground(tmp_path: Path, valkey: Valkey) -> Iterator[Shore]:
+    with shore(tmp_path, valkey) as made:
+        yield made
