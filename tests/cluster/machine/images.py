@@ -112,6 +112,8 @@ def mongodb() -> Image:
         "install -m 0644 /mnt/server.jar /usr/local/lib/mongodb.jar",
         "mongodb",
         _MONGODB_UID,
+        # Its set-up links manual pages into a folder that the base does without.
+        before="mkdir -p /usr/share/man/man1",
         made_of=[jar_path().parent.name],
         bring=lambda mnt: shutil.copy(built_jar(), mnt / "server.jar"),
     )
