@@ -127,30 +127,31 @@ def whole_cluster(example: Path) -> str:
     return told + resource + "".join(f"---\n{_yaml(one)}" for one in objects)
 
 
-def all_objects(cluster: ChatCluster) -> list[Manifest]:
-    """In the order in which they are made."""
-    revision = chatpod.revision_objects(cluster, INPUTS)
-    name = f"{revision[1]['metadata']['name']}-{POD_SUFFIX}"
-    pod = chatpod.pod(chatpod.template_of(revision[1]), name, owner_of(cluster, INPUTS))
+def all_objects(cluster: ChatCluster, inputs: Inputs = INPUTS) -> list[Manifest]:
+    """With one chat pod, in the order in which they are made."""
+    settings, revision = chatpod.revision_objects(cluster, inputs)
+    name = f"{revision['metadata']['name']}-{POD_SUFFIX}"
+    pod = chatpod.pod(chatpod.template_of(revision), name, owner_of(cluster, inputs))
     return [
-        *_secrets(cluster),
-        *build.children(cluster, INPUTS),
-        schema.job(cluster, INPUTS),
-        *revision,
+        *generated_secrets(cluster, inputs),
+        *build.children(cluster, inputs),
+        schema.job(cluster, inputs),
+        settings,
+        revision,
         pod,
         *chatpod.pod_exposure(cluster, name, POD_UID),
     ]
 
 
-def _secrets(cluster: ChatCluster) -> list[Manifest]:
-    wanted = keys.wanted(cluster)
+def generated_secrets(cluster: ChatCluster, inputs: Inputs = INPUTS) -> list[Manifest]:
+    """As they are after `keys.ownership` was applied."""
     made = [
-        keys.keys_secret(cluster, SecretFile([SigningKey("k", _NOT_SHOWN)])),
-        keys.development_secret(cluster, _NOT_SHOWN),
+        keys.keys_secret(cluster, SecretFile([SigningKey("k-1", "x" * 32)])),
+        keys.development_secret(cluster, "pass-word_1"),
     ]
-    owners = {name: keys.ownership(cluster, INPUTS, name)["metadata"] for name in wanted}
-    there = [one for one in made if one["metadata"]["name"] in wanted]
-    return [{**one, "metadata": owners[one["metadata"]["name"]]} for one in there]
+    wanted = {name: keys.ownership(cluster, inputs, name) for name in keys.wanted(cluster)}
+    names_of = [(one, one["metadata"]["name"]) for one in made]
+    return [{**one, "metadata": wanted[name]["metadata"]} for one, name in names_of if name in wanted]
 
 
 def _hidden(one: Manifest) -> Manifest:

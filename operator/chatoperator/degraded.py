@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from chatoperator.autoscale import LimitedBy
-from chatoperator.facts import MESSAGE_MAX_CHARS, Facts, Finding, Verdict, chat_pods, told, verdict
+from chatoperator.facts import (
+    MESSAGE_MAX_CHARS,
+    Facts,
+    Finding,
+    Verdict,
+    chat_pods,
+    takes_clients,
+    told,
+    verdict,
+)
 from chatoperator.model import PodKind, PodView
 from chatoperator.plan import UNREADY_S
 from chatoperator.reasons import Reason
 from chatoperator.resource_status import Truth
-from chatoperator.rollout import wanted_revision
+from chatoperator.rollout import wanted_of
 from chatoperator.spec import Spec
 
 UNSCHEDULED_S = 10.0
@@ -42,11 +51,16 @@ def _of_pods(spec: Spec, facts: Facts, now: float) -> list[Finding]:
     if facts.rollout.undone is not None:
         undone = facts.rollout.undone
         found.append(Finding(Reason.ROLLOUT_UNDONE, f"revision {undone.revision}: {undone.reason}"))
-    failures = observed.failures.get((PodKind.CHAT, wanted_revision(spec, observed, PodKind.CHAT)))
+    wanted = wanted_of(spec, observed, PodKind.CHAT, now)
+    failures = observed.failures.get((PodKind.CHAT, wanted.revision))
     if failures and failures.count >= CRASHES and now - failures.last_at < CRASHED_S:
         found.append(Finding(Reason.PODS_CRASH, f"{failures.count} chat pods in a row"))
+    lost = [pod for pod in observed.pods if pod.node_lost and pod.alive]
+    replaced = sum(takes_clients(pod, now) for pod in pods) >= wanted.replicas and all(
+        pod.gone for pod in lost
+    )
     groups = {
-        Reason.NODE_LOST: [pod for pod in pods if pod.node_lost],
+        Reason.NODE_LOST: [] if replaced else lost,
         Reason.PODS_UNSCHEDULABLE: [
             pod for pod in pods if not pod.scheduled and now - pod.started_at >= UNSCHEDULED_S
         ],

@@ -14,8 +14,6 @@ It is asked again after every change, so it decides only the next steps, and not
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from chatoperator.census import Census, is_leaving, rank_victims, take_census
 from chatoperator.model import (
     Action,
@@ -29,7 +27,7 @@ from chatoperator.model import (
     Start,
     Undrain,
 )
-from chatoperator.rollout import Gate, gate_of, wanted_replicas, wanted_revision
+from chatoperator.rollout import Wanted, wanted_of
 from chatoperator.routing import plan_entries, plan_policy, plan_shedding
 from chatoperator.spec import Spec
 
@@ -42,14 +40,6 @@ DRAIN_SLACK_S = 2.0
 """A pod closes what is left at its own deadline; it is deleted this much later."""
 
 
-class Wanted(Struct, frozen=True):
-    kind: PodKind
-    replicas: int
-    revision: str
-    surge: int
-    gate: Gate
-
-
 def plan(
     spec: Spec, observed: Observed, now: float, kinds: tuple[PodKind, ...] = tuple(PodKind)
 ) -> list[Action]:
@@ -57,12 +47,16 @@ def plan(
     one of them, besides its registry entry."""
     if spec.pause:
         return []
+    wanted = {kind: wanted_of(spec, observed, kind, now) for kind in kinds}
     actions: list[Action] = []
     for kind in kinds:
-        actions += _plan_kind(kind, spec, observed, now)
+        actions += _plan_kind(wanted[kind], spec, observed, now)
+    if PodKind.CHAT not in wanted:
+        return actions
+    chat = wanted[PodKind.CHAT]
     # Discovery learns first who goes, so that nobody is sent to a pod that is about to drain.
-    routing = [*plan_policy(spec, observed, actions, now), *plan_entries(observed, now)]
-    return routing + actions + plan_shedding(spec, observed, actions, now)
+    routing = [*plan_policy(chat, observed, actions, now), *plan_entries(observed, now)]
+    return routing + actions + plan_shedding(chat, spec.rebalance, observed, actions, now)
 
 
 def backoff_s(count: int) -> float:
@@ -70,11 +64,8 @@ def backoff_s(count: int) -> float:
     return 0.0 if count <= 0 else min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(count - 1, 16))
 
 
-def _plan_kind(kind: PodKind, spec: Spec, observed: Observed, now: float) -> list[Action]:
-    revision = wanted_revision(spec, observed, kind)
-    replicas, gate = wanted_replicas(spec, observed, kind), gate_of(spec, observed, kind, now)
-    wanted = Wanted(kind, replicas, revision, spec.rollout.surge, gate)
-    census = take_census(kind, spec, observed, now, revision)
+def _plan_kind(wanted: Wanted, spec: Spec, observed: Observed, now: float) -> list[Action]:
+    census = take_census(wanted.kind, spec, observed, now, wanted.revision)
     deadline_s = spec.drain.deadline_seconds
     actions: list[Action] = [Forget(pod.name, "its process is gone") for pod in census.dead]
     actions += _drop_lost(census, observed)

@@ -8,7 +8,7 @@ from chatoperator.facts import Facts, Finding, Verdict, chat_pods, takes_clients
 from chatoperator.model import PodKind, PodView
 from chatoperator.reasons import Reason
 from chatoperator.resource_status import ConditionType, Truth
-from chatoperator.rollout import gate_of, wanted_replicas, wanted_revision
+from chatoperator.rollout import wanted_of
 from chatoperator.spec import Spec
 
 SHEDDING_S = 10.0
@@ -29,16 +29,15 @@ def progress(spec: Spec, facts: Facts, now: float) -> Verdict:
 
 def _going_on(spec: Spec, facts: Facts, now: float) -> Finding | None:
     observed, pods = facts.observed, chat_pods(facts.observed)
-    revision = wanted_revision(spec, observed, PodKind.CHAT)
-    desired = wanted_replicas(spec, observed, PodKind.CHAT)
+    wanted = wanted_of(spec, observed, PodKind.CHAT, now)
+    revision, desired = wanted.revision, wanted.replicas
     taking = [pod for pod in pods if takes_clients(pod, now)]
     if not facts.was(ConditionType.AVAILABLE) and not any(pod.ever_ready for pod in pods):
         return Finding(Reason.STARTING, f"{desired} chat pods")
     old = [pod for pod in pods if pod.revision != revision]
     if old:
         counts = f"revision {revision} has {len(pods) - len(old)} chat pods, older ones {len(old)}"
-        is_open = gate_of(spec, observed, PodKind.CHAT, now).is_open
-        return Finding(Reason.ROLLING_OUT if is_open else Reason.ROLLOUT_WAITS, counts)
+        return Finding(Reason.ROLLING_OUT if wanted.gate.is_open else Reason.ROLLOUT_WAITS, counts)
     return (
         _numbers(facts, pods, len(taking), desired)
         or _replacing(facts, pods, now)

@@ -68,10 +68,26 @@ class Gate(Struct, frozen=True):
     """A new pod counts only when the prober has delivered through it."""
 
 
-def gate_of(spec: Spec, observed: Observed, kind: PodKind, now: float) -> Gate:
+class Wanted(Struct, frozen=True):
+    """What there is to be of a kind of pods."""
+
+    kind: PodKind
+    replicas: int
+    revision: str
+    surge: int
+    gate: Gate
+
+
+def wanted_of(spec: Spec, observed: Observed, kind: PodKind, now: float) -> Wanted:
+    revision = wanted_revision(spec, observed, kind)
+    gate = _gate(spec, observed, kind, revision, now)
+    return Wanted(kind, wanted_replicas(spec, observed, kind), revision, spec.rollout.surge, gate)
+
+
+def _gate(spec: Spec, observed: Observed, kind: PodKind, revision: str, now: float) -> Gate:
     """The way back to the last good revision is always open: what runs may be what spoils the delivery."""
     delivery = observed.delivery
-    going_back = wanted_revision(spec, observed, kind) == observed.last_good
+    going_back = revision == observed.last_good
     if kind is not PodKind.CHAT or delivery is None or going_back or not spec.rollout.gate:
         return Gate(is_open=True, needs_proof=False)
     if delivery.healthy is None:

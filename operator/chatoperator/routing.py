@@ -19,8 +19,8 @@ from chatoperator.model import (
     Shed,
     Undrain,
 )
-from chatoperator.rollout import gate_of, wanted_replicas, wanted_revision
-from chatoperator.spec import Spec
+from chatoperator.rollout import Wanted
+from chatoperator.spec import Rebalance
 
 SETTLE_S = 3.0
 """After a failure clients come back by themselves; only then the counts mean something."""
@@ -36,7 +36,7 @@ REBALANCE_ROUNDS = 10
 """Shedding ends this many cooldowns after the disturbance: an imbalance that lasts is not from it."""
 
 
-def plan_policy(spec: Spec, observed: Observed, actions: Iterable[Action], now: float) -> list[Action]:
+def plan_policy(wanted: Wanted, observed: Observed, actions: Iterable[Action], now: float) -> list[Action]:
     """Serve the new revision from its first ready pod on; never pods that go or are gone, or do not deliver.
 
     `actions` are those decided in this plan: who is told to drain now is excluded now.
@@ -58,10 +58,9 @@ def plan_policy(spec: Spec, observed: Observed, actions: Iterable[Action], now: 
     if any(pod.ready and pod.name not in doubtful for pod in inside):
         out |= doubtful
     ready = [pod for pod in pods if pod.ready and pod.name not in out]
-    wanted = wanted_revision(spec, observed, PodKind.CHAT)
-    proof = gate_of(spec, observed, PodKind.CHAT, now).needs_proof
-    proven = [pod for pod in ready if pod.revision != wanted or not proof or pod.delivers is True]
-    policy = SetPolicy(_serving(wanted, registry.serving_revision, proven or ready), frozenset(out))
+    proof = wanted.gate.needs_proof
+    proven = [pod for pod in ready if pod.revision != wanted.revision or not proof or pod.delivers is True]
+    policy = SetPolicy(_serving(wanted.revision, registry.serving_revision, proven or ready), frozenset(out))
     unchanged = (policy.serving_revision, policy.excluded) == (registry.serving_revision, registry.excluded)
     return [] if unchanged else [policy]
 
@@ -100,22 +99,24 @@ def plan_entries(observed: Observed, now: float) -> list[Action]:
     return actions
 
 
-def plan_shedding(spec: Spec, observed: Observed, actions: Iterable[Action], now: float) -> list[Action]:
+def plan_shedding(
+    wanted: Wanted, rebalance: Rebalance, observed: Observed, actions: Iterable[Action], now: float
+) -> list[Action]:
     """After a failure or a scale-up, when all is calm: pods above mean x tolerance shed their excess. When a person
     asks for it: at once, and whatever is above the mean."""
     pods = [pod for pod in observed.pods if pod.kind is PodKind.CHAT and not pod.gone]
     if any(isinstance(action, Drain | Delete | Undrain) for action in actions):
         return []
-    if observed.registry is None or not _is_calm(spec, observed, pods):
+    if observed.registry is None or not _is_calm(wanted, pods):
         return []
     asked = _is_asked_for(observed, now)
-    if not asked and not _is_due(spec, observed, now):
+    if not asked and not _is_due(rebalance, observed, now):
         return []
     known = {pod.name: pod.connections for pod in pods if pod.connections is not None}
     if len(known) < len(pods):
         return []
     mean = sum(known.values()) / len(known)
-    tolerance = 1.0 if asked else spec.rebalance.tolerance
+    tolerance = 1.0 if asked else rebalance.tolerance
     return [
         Shed(name, count - math.ceil(mean), f"{count} connections, mean {mean:.1f}")
         for name, count in sorted(known.items())
@@ -123,23 +124,22 @@ def plan_shedding(spec: Spec, observed: Observed, actions: Iterable[Action], now
     ]
 
 
-def _is_calm(spec: Spec, observed: Observed, pods: list[PodView]) -> bool:
+def _is_calm(wanted: Wanted, pods: list[PodView]) -> bool:
     """All pods that are wanted are there, well, and stay."""
-    wanted = wanted_revision(spec, observed, PodKind.CHAT)
-    return len(pods) == wanted_replicas(spec, observed, PodKind.CHAT) and all(
+    return len(pods) == wanted.replicas and all(
         pod.ready
-        and pod.revision == wanted
+        and pod.revision == wanted.revision
         and not (pod.draining or pod.stopping or is_leaving(pod))
         and pod.delivers is not False
         for pod in pods
     )
 
 
-def _is_due(spec: Spec, observed: Observed, now: float) -> bool:
+def _is_due(rebalance: Rebalance, observed: Observed, now: float) -> bool:
     """Something came or went a short while ago, and the last round has had its time."""
     if observed.disturbed_at is None:
         return False
-    cooldown_s = spec.rebalance.cooldown_seconds
+    cooldown_s = rebalance.cooldown_seconds
     rested = observed.shed_at is None or now - observed.shed_at >= cooldown_s
     return rested and SETTLE_S <= now - observed.disturbed_at <= REBALANCE_ROUNDS * cooldown_s
 

@@ -271,9 +271,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "spec",
         "postgresql",
-        "cannot stand beside mongodb yet: name one of them",
+        "cannot stand beside mongodb on Kubernetes yet: name one of them",
         lambda spec: spec.mongodb is None or spec.postgresql is None,
         "!(has(self.mongodb) && has(self.postgresql))",
+        KUBERNETES,
     ),
     Rule(
         "spec",

@@ -110,8 +110,8 @@ class Spec(SpecPart, frozen=True):
     postgresql: Annotated[
         PostgreSql | None,
         Meta(
-            description="The same in a PostgreSQL, instead of `mongodb`; neither: SQLite in the data directory "
-            "(laptop only)"
+            description="The same in a PostgreSQL; beside `mongodb` only the directory of people (accounts, devices, "
+            "friends, settings, jobs), for now on the laptop alone. Neither: SQLite in the data directory (laptop)"
         ),
     ] = None
     media: Media = Media()

@@ -39,7 +39,7 @@ class Receipts(SpecPart, frozen=True):
 
 
 class LimitsSpec(SpecPart, frozen=True):
-    """The limits that clients are held to, and told in `welcome`."""
+    """The limits that clients are held to, and told in `welcome`. A change makes no new pods."""
 
     frame_max_bytes: Annotated[Bytes, Meta(description="A frame")] = 256 * 1024
     text_max_bytes: Annotated[Bytes, Meta(description="The text of a message, in UTF-8")] = 16 * 1024

@@ -36,7 +36,6 @@ def refused(stores: str) -> str:
         ("postgresql: {urlFrom: {env: 'A B'}}", "spec.postgresql.urlFrom.env: expected text"),
         ("postgresql: {development: true}", "the laptop runs none: leave postgresql out for SQLite"),
         ("mongodb: {url: 'postgresql://db/chat'}", "must start with mongodb:// or mongodb+srv://"),
-        ("mongodb: {}\n  postgresql: {}", "f.yaml:6: spec.postgresql: cannot stand beside mongodb yet"),
         ("mongodb: {zones: [{region: eu}, {region: eu}]}", "names a region twice"),
         ("mongodb: {zones: [{region: EU}]}", "spec.mongodb.zones[0].region: expected text"),
     ],
@@ -52,6 +51,8 @@ def test_the_url_is_read_from_a_variable_or_a_file(tmp_path: Path) -> None:
     assert store_url(Spec(postgresql=PostgreSql(url_from=UrlFrom(file=str(file))))) == SECRET
     assert redis_url(Spec(redis=Redis(url_from=UrlFrom(env="R"))), {"R": "redis://r"}) == "redis://r"
     assert store_url(Spec(mongodb=MongoDb(url="mongodb://db/chat"))) == "mongodb://db/chat"
+    both = Spec(mongodb=MongoDb(url="mongodb://a/b"), postgresql=PostgreSql(url_from=UrlFrom(env="DB")))
+    assert store_url(both, {"DB": "postgresql://c/d"}) == "mongodb://a/b postgresql://c/d"
     assert store_url(Spec()) is None and redis_url(Spec()) is None
 
 
@@ -84,6 +85,11 @@ def test_a_secret_url_stays_out_of_the_resource(tmp_path: Path, monkeypatch: pyt
         ("sqlite:///a.db", None, None),
         ("mongodb+srv://b/chat", MongoDb(url="mongodb+srv://b/chat", zones=[StorageZone(region="eu")]), None),
         ("postgres://b/chat", None, PostgreSql(url="postgres://b/chat")),
+        (
+            "mongodb://b/chat postgresql://c/chat",
+            MongoDb(url="mongodb://b/chat", zones=[StorageZone(region="eu")]),
+            PostgreSql(url="postgresql://c/chat"),
+        ),
     ],
 )
 def test_the_store_of_the_command_line_is_instead_of_the_file_s(

@@ -56,13 +56,14 @@ class SimPod:
     """It accepts clients and delivers nothing since then."""
     stuck: bool = False
     """It never gets ready."""
+    deaf: bool = False
+    """Redis cannot be reached from it."""
     drain_intent: bool = False
     drain_told: bool = False
     draining_since: float | None = None
     condemned: bool = False
     stopping_since: int | None = None
     connections: int = 0
-    count_unknown: bool = False
     answered_at: int | None = None
     ever_ready: bool = False
     blinks_until: int = 0
@@ -93,7 +94,7 @@ class World:
     now: int = 1000
     pods: list[SimPod] = field(default_factory=list)
     zombies: list[SimPod] = field(default_factory=list)
-    """Pods that the operator has given up and that may still run, cut off."""
+    """Pods that the control plane knows no more and that still run, cut off."""
     entries: dict[str, int] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     """Names that may never register again."""
@@ -127,8 +128,9 @@ class World:
         )
 
     def _view(self, pod: SimPod) -> PodView:
-        is_probed = self.kubernetes and pod.kind is PodKind.CHAT and self.redis_up and pod.is_ready(self.now)
-        told = pod.answered_at is not None and not pod.count_unknown
+        known = self.redis_up and pod.name in self.entries
+        is_probed = self.kubernetes and known and pod.is_ready(self.now)
+        told = pod.answered_at is not None
         return PodView(
             name=pod.name,
             kind=pod.kind,
@@ -178,12 +180,20 @@ class World:
 
     def tick(self) -> None:
         self.now += 1
+        for pod in (*self.pods, *self.zombies):
+            self._register(pod)
+            if self.kubernetes and not self.redis_up:  # while no lease can be seen, nobody is silent
+                pod.answered_at = self.now
         for pod in self.pods:
             self._live(pod)
-        for pod in self.zombies:
-            if pod.cut_at is None and self.redis_up and pod.name not in self.ended:
-                self.entries[pod.name] = self.now
         self.seat_clients()
+
+    def _register(self, pod: SimPod) -> None:
+        """Even if it is to end, until it has: it may have been cut off when that was asked for."""
+        if pod.kind is not PodKind.CHAT or not pod.alive or pod.frozen or pod.cut_at is not None or pod.deaf:
+            return
+        if pod.ever_ready and self.redis_up and pod.name not in self.ended:
+            self.entries[pod.name] = pod.answered_at = self.now
 
     def _live(self, pod: SimPod) -> None:
         if not pod.scheduled and self._scheduled() < self.room:
@@ -198,13 +208,12 @@ class World:
             pod.unready_since = None
         if not pod.alive or pod.frozen or pod.cut_at is not None or self.now < pod.blinks_until:
             return
-        if pod.scheduled:
+        if not self.kubernetes:
             pod.answered_at = self.now
         if pod.is_ready(self.now) and not pod.ever_ready:
             pod.ever_ready = True
             pod.mute_since = self.now if pod.revision in self.mute_revisions else None
-        if pod.kind is PodKind.CHAT and pod.ever_ready and self.redis_up:
-            self.entries[pod.name] = self.now
+            self._register(pod)
         if pod.drain_told:
             pod.connections = max(0, pod.connections - 10)
 
@@ -248,8 +257,9 @@ class World:
                 pod = self.pod(name)
                 if not pod.frozen:
                     pod.drain_intent, pod.drain_told, pod.draining_since = False, False, None
-            case Delete(name, _, grace_s):
-                self._delete(self.pod(name), grace_s)
+            case Delete(name):
+                pod = self.pod(name)
+                pod.stopping_since = self.now if pod.stopping_since is None else pod.stopping_since
             case Forget(name):
                 self.pods.remove(self.pod(name))
             case RemoveEntry(name):
@@ -268,12 +278,6 @@ class World:
         pod.zone = ZONES[self.names % len(ZONES)] if self.kubernetes else ""
         pod.scheduled = kind is not PodKind.CHAT or self._scheduled() < self.room
         self.pods.append(pod)
-
-    def _delete(self, pod: SimPod, grace_s: float) -> None:
-        pod.stopping_since = self.now if pod.stopping_since is None else pod.stopping_since
-        if pod.cut_at is not None and grace_s == 0:
-            self.pods.remove(pod)
-            self.zombies.append(pod)
 
     def pod(self, name: str) -> SimPod:
         return next(pod for pod in self.pods if pod.name == name)

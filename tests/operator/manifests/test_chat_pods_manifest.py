@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from manifest_samples import FULL, INPUTS, SMALL, chat_pod, cluster_of
+from support.manifest_samples import FULL, INPUTS, SMALL, chat_pod, cluster_of
 
 from chatoperator.manifests import chatpod, names
-from chatoperator.manifests.inputs import Owner, resolved
+from chatoperator.manifests.inputs import Inputs, Owner, resolved
 from chatoperator.model import PodKind
 from chatoperator.revision import revision_of
 
@@ -60,7 +60,7 @@ def test_a_revision_is_kept_whole() -> None:
 
 
 def test_the_operators_image_is_part_of_the_revision_unless_the_resource_names_one() -> None:
-    upgraded = chatpod.Inputs(owner_uid="u", image="registry.example/chatcluster:9", operator_namespace="n")
+    upgraded = Inputs(owner_uid="u", image="registry.example/chatcluster:9", operator_namespace="n")
     small, full = cluster_of(SMALL), cluster_of(FULL)
     assert chat_pod(small)["spec"]["containers"][0]["image"] == INPUTS.image
     assert chat_pod(small, upgraded)["metadata"]["name"] != chat_pod(small)["metadata"]["name"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from manifest_samples import FULL, INPUTS, MONGO, SMALL, all_objects, cluster_of, of_kind
+from support.manifest_samples import FULL, INPUTS, MONGO, SMALL, all_objects, cluster_of, of_kind
 
 from chatoperator.manifests import schema
 from chatoperator.manifests.inputs import Manifest

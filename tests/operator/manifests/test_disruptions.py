@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manifest_samples import FULL, all_objects, cluster_of, of_kind
+from support.manifest_samples import FULL, all_objects, cluster_of, of_kind
 
 
 def test_one_chat_pod_and_one_api_pod_at_a_time() -> None:

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from manifest_samples import INPUTS, SPECS, all_objects, chat_pod, cluster_of, of_kind, pods_of, secrets_of
+from support.manifest_samples import (
+    INPUTS,
+    POD_UID,
+    SPECS,
+    all_objects,
+    chat_pod,
+    cluster_of,
+    of_kind,
+    pods_of,
+)
 
 from chatoperator.manifests import keys, names
 from chatoperator.manifests.inputs import Manifest
@@ -44,15 +53,14 @@ def test_it_is_in_the_clusters_namespace_with_the_clusters_labels(spec: dict[str
 @EVERY
 def test_it_goes_with_the_cluster_or_with_its_pod(spec: dict[str, Any]) -> None:
     cluster = cluster_of(spec)
-    generated = [secret["metadata"]["name"] for secret in secrets_of(cluster)]
     for one in all_objects(cluster):
-        if one["kind"] == "Secret" and one["metadata"]["name"] in generated:
-            assert "ownerReferences" not in one["metadata"], "its owner can be taken back"
+        if one["metadata"]["name"] == "talk-keys" and cluster.spec.deletion_policy == "Keep":
+            assert "ownerReferences" not in one["metadata"]
         elif (
             one["kind"] in ("Service", "Ingress", "HTTPRoute")
             and chat_pod(cluster)["metadata"]["name"] in (one["metadata"]["name"])
         ):
-            assert owner_of(one) == ("Pod", "pod-uid")
+            assert owner_of(one) == ("Pod", POD_UID)
         else:
             assert owner_of(one) == ("ChatCluster", INPUTS.owner_uid)
 
@@ -104,7 +112,8 @@ def test_what_a_pod_mounts_is_there_or_the_persons_own(spec: dict[str, Any]) -> 
     maps = {name: set(one["data"]) for name, one in of_kind(objects, "ConfigMap").items()}
     made = {name: set(one["data"]) for name, one in of_kind(objects, "Secret").items()}
     assert set(made) == set(keys.wanted(cluster))
-    persons = {"redis": {"url", "ca.crt"}, "mongodb": {"connectionString"}, "mongodb-ca": {"ca.crt"}}
+    people = {"people": {"url", "ca.crt"}}
+    persons = people | {"redis": {"url", "ca.crt"}, "mongodb": {"connectionString"}, "mongodb-ca": {"ca.crt"}}
     secrets = persons | made
     for pod in pods_of(objects).values():
         for path, value in values(pod["spec"]):

@@ -6,7 +6,7 @@ import base64
 import json
 
 import msgspec
-from manifest_samples import FULL, INPUTS, MONGO, SMALL, cluster_of, secrets_of
+from support.manifest_samples import FULL, INPUTS, MONGO, SMALL, cluster_of, generated_secrets
 
 from chatkernel.redis_url import parse_redis_url
 from chatkernel.settings import SecretFile
@@ -18,7 +18,7 @@ def data(secret: dict[str, dict[str, str]]) -> dict[str, str]:
 
 
 def test_keys_are_what_services_read() -> None:
-    (secret,) = secrets_of(cluster_of(FULL))
+    (secret,) = generated_secrets(cluster_of(FULL))
     assert secret["metadata"]["name"] == "talk-keys"
     read = msgspec.json.decode(data(secret)["keys.json"], type=SecretFile)
     assert read.signing_keys[0].kid == "k-1"
@@ -26,7 +26,7 @@ def test_keys_are_what_services_read() -> None:
 
 def test_what_is_run_for_trying_out_has_a_password_and_urls() -> None:
     for spec in (SMALL, MONGO):
-        made = data(secrets_of(cluster_of(spec))[1])
+        made = data(generated_secrets(cluster_of(spec))[1])
         assert made == {
             "password": "pass-word_1",
             "redis-url": "redis://:pass-word_1@talk-redis.apps.svc:6379/0",
@@ -54,7 +54,7 @@ def test_the_keys_outlive_the_cluster_unless_it_says_otherwise() -> None:
 
 
 def test_no_object_but_the_secrets_holds_a_secret() -> None:
-    from manifest_samples import all_objects
+    from support.manifest_samples import all_objects
 
     for one in all_objects(cluster_of(SMALL)):
         if one["kind"] != "Secret":

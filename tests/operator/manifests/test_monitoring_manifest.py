@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manifest_samples import FULL, SMALL, all_objects, cluster_of, of_kind
+from support.manifest_samples import FULL, SMALL, all_objects, cluster_of, of_kind
 
 
 def test_a_service_monitor_finds_every_kind_of_pod_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from manifest_samples import SMALL, SPECS, all_objects, chat_pod, cluster_of, pods_of
+from support.manifest_samples import SMALL, SPECS, all_objects, chat_pod, cluster_of, pods_of
 
 VOLUMES = {
     "configMap",

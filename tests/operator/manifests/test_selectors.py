@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from manifest_samples import SPECS, all_objects, chat_pod, cluster_of, of_kind, pods_of
+from support.manifest_samples import SPECS, all_objects, chat_pod, cluster_of, of_kind, pods_of
 
 from chatoperator.manifests import names
 from chatoperator.manifests.inputs import Manifest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manifest_samples import FULL, GATEWAY, SMALL, all_objects, chat_pod, cluster_of, of_kind
+from support.manifest_samples import FULL, GATEWAY, SMALL, all_objects, chat_pod, cluster_of, of_kind
 
 from chatoperator.manifests import chatpod
 

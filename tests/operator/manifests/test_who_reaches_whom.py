@@ -6,14 +6,24 @@ from typing import Any
 
 import msgspec
 import pytest
-from manifest_samples import FULL, GATEWAY, INPUTS, MONGO, SENTINEL, SMALL, all_objects, cluster_of, pods_of
-from policy_rules import Peer, reaches
+from support.manifest_samples import (
+    FULL,
+    GATEWAY,
+    INPUTS,
+    MONGO,
+    SENTINEL,
+    SMALL,
+    all_objects,
+    cluster_of,
+    pods_of,
+)
+from support.policy_rules import Peer, reaches
 
 from chatoperator.manifests import network, ports
 from chatoperator.manifests.inputs import Inputs
 
 OUTSIDE = Peer()
-OPERATOR = Peer("chat-system", network.OPERATOR_LABELS)
+OPERATOR = Peer(INPUTS.operator_namespace, network.OPERATOR_LABELS)
 STRANGER = Peer("elsewhere", {"app": "stranger"})
 NEIGHBOUR = Peer("apps", {"app": "neighbour"})
 SERVICES = ("chat", "api", "worker", "probe")

@@ -1,4 +1,4 @@
-"""Clusters whose objects are looked at, and all objects of one."""
+"""Clusters whose objects are looked at."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from typing import Any
 
 import msgspec
 
-from chatkernel.settings import SecretFile, SigningKey
-from chatoperator.manifests import build, chatpod, keys, schema
-from chatoperator.manifests.inputs import DevelopmentImages, Inputs, Manifest, owner_of
+from chatoperator.manifests.inputs import Inputs, Manifest
 from chatoperator.spec import API_VERSION, KIND, ChatCluster
+from docs.tools.objects import INPUTS, POD_UID, all_objects, generated_secrets
 
-INPUTS = Inputs(
-    owner_uid="0b7e1c9e-3f1a-4a56-9d0e-6a4f7e1d2c33",
-    image="registry.example/chatcluster:0.1.0",
-    operator_namespace="chat-system",
-    development=DevelopmentImages("redis:7", "postgres:16", "mongo:7"),
-)
+__all__ = ["INPUTS", "POD_UID", "all_objects", "generated_secrets"]
 
 SMALL: dict[str, Any] = {
     "redis": {"development": True},
@@ -100,9 +94,24 @@ SENTINEL: dict[str, Any] = {
     "worker": {"pod": {"serviceAccountName": "mine"}},
 }
 
-SPECS = {"small": SMALL, "full": FULL, "gateway": GATEWAY, "mongo": MONGO, "sentinel": SENTINEL}
+APART: dict[str, Any] = {
+    "redis": {"development": True},
+    "mongodb": {"url": "mongodb://db.example/chat"},
+    "postgresql": {
+        "urlFrom": {"secret": {"name": "people", "key": "url"}},
+        "tls": {"caSecret": {"name": "people", "key": "ca.crt"}},
+    },
+}
+"""The directory of people apart from the messages."""
 
-POD_OF_REVISION = "x7k2p"
+SPECS = {
+    "small": SMALL,
+    "full": FULL,
+    "gateway": GATEWAY,
+    "mongo": MONGO,
+    "sentinel": SENTINEL,
+    "apart": APART,
+}
 
 
 def cluster_of(spec: dict[str, Any], name: str = "talk", namespace: str = "apps") -> ChatCluster:
@@ -116,32 +125,8 @@ def cluster_of(spec: dict[str, Any], name: str = "talk", namespace: str = "apps"
 
 
 def chat_pod(cluster: ChatCluster, inputs: Inputs = INPUTS) -> Manifest:
-    revision = chatpod.revision_objects(cluster, inputs)[1]
-    name = f"{revision['metadata']['name']}-{POD_OF_REVISION}"
-    return chatpod.pod(chatpod.template_of(revision), name, owner_of(cluster, inputs))
-
-
-def secrets_of(cluster: ChatCluster) -> list[Manifest]:
-    """What is generated for it."""
-    made = {
-        "keys": keys.keys_secret(cluster, SecretFile([SigningKey("k-1", "x" * 32)])),
-        "development": keys.development_secret(cluster, "pass-word_1"),
-    }
-    wanted = keys.wanted(cluster)
-    return [secret for secret in made.values() if secret["metadata"]["name"] in wanted]
-
-
-def all_objects(cluster: ChatCluster, inputs: Inputs = INPUTS) -> list[Manifest]:
-    """Everything that a cluster with one chat pod has."""
-    pod = chat_pod(cluster, inputs)
-    return [
-        *secrets_of(cluster),
-        *build.children(cluster, inputs),
-        *chatpod.revision_objects(cluster, inputs),
-        schema.job(cluster, inputs),
-        pod,
-        *chatpod.pod_exposure(cluster, pod["metadata"]["name"], "pod-uid"),
-    ]
+    (pod,) = of_kind(all_objects(cluster, inputs), "Pod").values()
+    return pod
 
 
 def pods_of(objects: list[Manifest]) -> dict[str, Manifest]:
