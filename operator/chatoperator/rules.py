@@ -263,9 +263,17 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "spec",
         "",
-        "needs a store: name mongodb, postgresql or both",
+        "needs a store: name one of mongodb and postgresql",
         lambda spec: spec.mongodb is not None or spec.postgresql is not None,
         "has(self.mongodb) || has(self.postgresql)",
+        KUBERNETES,
+    ),
+    Rule(
+        "spec",
+        "postgresql",
+        "cannot stand beside mongodb on Kubernetes yet: name one of them",
+        lambda spec: spec.mongodb is None or spec.postgresql is None,
+        "!(has(self.mongodb) && has(self.postgresql))",
         KUBERNETES,
     ),
     Rule(
@@ -347,8 +355,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "spec",
         "",
-        "a store cannot be added, left out or exchanged, since nothing moves the data: make another ChatCluster",
-        "has(self.mongodb) == has(oldSelf.mongodb) && has(self.postgresql) == has(oldSelf.postgresql)",
+        "cannot move from mongodb to postgresql or back, since nothing moves the data: make another ChatCluster",
+        "has(self.mongodb) == has(oldSelf.mongodb)",
     ),
     *_database_transitions("mongodb"),
     *_database_transitions("postgresql"),
