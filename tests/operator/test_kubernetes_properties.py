@@ -13,7 +13,18 @@ from world import NODE_LOST_S, SimPod, World, make_spec
 from chatoperator.autoscale import ScalingMemory, decide
 from chatoperator.census import rank_victims
 from chatoperator.history import History
-from chatoperator.model import Delete, Drain, Forget, PodKind, PodView, RemoveEntry, SetPolicy, Start, Undrain
+from chatoperator.model import (
+    Delete,
+    Drain,
+    Forget,
+    Observed,
+    PodKind,
+    PodView,
+    RemoveEntry,
+    SetPolicy,
+    Start,
+    Undrain,
+)
 from chatoperator.plan import plan
 from chatoperator.revision import revision_of
 from chatoperator.round import Memory, think
@@ -24,7 +35,9 @@ GOOD_VERSIONS, BAD_VERSION = ("1", "2"), "3"
 happenings = st.lists(
     st.one_of(
         st.tuples(
-            st.sampled_from(["kill", "freeze", "cut", "mend", "mute", "condemn", "evict", "vanish", "blink"]),
+            st.sampled_from(
+                ["kill", "freeze", "cut", "mend", "mute", "deaf", "condemn", "evict", "vanish", "blink"]
+            ),
             st.integers(0, 9),
         ),
         st.tuples(st.just("scale"), st.integers(1, 6)),
@@ -78,26 +91,31 @@ def _befall(world: World, pod: SimPod, what: str) -> None:
             pod.cut_at = world.now
         case "mute":
             pod.mute_since = world.now if pod.ever_ready else None
+        case "deaf":
+            pod.deaf = True
         case "condemn":
             pod.condemned = True
         case "blink":
             pod.blinks_until = world.now + 3
 
 
-def serving(pods: tuple[PodView, ...]) -> set[str]:
+def serving(observed: Observed) -> set[str]:
     """As the operator sees it."""
+    entries = observed.registry.entries if observed.registry is not None else None
+    held = {entry.name for entry in entries if entry.live} if entries is not None else None
     return {
         pod.name
-        for pod in pods
+        for pod in observed.pods
         if pod.ready and pod.delivers is not False and not (pod.draining or pod.stopping or pod.gone)
+        if held is None or pod.name in held
     }
 
 
 def step_and_check(world: World, spec: Spec) -> None:
     """Our own action leaves as many serving as are wanted, or as there were; names each pod once; and asks for
     nothing that is under way."""
-    pods = {pod.name: pod for pod in world.observed().pods}
-    before = serving(tuple(pods.values()))
+    observed = world.observed()
+    pods, before = {pod.name: pod for pod in observed.pods}, serving(observed)
     actions = world.step(spec)
     named = Counter(action.pod for action in actions if isinstance(action, Drain | Undrain | Delete))
     assert not [pod for pod, count in named.items() if count > 1]
@@ -126,12 +144,12 @@ scalings = st.none() | st.builds(
 )
 
 
-@given(happenings, st.integers(1, 4), st.integers(1, 2), scalings)
+@given(happenings, st.integers(1, 4), st.integers(1, 2), scalings, st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
-    events: list[tuple[str, int]], replicas: int, surge: int, scaling: Autoscaling | None
+    events: list[tuple[str, int]], replicas: int, surge: int, scaling: Autoscaling | None, start_s: int
 ) -> None:
-    world = World(kubernetes=True)
+    world = World(kubernetes=True, start_s=start_s)
     spec = make_spec(replicas, surge=surge, ready_deadline_s=20, autoscaling=scaling, per_pod=50)
     bad = msgspec.structs.replace(spec, version=BAD_VERSION)
     world.stuck_revisions.add(revision_of(bad, PodKind.CHAT))
@@ -141,7 +159,7 @@ def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
             step_and_check(world, spec)
     world.redis_up, world.room = True, 1000
     for pod in world.pods:
-        pod.mute_since = None
+        pod.mute_since, pod.deaf = None, False
     for _ in range(150):
         step_and_check(world, spec)
     wanted = {revision_of(spec, PodKind.CHAT)}
@@ -149,7 +167,7 @@ def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
         undone = world.memory.rollout.undone
         # It is given up for whatever ran before, or, if nothing ever did, is all there is.
         wanted = {world.memory.rollout.last_good} if undone else wanted
-        assert undone or not serving(world.observed().pods)
+        assert undone or not serving(world.observed())
     chat = [pod for pod in world.kind(PodKind.CHAT) if pod.cut_at is None]
     desired = decide(spec, world.observed(), ScalingMemory(0), float(world.now)).replicas
     assert len(chat) == desired, "as many as are wanted by whoever knows nothing of the time before"
@@ -198,20 +216,16 @@ def test_pods_of_a_lost_node_are_replaced_at_once_and_never_register_again(
 
 def test_a_node_that_only_the_control_plane_has_lost_is_left_without_haste() -> None:
     """Its pods renew their leases, so people are served there: new pods first."""
-    world, spec = World(kubernetes=True), make_spec(2)
+    world, spec = World(kubernetes=True, start_s=3), make_spec(2)
     world.settle(spec, 40)
     names = {pod.name for pod in world.serving()}
     for _ in range(60):
         observed = world.observed()
-        views = tuple(
-            msgspec.structs.replace(pod, node_lost=pod.name in names, ready=pod.ready)
-            for pod in observed.pods
-        )
-        thought = think(spec, msgspec.structs.replace(observed, pods=views), world.memory, float(world.now))
+        views = tuple(msgspec.structs.replace(pod, node_lost=pod.name in names) for pod in observed.pods)
+        observed = msgspec.structs.replace(observed, pods=views)
+        thought = think(spec, observed, world.memory, float(world.now), (PodKind.CHAT,))
         world.memory = thought.memory
         for action in thought.actions:
-            if isinstance(action, Start) and action.kind is not PodKind.CHAT:
-                continue
             world.apply(action)
         world.tick()
         assert len(world.serving()) >= 2
