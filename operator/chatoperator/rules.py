@@ -263,7 +263,15 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "spec",
         "",
-        "needs a store: name one of mongodb and postgresql",
+        "needs a Redis: name yours in redis, or have one for a try by redis: {development: true}",
+        lambda spec: _sources(spec.redis) > 0,
+        "has(self.redis)",
+        KUBERNETES,
+    ),
+    Rule(
+        "spec",
+        "",
+        "needs a store: name it in mongodb or postgresql, or have one for a try by postgresql: {development: true}",
         lambda spec: spec.mongodb is not None or spec.postgresql is not None,
         "has(self.mongodb) || has(self.postgresql)",
         KUBERNETES,

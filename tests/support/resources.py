@@ -56,7 +56,8 @@ def _with(store: str, value: Any) -> dict[str, Any]:
 
 
 BROKEN: tuple[Broken, ...] = (
-    Broken({"mongodb": ABSENT}, "spec", "needs a store: name one of mongodb and postgresql"),
+    Broken({"redis": ABSENT}, "spec", "needs a Redis: name yours in redis"),
+    Broken({"mongodb": ABSENT}, "spec", "needs a store: name it in mongodb or postgresql"),
     Broken({"postgresql": SECRET}, "spec.postgresql", "cannot stand beside mongodb on Kubernetes"),
     Broken({"drain": {"deadlineSeconds": 55}}, "spec.drain.deadlineSeconds", "must be more than 5 s shorter"),
     Broken(
