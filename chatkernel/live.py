@@ -14,7 +14,7 @@ import msgspec
 
 from chatkernel.settings import LiveSettings, SettingsError, read_json
 
-POLL_INTERVAL_S = 1.0
+POLL_INTERVAL_S = 0.5
 
 log = logging.getLogger(__name__)
 

@@ -134,6 +134,12 @@ class ServiceSettings(Struct, frozen=True):
     redis_insecure: bool = False
     store_insecure: bool = False
     """By TLS to whoever answers."""
+    directory_url: str = ""
+    directory_url_file: str = ""
+    directory_ca_file: str = ""
+    directory_insecure: bool = False
+    """The same of a second store, where the directory of people is apart from the messages; empty: it is not. When
+    the settings are loaded it stands in `store_url`, behind the first."""
     region: str = "local"
     host: str = LOOPBACK
     """What it listens on, `{ip}` is the pod's own address. In a pod (CHAT_POD_IP) the loopback address means every
@@ -237,9 +243,18 @@ def _redis_url(settings: ServiceSettings) -> str:
 def _store_url(settings: ServiceSettings) -> str:
     url = _url("store_url", settings.store_url, settings.store_url_file)
     try:
-        return trusting_store(url, settings.store_ca_file, insecure=settings.store_insecure)
+        url = trusting_store(url, settings.store_ca_file, insecure=settings.store_insecure)
     except TrustError as error:
         raise SettingsError(f"store_ca_file: {error}") from error
+    if not (settings.directory_url or settings.directory_url_file):
+        return url
+    apart = _url("directory_url", settings.directory_url, settings.directory_url_file)
+    try:
+        return (
+            f"{url} {trusting_store(apart, settings.directory_ca_file, insecure=settings.directory_insecure)}"
+        )
+    except TrustError as error:
+        raise SettingsError(f"directory_ca_file: {error}") from error
 
 
 def _url(field: str, given: str, file: str) -> str:

@@ -111,6 +111,7 @@ class Socket:
             while True:
                 message = await receive()
                 if message["type"] != "websocket.receive":
+                    self._tell("client gone", code=message.get("code"))
                     return
                 self.take(message["bytes"], "text" in message)
                 if self._session.state is not State.GREETING:
@@ -136,6 +137,13 @@ class Socket:
             self._pod.meters.rest(meter)
         if client is not None and self._pod.hub.deregister(client):
             self._pod.rooms.user_gone(client.user_id)
+
+    def _tell(self, event: str, **fields: object) -> None:
+        """Who came and went, for whoever looks for a person's traces in the logs."""
+        client = self._client
+        if client is not None:
+            who = {"user_id": client.user_id, "device_id": client.device_id, "session_id": client.session_id}
+            log.info(event, extra={**who, **fields})
 
     def _close(self, code: Close, reason: str) -> None:
         self._connection.close(code, reason)
@@ -211,6 +219,7 @@ class Socket:
         if self._session.state is State.OPENING:
             self._session.become(State.LIVE)
             self._write(Ack(hello.id))
+            self._tell("client came")
             await pod.presence.arrived(client)
 
     def _welcome(self, hello: Hello, client: Client) -> Welcome:

@@ -96,7 +96,7 @@ class Discovery:
         link = await Link.open(self._address_of(seat.pod) or seat.url, seat.ticket, conversation)
         running = asyncio.create_task(link.run(), name="conversation")
         try:
-            link.send(self._people.channel_id, f"seat-{secrets.token_hex(8)}")
+            link.send(self._people.seats_channel, f"seat-{secrets.token_hex(8)}")
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 code = await conversation.answer
         finally:

@@ -1,9 +1,10 @@
 """Who is at fault when a message does not arrive: decided from what was sent and what came. Pure; times are monotonic
 seconds that come in.
 
-Every message is sent by a pod, or by the prober itself, as an API pod would (the control). So two faults can be told
-apart: a pod that takes a message and does not hand it on, and one to which nothing comes. Nobody is blamed for what
-befalls all: then it is the store, Redis, or the prober.
+By the messages that the prober sends itself, as an API pod would (the control), is seen to which pod nothing comes;
+by those that a pod sends, whether it hands on what it takes. Nobody is blamed for what befalls all: then it is the
+store, Redis, or the prober. A pod looks for what it has missed in the store, if only every heartbeat (10 s): so what
+comes late may come from there.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 BOUND_S = 2.0
-"""What has not arrived by then is a gap. The store is asked after a lost delivery only every heartbeat (10 s)."""
+"""After it was stored; what has not arrived by then is a gap."""
+ANSWER_S = 5.0
+"""What is not acknowledged by then is not going to be."""
 WINDOW_S = 10.0
 MISSES_MIN = 3
 MISSES_SHARE = 0.5
-"""A pod fails to which so many, and this share, of the messages of a window did not come in time."""
-SENDS_MISSED = 2
-"""Or by which so many in a row reached nobody. Each pod sends only every few seconds."""
+"""A pod fails to which so many, and this share, of the control's messages of a window did not come in time."""
+HANDED_ON_S = 1.0
+SENDS_LOOKED_AT, SENDS_MISSED = 3, 2
+"""Or by which so many of its last messages were not with most of the others so soon after they were stored. Each pod
+sends only every few seconds."""
 CONNECT_WITHIN_S = 5.0
 """Or that is registered and could not be connected to for so long, while others could."""
 KNOWN_S = 15.0
@@ -39,18 +44,22 @@ class _Message:
     sender: str
     sent_at: float
     expected: set[str]
-    arrived: set[str] = field(default_factory=set)
-    stored: bool = False
+    arrived: dict[str, float] = field(default_factory=dict)
+    stored_at: float | None = None
+
+    def is_due(self, now: float) -> bool:
+        at, wait_s = (self.sent_at, ANSWER_S) if self.stored_at is None else (self.stored_at, BOUND_S)
+        return now >= at + wait_s
 
 
 @dataclass(slots=True)
 class _Pod:
     received: deque[tuple[float, bool]] = field(default_factory=deque)
-    """When sent, and whether it came."""
-    sends_missed: list[float] = field(default_factory=list)
-    """In a row, up to the last."""
+    """Of the control's messages: when sent, and whether it came."""
+    sends: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=SENDS_LOOKED_AT))
+    """The same of its own messages: whether it handed them on."""
     heard: float = float("-inf")
-    """When the latest that it has got was sent."""
+    """When the latest of the control's that it has got was sent."""
     connecting_since: float | None = None
     known_at: float = float("-inf")
     failing_since: float | None = None
@@ -100,11 +109,12 @@ class Judge:
     def sent(self, message_id: str, sender: str, expected: Iterable[str], now: float) -> None:
         self._pending[message_id] = _Message(sender, now, set(expected) - {sender})
 
-    def stored(self, message_id: str) -> None:
+    def stored(self, message_id: str, now: float) -> None:
         """It was acknowledged."""
         message = self._pending.get(message_id)
         if message is not None:
-            message.stored = True
+            if message.stored_at is None:
+                message.stored_at = now
             if message.sender == CONTROL:
                 self._control_stored = max(self._control_stored, message.sent_at)
 
@@ -112,9 +122,11 @@ class Judge:
         message, record = self._pending.get(message_id), self._pods.get(pod)
         if message is None or record is None or pod not in message.expected or pod in message.arrived:
             return
-        message.arrived.add(pod)
-        message.stored = True  # whatever became of the acknowledgement
-        record.heard = max(record.heard, message.sent_at)
+        message.arrived[pod] = now
+        if message.stored_at is None:  # the acknowledgement comes later, or never
+            message.stored_at = now
+        if message.sender == CONTROL:
+            record.heard = max(record.heard, message.sent_at)
         record.latencies.append((now, (now - message.sent_at) * 1000))
         self.deliveries += 1
 
@@ -128,56 +140,63 @@ class Judge:
 
     def settle(self, now: float) -> None:
         """Judge what should have arrived by now."""
-        due = [key for key, message in self._pending.items() if message.sent_at <= now - BOUND_S]
+        due = [key for key, message in self._pending.items() if message.is_due(now)]
         for key in due:
             self._judge(self._pending.pop(key), now)
         for pod, record in self._pods.items():
             self._weigh(pod, record, now)
 
     def _judge(self, message: _Message, now: float) -> None:
-        missing = message.expected - message.arrived
-        if not message.stored:
+        if message.stored_at is None:
             if self._control_stored >= message.sent_at:
-                self._send_missed(message)
+                self._note_send(message, came_through=False)
             return
-        if not message.expected:
-            self._send_came_through(message)
-            return
-        self.judged_at = now
-        self.gaps_total += len(missing)
-        self._gaps.extend([now] * len(missing))
-        if not message.arrived:
-            # Nobody has it. Had its readers what others sent later, it is its sender who has not handed it on.
-            heard = any(self._pods[pod].heard >= message.sent_at for pod in missing if pod in self._pods)
-            if heard:
-                self._send_missed(message)
-            return
-        self._send_came_through(message)
+        missing = message.expected - message.arrived.keys()
+        if message.expected:
+            self.judged_at = now
+            self.gaps_total += len(missing)
+            self._gaps.extend([now] * len(missing))
+        if message.sender != CONTROL:
+            self._judge_sender(message, message.stored_at + HANDED_ON_S)
+        elif message.arrived:
+            self._judge_receivers(message, now)
+
+    def _judge_receivers(self, message: _Message, now: float) -> None:
         for pod in message.expected:
-            record = self._pods.get(pod)
-            if record is not None and not (pod in missing and self._excused(pod, message.sent_at)):
-                record.received.append((message.sent_at, pod not in missing))
+            record, came = self._pods.get(pod), pod in message.arrived
+            if record is not None and (came or not self._excused(pod, message.sent_at)):
+                record.received.append((message.sent_at, came))
                 record.known_at = now
 
-    def _send_missed(self, message: _Message) -> None:
-        if (record := self._pods.get(message.sender)) is not None:
-            record.sends_missed = [*record.sends_missed, message.sent_at][-SENDS_MISSED:]
+    def _judge_sender(self, message: _Message, by: float) -> None:
+        """Those to which nothing comes anyway say nothing of it."""
+        hearing = [pod for pod in message.expected if self._hears(pod, message)]
+        in_time = [pod for pod in hearing if message.arrived.get(pod, by + 1) <= by]
+        if hearing or not message.expected:
+            self._note_send(message, came_through=2 * len(in_time) > len(hearing) or not hearing)
 
-    def _send_came_through(self, message: _Message) -> None:
+    def _hears(self, pod: str, message: _Message) -> bool:
+        record = self._pods.get(pod)
+        if record is None or record.failing_since is not None:
+            return False
+        return pod in message.arrived or record.heard >= message.sent_at
+
+    def _note_send(self, message: _Message, *, came_through: bool) -> None:
         if (record := self._pods.get(message.sender)) is not None:
-            record.sends_missed.clear()
+            record.sends.append((message.sent_at, came_through))
 
     def _weigh(self, pod: str, record: _Pod, now: float) -> None:
         while record.received and record.received[0][0] < now - WINDOW_S - BOUND_S:
             record.received.popleft()
-        if record.sends_missed and record.sends_missed[-1] < now - SENDS_REMEMBERED_S:
-            record.sends_missed.clear()
+        while record.sends and record.sends[0][0] < now - SENDS_REMEMBERED_S:
+            record.sends.popleft()
         missed = [at for at, came in record.received if not came]
         since: list[float] = []
         if len(missed) >= MISSES_MIN and len(missed) >= MISSES_SHARE * len(record.received):
             since.append(missed[0])
-        if len(record.sends_missed) >= SENDS_MISSED:
-            since.append(record.sends_missed[0])
+        sends_missed = [at for at, came_through in record.sends if not came_through]
+        if len(sends_missed) >= SENDS_MISSED:
+            since.append(sends_missed[0])
         connecting = record.connecting_since
         if connecting is not None and connecting < now - CONNECT_WITHIN_S and self._others_work(pod, now):
             since.append(connecting)

@@ -1,4 +1,4 @@
-"""The prober's own two accounts and their one channel: made once, found again after."""
+"""The prober's own two accounts and the channels that they are in: made once, found again after."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ ISSUER = "urn:chatcluster:prober"
 """Of whom the accounts are, as far as the store can tell: so they have no password, and nobody can log in as them.
 Their user names are random, so that nobody finds them."""
 SUBJECTS = ("control", "pods")
-CHANNEL = "delivery-probe"
 NAME = "Delivery probe"
 RETENTION_S = 3_600
 """The shortest that there is."""
 
 
 class People(Struct, frozen=True):
-    """`control` sends as the prober itself, `pods` is who is connected to every pod."""
+    """`control` sends as the prober itself, `pods` is who is connected to every pod.
+
+    Each has a channel of its own, and so have the seats of discovery: what a pod has missed in a channel it looks for
+    in the store as soon as the next message of that channel comes to it, or is sent by it, and would hide that."""
 
     control: Caller
     pods: Caller
-    channel_id: str
+    control_channel: str
+    seats_channel: str
 
     @property
     def control_actor(self) -> Actor:
@@ -35,11 +38,18 @@ class People(Struct, frozen=True):
 async def ensure_people(kernel: Kernel) -> People:
     """Again is harmless, also by two probers at once. Raises ChatError."""
     control, pods = [await _person(kernel, subject) for subject in SUBJECTS]
-    channels = kernel.channels
-    state = await channels.create_group(control.user_id, NAME, [pods.user_id], False, CHANNEL)
+    people = People(control, pods, "", "")
+    names = {name: await ensure_channel(kernel, people, name) for name in ("control", "seats")}
+    return People(control, pods, names["control"], names["seats"])
+
+
+async def ensure_channel(kernel: Kernel, people: People, name: str) -> str:
+    """The id of a channel of both, by a name that is the same for ever. Raises ChatError."""
+    owner, channels = people.control.user_id, kernel.channels
+    state = await channels.create_group(owner, NAME, [people.pods.user_id], False, f"delivery-probe-{name}")
     if state.retention_s != RETENTION_S:
-        await channels.set_retention(control.user_id, state.channel_id, RETENTION_S)
-    return People(control, pods, state.channel_id)
+        await channels.set_retention(owner, state.channel_id, RETENTION_S)
+    return state.channel_id
 
 
 async def _person(kernel: Kernel, subject: str) -> Caller:

@@ -21,13 +21,15 @@ from chatkernel.wiring import Kernel
 from prober.discovery import EXCUSED, Discovery
 from prober.judge import CONTROL, Judge
 from prober.link import Link, LinkError
-from prober.people import People, ensure_people
+from prober.people import People, ensure_channel, ensure_people
 
 LOOK_INTERVAL_S = 1.0
 CONTROL_INTERVAL_S = 1.0
 TURN_S = 5.0
 """Within this each pod sends once, as long as that is at most `SENDS_MAX_PER_S`: up to fifty pods."""
 SENDS_MIN_PER_S, SENDS_MAX_PER_S = 0.5, 10.0
+CHANNEL_RESTS_S = 3.0
+"""Between two messages of pods in one channel: longer than what is lost is waited for."""
 SETTLE_INTERVAL_S = 0.25
 STALL_S = 1.0
 """A round of judging that comes so late was not run: neither was what should have noted arrivals."""
@@ -83,7 +85,7 @@ class PodLink:
         return self.entry.name
 
     def acknowledged(self, message_id: str) -> None:
-        self._probe.judge.stored(message_id)
+        self._probe.judge.stored(message_id, self._probe.monotonic())
 
     def refused(self, message_id: str, code: str) -> None:
         """As one that is not answered: it counts if others are taken meanwhile."""
@@ -156,7 +158,7 @@ class Probe:
                 for name, work in (
                     ("look", self._look(kernel)),
                     ("control", self._control(kernel, people)),
-                    ("turns", self._send_in_turn(people)),
+                    ("turns", self._send_in_turn(kernel, people)),
                     ("settle", self._settle()),
                     ("discovery", self._discover(discovery)),
                 ):
@@ -242,7 +244,7 @@ class Probe:
 
     async def _send_control(self, kernel: Kernel, people: People) -> None:
         message_id = self._new_message(CONTROL)
-        frame = Send(message_id, people.channel_id, message_id, f"probe {message_id}")
+        frame = Send(message_id, people.control_channel, message_id, f"probe {message_id}")
         try:
             await kernel.messaging.perform(people.control_actor, frame)
         except ChatError as error:
@@ -252,19 +254,28 @@ class Probe:
             self.judge.void()
         else:
             self.away.works("store")
-            self.judge.stored(message_id)
+            self.judge.stored(message_id, self.monotonic())
 
-    async def _send_in_turn(self, people: People) -> None:
-        turn = 0
-        while True:
+    async def _send_in_turn(self, kernel: Kernel, people: People) -> None:
+        channels: list[str] = []
+        for turn in itertools.count():
             per_s = min(SENDS_MAX_PER_S, max(SENDS_MIN_PER_S, len(self.pods) / TURN_S))
             await asyncio.sleep(1 / per_s)
-            live = self._live()
-            if not live or self.away.quiet:
+            if len(channels) < per_s * CHANNEL_RESTS_S:
+                await self._add_channel(kernel, people, channels)
                 continue
-            turn += 1
-            name = sorted(live)[turn % len(live)]
-            live[name].send(people.channel_id, self._new_message(name))
+            live = self._live()
+            if live and not self.away.quiet:
+                name = sorted(live)[turn % len(live)]
+                live[name].send(channels[turn % len(channels)], self._new_message(name))
+
+    async def _add_channel(self, kernel: Kernel, people: People, channels: list[str]) -> None:
+        try:
+            channels.append(await ensure_channel(kernel, people, f"turns-{len(channels)}"))
+        except ChatError as error:
+            if not error.retryable:
+                raise
+            self.away.failed("store", error)  # until the control has got through
 
     async def _settle(self) -> None:
         before = self.monotonic()

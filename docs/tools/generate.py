@@ -24,6 +24,8 @@ STORAGE = DOCS / "storage.md"
 REFERENCE = DOCS / "kubernetes" / "reference.md"
 OBJECTS = DOCS / "kubernetes" / "objects.md"
 CRD = ROOT / "crds" / "chatclusters.yaml"
+CHARTS_CRD = ROOT / "charts" / "chatcluster" / "files" / "chatclusters.yaml"
+"""helm reads nothing outside of a chart."""
 
 
 def from_types() -> dict[Path, str]:
@@ -36,6 +38,7 @@ def from_types() -> dict[Path, str]:
         OBJECTS.with_name("objects-small.yaml"): whole_cluster(EXAMPLES / "chatcluster.yaml"),
         OBJECTS.with_name("objects-production.yaml"): whole_cluster(EXAMPLES / "chatcluster-production.yaml"),
         CRD: crd_text(),
+        CHARTS_CRD: crd_text(),
     }
 
 

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import groupby
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from chatoperator.model import Observed, PodKind, PodView
 from chatoperator.rollout import missed_deadline
@@ -20,7 +20,9 @@ UNDELIVERED_S = 10.0
 
 
 class Census(Struct, frozen=True):
-    """The pods of one kind by what can be expected of them. A pod is in one list, or in none if nothing can."""
+    """The pods of one kind by what can be expected of them. A pod is in one list, or in none if nothing can. In them
+    `ready` is whether it serves people: besides being ready it holds its lease, and nobody says that it does not
+    deliver."""
 
     active: list[PodView]
     draining: list[PodView]
@@ -36,24 +38,37 @@ def take_census(kind: PodKind, spec: Spec, observed: Observed, now: float, wante
     """`wanted` is the revision that pods are to have."""
     census = Census([], [], [], [], [], [])
     mute = next_mute(observed, now) if kind is PodKind.CHAT else None
-    for pod in observed.pods:
-        if pod.kind is not kind:
+    held = _held_leases(observed)
+    for each in observed.pods:
+        if each.kind is not kind:
             continue
+        pod = each if kind is not PodKind.CHAT or _serves(each, held) else structs.replace(each, ready=False)
         if not pod.alive:
             census.dead.append(pod)
         elif pod.gone:
             continue  # its end was asked for, and nobody can tell when it comes
-        elif why := why_lost(pod, spec, observed, now, wanted):
+        elif why := why_lost(each, spec, observed, now, wanted):
             census.lost.append((pod, why))
         elif pod.stopping:
             census.stopping.append(pod)
         elif pod.draining:
             census.draining.append(pod)
-        elif pod == mute:
+        elif each == mute:
             census.mute.append(pod)
         else:
             census.active.append(pod)
     return census
+
+
+def _held_leases(observed: Observed) -> frozenset[str] | None:
+    """None while that is not known."""
+    if observed.registry is None:
+        return None
+    return frozenset(entry.name for entry in observed.registry.entries if entry.live)
+
+
+def _serves(pod: PodView, held: frozenset[str] | None) -> bool:
+    return pod.ready and pod.delivers is not False and (held is None or pod.name in held)
 
 
 def why_lost(pod: PodView, spec: Spec, observed: Observed, now: float, wanted: str) -> str:
@@ -70,13 +85,18 @@ def why_lost(pod: PodView, spec: Spec, observed: Observed, now: float, wanted: s
 def is_lost(pod: PodView, spec: Spec, observed: Observed, now: float) -> bool:
     """Alive, but of no use: never became ready in time, or answers nothing and has lost its lease.
 
-    While Redis is away nobody can tell a lease, and a pod may be unready for that reason alone; when it is back,
-    pods get the time to write theirs again.
+    While Redis is away nobody can tell a lease, and a pod may be unready for that reason alone.
     """
     if pod.kind is PodKind.CHAT and observed.registry is None:
         return False
     if not pod.ever_ready:
         return missed_deadline(spec, pod, observed, now)
+    return not pod.ready and is_silent(pod, observed, now)
+
+
+def is_silent(pod: PodView, observed: Observed, now: float) -> bool:
+    """Nothing was heard of it for long, neither an answer nor a lease. When Redis is back after it was away, pods
+    get the time to write theirs again."""
     heard_at = pod.answered_at if pod.answered_at is not None else pod.started_at
     if pod.kind is PodKind.CHAT and observed.registry_since is not None:
         heard_at = max(heard_at, observed.registry_since)
@@ -96,19 +116,21 @@ def is_leaving(pod: PodView) -> bool:
 
 
 def mute_pods(observed: Observed, now: float) -> list[PodView]:
-    """Chat pods that do not deliver while others do, whoever fails longest first. None while that is not known."""
+    """Chat pods that do not deliver while others do, whoever fails longest first: the prober says so; or they are
+    well by themselves, and cannot be by Redis, as they hold no lease. None while nothing is known of others."""
     pods = [pod for pod in observed.pods if pod.kind is PodKind.CHAT and not pod.gone and not pod.stopping]
-    if observed.registry is None or not any(
-        pod.ready and pod.delivers and not pod.draining and not is_leaving(pod) for pod in pods
-    ):
+    good = [pod for pod in pods if pod.ready and not pod.draining and not is_leaving(pod)]
+    if observed.registry is None:
         return []
-    mute = [
-        (pod.undelivered_since, pod.name, pod)
-        for pod in pods
-        if pod.delivers is False
-        and pod.undelivered_since is not None
-        and now - pod.undelivered_since >= UNDELIVERED_S
-    ]
+    others_deliver = any(pod.delivers for pod in good)
+    others_hold = any(has_lease(pod, observed) for pod in good)
+    mute = []
+    for pod in pods:
+        fails_for_s = now - pod.undelivered_since if pod.undelivered_since is not None else 0.0
+        if others_deliver and pod.delivers is False and fails_for_s >= UNDELIVERED_S:
+            mute.append((-fails_for_s, pod.name, pod))
+        elif others_hold and pod.ready and is_silent(pod, observed, now):
+            mute.append((0.0, pod.name, pod))
     return [pod for _, _, pod in sorted(mute, key=lambda row: row[:2])]
 
 
@@ -122,7 +144,7 @@ def next_mute(observed: Observed, now: float) -> PodView | None:
 
 
 def rank_victims(pods: Iterable[PodView], revision: str) -> list[PodView]:
-    """Who goes first: not ready or not delivering, already draining, old or leaving, fewest connections, of the zone
+    """Who goes first: not ready, already draining, old or leaving, fewest connections, of the zone
     with the most pods, newest, name. Zones are counted anew after each."""
     youngest_first = sorted(pods, key=lambda pod: (-pod.started_at, pod.name))
     left = Counter(pod.zone for pod in youngest_first)
@@ -143,7 +165,7 @@ def rank_victims(pods: Iterable[PodView], revision: str) -> list[PodView]:
 
 def _rank(pod: PodView, revision: str) -> tuple[bool, bool, bool, float]:
     return (
-        pod.ready and pod.delivers is not False,
+        pod.ready,
         not pod.draining,
         pod.revision == revision and not is_leaving(pod),
         math.inf if pod.connections is None else pod.connections,

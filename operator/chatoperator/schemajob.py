@@ -15,11 +15,10 @@ from chatkernel.storage.schema_step import Placement
 from chatkernel.trust import TrustError, trusting_store
 
 STORE_ENV = "CHAT_STORE_URL"
-STORE_FILE_ENV = "CHAT_STORE_URL_FILE"
-"""A file that holds the URL, as a mounted Secret; it wins."""
-STORE_CA_ENV = "CHAT_STORE_CA_FILE"
-STORE_INSECURE_ENV = "CHAT_STORE_INSECURE"
-"""As in the settings of services; `1` is yes."""
+DIRECTORY_ENV = "CHAT_DIRECTORY_URL"
+"""A second store's, where the directory of people is apart from the messages."""
+FILE_SUFFIX, CA_FILE_SUFFIX, INSECURE_SUFFIX = "_FILE", "_CA_FILE", "_INSECURE"
+"""Of both, as in the settings of services: a file that holds the URL (it wins), who is trusted, and `1`: anybody."""
 PLACEMENT_ENV = "CHAT_STORE_PLACEMENT"
 """A `Placement` as JSON."""
 REFUSED = 78
@@ -27,13 +26,18 @@ REFUSED = 78
 
 
 def store_url(environ: Mapping[str, str]) -> str:
-    """Raises SettingsError, TrustError."""
-    file = environ.get(STORE_FILE_ENV)
-    url = read_url(file) if file else environ.get(STORE_ENV, "")
+    """Of both stores, if there are two. Raises SettingsError, TrustError."""
+    url = _url(environ, STORE_ENV)
     if not url:
-        raise SettingsError(f"{STORE_ENV} or {STORE_FILE_ENV} says where the store is")
-    insecure = environ.get(STORE_INSECURE_ENV) == "1"
-    return trusting_store(url, environ.get(STORE_CA_ENV, ""), insecure=insecure)
+        raise SettingsError(f"{STORE_ENV} or {STORE_ENV}{FILE_SUFFIX} says where the store is")
+    return f"{url} {_url(environ, DIRECTORY_ENV)}".strip()
+
+
+def _url(environ: Mapping[str, str], name: str) -> str:
+    file = environ.get(f"{name}{FILE_SUFFIX}")
+    url = read_url(file) if file else environ.get(name, "")
+    insecure = environ.get(f"{name}{INSECURE_SUFFIX}") == "1"
+    return trusting_store(url, environ.get(f"{name}{CA_FILE_SUFFIX}", ""), insecure=insecure) if url else ""
 
 
 async def make_schema(url: str, placement: Placement) -> None:

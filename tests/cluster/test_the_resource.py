@@ -11,9 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from cluster.kit.kubectl import Failed, Kubectl
-from cluster.kit.namespaces import Namespaces
-from cluster.machine.processes import until
 from support.resources import (
     BROKEN,
     CHANGES,
@@ -34,6 +31,9 @@ from chatoperator.resource_status import (
     Status,
     Truth,
 )
+from cluster.kit.kubectl import Failed, Kubectl
+from cluster.kit.namespaces import Namespaces
+from cluster.machine.processes import until
 
 ROOT = Path(__file__).parents[2]
 CRD = "chatclusters.chatcluster.dev"

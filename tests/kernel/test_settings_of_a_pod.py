@@ -62,6 +62,16 @@ def test_urls_come_from_files_first(tmp_path: Path) -> None:
         load(tmp_path, pod="a", store_url="sqlite:///d")
 
 
+def test_a_second_store_stands_behind_the_first(tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    people.write_text("postgresql://u:secret@p/people\n")
+    settings = load(tmp_path, pod="a", directory_url_file=str(people), directory_ca_file="/t/ca", **URLS)
+    second = "postgresql://u:secret@p/people?sslmode=verify-full&sslrootcert=/t/ca"
+    assert settings.store_url == f"{URLS['store_url']} {second}"
+    with pytest.raises(SettingsError, match=r"directory_ca_file: .* not reached by TLS"):
+        load(tmp_path, pod="a", directory_url="sqlite:///d", directory_ca_file="/t/ca", **URLS)
+
+
 @pytest.mark.parametrize(
     ("url", "fields", "trusting"),
     [

@@ -10,23 +10,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import NODE_LOST_S, SimPod, World, make_spec
 
+from chatoperator.autoscale import ScalingMemory, decide
 from chatoperator.census import rank_victims
 from chatoperator.history import History
-from chatoperator.model import Delete, Drain, Forget, PodKind, PodView, RemoveEntry, SetPolicy, Start, Undrain
+from chatoperator.model import (
+    Delete,
+    Drain,
+    Forget,
+    Observed,
+    PodKind,
+    PodView,
+    RemoveEntry,
+    SetPolicy,
+    Start,
+    Undrain,
+)
 from chatoperator.plan import plan
 from chatoperator.revision import revision_of
 from chatoperator.round import Memory, think
-from chatoperator.spec import Spec
+from chatoperator.spec import Autoscaling, Spec
 
 GOOD_VERSIONS, BAD_VERSION = ("1", "2"), "3"
 
 happenings = st.lists(
     st.one_of(
         st.tuples(
-            st.sampled_from(["kill", "freeze", "cut", "mend", "mute", "condemn", "evict", "vanish", "blink"]),
+            st.sampled_from(
+                ["kill", "freeze", "cut", "mend", "mute", "deaf", "condemn", "evict", "vanish", "blink"]
+            ),
             st.integers(0, 9),
         ),
         st.tuples(st.just("scale"), st.integers(1, 6)),
+        st.tuples(st.just("people"), st.integers(0, 120)),
         st.tuples(st.just("version"), st.integers(1, 3)),
         st.tuples(st.just("redis"), st.integers(0, 1)),
         st.tuples(st.just("room"), st.integers(1, 8)),
@@ -44,6 +59,8 @@ def happen(world: World, spec: Spec, what: str, number: int) -> Spec:
             return msgspec.structs.replace(spec, chat_pods=chat_pods)
         case "version":
             return msgspec.structs.replace(spec, version=str(number))
+        case "people":
+            world.clients = number
         case "redis":
             world.redis_up = bool(number)
         case "room":
@@ -74,41 +91,66 @@ def _befall(world: World, pod: SimPod, what: str) -> None:
             pod.cut_at = world.now
         case "mute":
             pod.mute_since = world.now if pod.ever_ready else None
+        case "deaf":
+            pod.deaf = True
         case "condemn":
             pod.condemned = True
         case "blink":
             pod.blinks_until = world.now + 3
 
 
-def serving(pods: tuple[PodView, ...]) -> set[str]:
+def serving(observed: Observed) -> set[str]:
     """As the operator sees it."""
+    entries = observed.registry.entries if observed.registry is not None else None
+    held = {entry.name for entry in entries if entry.live} if entries is not None else None
     return {
         pod.name
-        for pod in pods
+        for pod in observed.pods
         if pod.ready and pod.delivers is not False and not (pod.draining or pod.stopping or pod.gone)
+        if held is None or pod.name in held
     }
 
 
 def step_and_check(world: World, spec: Spec) -> None:
-    """Our own action leaves as many serving as are wanted, or as there were; and names each pod once."""
-    before = serving(world.observed().pods)
+    """Our own action leaves as many serving as are wanted, or as there were; names each pod once; and asks for
+    nothing that is under way."""
+    observed = world.observed()
+    pods, before = {pod.name: pod for pod in observed.pods}, serving(observed)
     actions = world.step(spec)
     named = Counter(action.pod for action in actions if isinstance(action, Drain | Undrain | Delete))
     assert not [pod for pod, count in named.items() if count > 1]
     going = {action.pod for action in actions if isinstance(action, Drain | Delete)}
-    assert len(before - going) >= min(spec.chat_pods.replicas, len(before))
+    desired = world.memory.scaling.replicas
+    assert desired is not None
+    assert len(before - going) >= min(desired, len(before))
     for action in actions:
-        if isinstance(action, RemoveEntry) and action.for_good:
-            assert all(pod.name != action.pod or pod.cut_at or not pod.alive for pod in world.pods)
+        match action:
+            case Delete(name):
+                assert not pods[name].stopping
+            case Drain(name):
+                assert not (pods[name].drain_intent and pods[name].drain_told)
+            case Undrain(name):
+                assert pods[name].drain_intent
+            case RemoveEntry(name, for_good=True):
+                assert name not in pods or pods[name].node_lost or pods[name].gone
 
 
-@given(happenings, st.integers(1, 4), st.integers(1, 2))
+scalings = st.none() | st.builds(
+    lambda low, more: Autoscaling(
+        min=low, max=low + more, target_utilisation=0.5, scale_down_stabilisation_seconds=20
+    ),
+    st.integers(1, 3),
+    st.integers(0, 4),
+)
+
+
+@given(happenings, st.integers(1, 4), st.integers(1, 2), scalings, st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
-    events: list[tuple[str, int]], replicas: int, surge: int
+    events: list[tuple[str, int]], replicas: int, surge: int, scaling: Autoscaling | None, start_s: int
 ) -> None:
-    world = World(kubernetes=True)
-    spec = make_spec(replicas, surge=surge, ready_deadline_s=20)
+    world = World(kubernetes=True, start_s=start_s)
+    spec = make_spec(replicas, surge=surge, ready_deadline_s=20, autoscaling=scaling, per_pod=50)
     bad = msgspec.structs.replace(spec, version=BAD_VERSION)
     world.stuck_revisions.add(revision_of(bad, PodKind.CHAT))
     for what, number in events:
@@ -117,7 +159,7 @@ def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
             step_and_check(world, spec)
     world.redis_up, world.room = True, 1000
     for pod in world.pods:
-        pod.mute_since = None
+        pod.mute_since, pod.deaf = None, False
     for _ in range(150):
         step_and_check(world, spec)
     wanted = {revision_of(spec, PodKind.CHAT)}
@@ -125,9 +167,10 @@ def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
         undone = world.memory.rollout.undone
         # It is given up for whatever ran before, or, if nothing ever did, is all there is.
         wanted = {world.memory.rollout.last_good} if undone else wanted
-        assert undone or not serving(world.observed().pods)
+        assert undone or not serving(world.observed())
     chat = [pod for pod in world.kind(PodKind.CHAT) if pod.cut_at is None]
-    assert len(chat) == spec.chat_pods.replicas
+    desired = decide(spec, world.observed(), ScalingMemory(0), float(world.now)).replicas
+    assert len(chat) == desired, "as many as are wanted by whoever knows nothing of the time before"
     assert {pod.revision for pod in chat} == wanted
     if wanted & world.stuck_revisions:
         return
@@ -173,20 +216,16 @@ def test_pods_of_a_lost_node_are_replaced_at_once_and_never_register_again(
 
 def test_a_node_that_only_the_control_plane_has_lost_is_left_without_haste() -> None:
     """Its pods renew their leases, so people are served there: new pods first."""
-    world, spec = World(kubernetes=True), make_spec(2)
+    world, spec = World(kubernetes=True, start_s=3), make_spec(2)
     world.settle(spec, 40)
     names = {pod.name for pod in world.serving()}
     for _ in range(60):
         observed = world.observed()
-        views = tuple(
-            msgspec.structs.replace(pod, node_lost=pod.name in names, ready=pod.ready)
-            for pod in observed.pods
-        )
-        thought = think(spec, msgspec.structs.replace(observed, pods=views), world.memory, float(world.now))
+        views = tuple(msgspec.structs.replace(pod, node_lost=pod.name in names) for pod in observed.pods)
+        observed = msgspec.structs.replace(observed, pods=views)
+        thought = think(spec, observed, world.memory, float(world.now), (PodKind.CHAT,))
         world.memory = thought.memory
         for action in thought.actions:
-            if isinstance(action, Start) and action.kind is not PodKind.CHAT:
-                continue
             world.apply(action)
         world.tick()
         assert len(world.serving()) >= 2

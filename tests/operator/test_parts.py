@@ -240,6 +240,10 @@ FOR_PODS_OF_KUBERNETES = {
         "store_ca_file",
         "redis_insecure",
         "store_insecure",
+        "directory_url",
+        "directory_url_file",
+        "directory_ca_file",
+        "directory_insecure",
     )
 }
 

@@ -31,6 +31,7 @@ from chatoperator.model import (
 from chatoperator.plan import UNREADY_S, backoff_s, plan
 from chatoperator.podsettings import live_settings
 from chatoperator.revision import revision_of
+from chatoperator.routing import ASKED_S
 from chatoperator.spec import Auth, IssuerSpec, Spec
 
 SPEC = make_spec(2, api=1, worker=1)
@@ -226,6 +227,27 @@ def test_the_excess_is_shed_after_a_disturbance_with_a_cooldown_and_only_when_ca
     assert not any(isinstance(action, Shed) for action in rolling)
 
 
+def test_a_person_may_ask_for_a_round_of_rebalancing() -> None:
+    pods = [chat("a", connections=56), chat("b", connections=44)]
+    shed = [Shed("a", 6, "56 connections, mean 50.0")]
+    assert decided(seen(*pods, disturbed_at=NOW - 4)) == [], "within the tolerance"
+    assert decided(seen(*pods, rebalance_asked_at=NOW - 1)) == shed
+    assert decided(seen(*pods, rebalance_asked_at=NOW - 1, shed_at=NOW - 2)) == shed, "whatever the cooldown"
+    assert decided(seen(*pods, rebalance_asked_at=NOW - 2, shed_at=NOW - 1)) == [], "once"
+    assert decided(seen(*pods, rebalance_asked_at=NOW - ASKED_S - 1)) == [], "nobody expects it any more"
+    rolling = decided(seen(chat("a", connections=56), chat("b", revision="old"), rebalance_asked_at=NOW - 1))
+    assert not any(isinstance(action, Shed) for action in rolling)
+
+
+def test_an_entry_of_a_pod_that_nobody_knows_is_given_a_moment() -> None:
+    """The pod may have been started and not been seen yet."""
+    entries = [EntryView(name, name + "/i", True) for name in ("a", "b")]
+    for seen_since, removed in ((NOW - 0.5, []), (NOW - 1, ["new"])):
+        registry = RegistryView((*entries, EntryView("new", "new/i", True, seen_since)), REVISION)
+        actions = decided(seen(chat("a"), chat("b"), registry=registry))
+        assert [action.pod for action in actions if isinstance(action, RemoveEntry)] == removed
+
+
 def test_a_scale_up_ends_with_even_pods() -> None:
     world = World(clients=60)
     world.settle(make_spec(2), 20)
@@ -307,6 +329,6 @@ def test_what_pods_follow_while_they_run_makes_no_new_ones_and_everything_else_o
         elif name == "allowed_origins":
             other = ["https://a"]
         changed = msgspec.structs.replace(SPEC, auth=msgspec.structs.replace(Auth(), **{name: other}))
-        new_pods = {revision_of(changed, kind) != revision_of(SPEC, kind) for kind in PodKind}
+        new_pods = any(revision_of(changed, kind) != revision_of(SPEC, kind) for kind in PodKind)
         told = live_settings(changed) != live_settings(SPEC)
-        assert new_pods == {not told}, name
+        assert new_pods is not told, name

@@ -248,3 +248,21 @@ def test_if_nobody_delivers_it_is_not_the_pods() -> None:
     _mute(world, 3)
     world.settle(GOOD, 60)
     assert not any(isinstance(action, Drain | Delete | Start) for action in world.history)
+
+
+def test_a_pod_that_cannot_reach_redis_while_others_do_is_replaced() -> None:
+    """Nothing gets to it or from it, though it seems well to its node."""
+    world = settled()
+    world.serving()[0].deaf = True
+    world.settle(GOOD, 45)
+    assert any(action == Drain("chat-1", "does not deliver") for action in world.history)
+    assert "chat-1" not in names(world)
+    assert len(names(world)) == 3
+
+
+def test_if_no_pod_reaches_redis_it_is_not_the_pods() -> None:
+    world = settled()
+    for pod in world.serving():
+        pod.deaf = True
+    world.settle(GOOD, 100)
+    assert not any(isinstance(action, Drain | Delete | Start) for action in world.history)

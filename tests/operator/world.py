@@ -56,13 +56,14 @@ class SimPod:
     """It accepts clients and delivers nothing since then."""
     stuck: bool = False
     """It never gets ready."""
+    deaf: bool = False
+    """Redis cannot be reached from it."""
     drain_intent: bool = False
     drain_told: bool = False
     draining_since: float | None = None
     condemned: bool = False
     stopping_since: int | None = None
     connections: int = 0
-    count_unknown: bool = False
     answered_at: int | None = None
     ever_ready: bool = False
     blinks_until: int = 0
@@ -127,8 +128,9 @@ class World:
         )
 
     def _view(self, pod: SimPod) -> PodView:
-        is_probed = self.kubernetes and pod.kind is PodKind.CHAT and self.redis_up and pod.is_ready(self.now)
-        told = pod.answered_at is not None and not pod.count_unknown
+        known = self.redis_up and pod.name in self.entries
+        is_probed = self.kubernetes and known and pod.is_ready(self.now)
+        told = pod.answered_at is not None
         return PodView(
             name=pod.name,
             kind=pod.kind,
@@ -180,21 +182,18 @@ class World:
         self.now += 1
         for pod in (*self.pods, *self.zombies):
             self._register(pod)
+            if self.kubernetes and not self.redis_up:  # while no lease can be seen, nobody is silent
+                pod.answered_at = self.now
         for pod in self.pods:
             self._live(pod)
         self.seat_clients()
 
     def _register(self, pod: SimPod) -> None:
         """Even if it is to end, until it has: it may have been cut off when that was asked for."""
-        runs = pod.alive and not pod.frozen and pod.cut_at is None
-        if (
-            runs
-            and pod.kind is PodKind.CHAT
-            and pod.ever_ready
-            and self.redis_up
-            and pod.name not in self.ended
-        ):
-            self.entries[pod.name] = self.now
+        if pod.kind is not PodKind.CHAT or not pod.alive or pod.frozen or pod.cut_at is not None or pod.deaf:
+            return
+        if pod.ever_ready and self.redis_up and pod.name not in self.ended:
+            self.entries[pod.name] = pod.answered_at = self.now
 
     def _live(self, pod: SimPod) -> None:
         if not pod.scheduled and self._scheduled() < self.room:
@@ -209,11 +208,12 @@ class World:
             pod.unready_since = None
         if not pod.alive or pod.frozen or pod.cut_at is not None or self.now < pod.blinks_until:
             return
-        if pod.scheduled:
+        if not self.kubernetes:
             pod.answered_at = self.now
         if pod.is_ready(self.now) and not pod.ever_ready:
             pod.ever_ready = True
             pod.mute_since = self.now if pod.revision in self.mute_revisions else None
+            self._register(pod)
         if pod.drain_told:
             pod.connections = max(0, pod.connections - 10)
 

@@ -101,7 +101,7 @@ async def test_it_makes_its_accounts_once_and_tells_nobody_of_them(town: Town) -
         channels = database.execute("SELECT count(*) FROM channels").fetchone()
         devices = database.execute("SELECT count(*) FROM devices").fetchone()
     names = [name for (name,) in rows]
-    assert (len(names), channels, devices) == (2, (1,), (2,))
+    assert (len(names), channels, devices) == (2, (4,), (2,))
     assert all(name.startswith("probe-") and len(name) > 16 for name in names)
     async with httpx.AsyncClient(base_url=town.api.url, trust_env=False) as http:
         for password in ("", "password", "None"):

@@ -37,7 +37,7 @@ class Days:
         self.judge.sent(message, sender, self.pods, self.now)
         if self.unstored(sender):
             return
-        self.judge.stored(message)
+        self.judge.stored(message, self.now)
         for pod in self.pods:
             if not self.lost(sender, pod, self.now):
                 self.judge.arrived(message, pod, self.now + 5 * MS)
@@ -92,6 +92,14 @@ def test_a_pod_that_hands_nothing_on_is_blamed_alone() -> None:
     assert days.blamed() == set()
 
 
+def test_also_if_somebody_finds_what_it_did_not_hand_on_in_the_store() -> None:
+    """Now and then a pod compares its channels with the store, just then."""
+    days = Days("a", "b", "c", "d").pass_by(20)
+    days.lost = lambda sender, receiver, now: sender == "a" and receiver in "bcd"[int(now / 4) % 3 :][:2]
+    days.pass_by(20)
+    assert days.blamed() == {"a"}
+
+
 def test_so_is_one_that_takes_nothing_while_others_do() -> None:
     days = Days("a", "b", "c").pass_by(20)
     days.unstored = lambda sender: sender == "b"
@@ -140,7 +148,7 @@ def test_what_was_under_way_when_a_connection_was_lost_is_not_judged() -> None:
     for number in range(5):
         judge.sent(f"{number}", "a", ["a", "b"], now + number * MS)
     judge.sent("control", CONTROL, ["a", "b"], now + 1)
-    judge.stored("control")
+    judge.stored("control", now + 1)
     judge.lost("a")
     judge.arrived("control", "b", now + 1)
     judge.settle(now + 1 + BOUND_S)

@@ -7,13 +7,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from support.pod_socket import PodSocket
 from support.services import Service, Shore
-from support.valkey import redis_client
+from support.tickets import moves, socket_at
+from support.valkey import eventually, redis_client
 
 from chatkernel.errors import RESUMABLE, Close
 from chatkernel.registry import Registry
 from chatkernel.settings import DrainSettings, LiveSettings
+
+pytestmark = pytest.mark.slow
 
 DEADLINE_S = 2.0
 
@@ -31,13 +33,17 @@ async def started(ground: Shore, deadline_s: float = DEADLINE_S) -> Service:
 
 async def test_it_drains_takes_its_entry_out_and_ends_well(ground: Shore, registry: Registry) -> None:
     pod = await started(ground)
-    goes, stays = [await PodSocket.at(ground, pod) for _ in range(2)]
+    goes, stays = [await socket_at(ground, pod) for _ in range(2)]
     begun = time.monotonic()
     pod.signal(signal.SIGTERM)
-    assert await goes.told_to_move() and await stays.told_to_move()
-    [entry] = (await registry.snapshot()).entries
-    assert entry.state == "draining"
-    await stays.ping()  # it is served until it has moved
+    await goes.until(moves)
+    await stays.until(moves)
+
+    async def seen() -> bool:
+        return [entry.state for entry in (await registry.snapshot()).entries] == ["draining"]
+
+    await eventually(seen)
+    assert (await stays.ask("ping"))["type"] == "pong"  # it is served until it has moved
     await goes.close()
     assert await stays.closed() == Close.MIGRATED
     assert time.monotonic() - begun > DEADLINE_S * 0.9
@@ -49,9 +55,9 @@ async def test_it_drains_takes_its_entry_out_and_ends_well(ground: Shore, regist
 
 async def test_asked_again_it_ends_at_once(ground: Shore) -> None:
     pod = await started(ground, deadline_s=60)
-    client = await PodSocket.at(ground, pod)
+    client = await socket_at(ground, pod)
     pod.signal(signal.SIGTERM)
-    assert await client.told_to_move()
+    await client.until(moves)
     pod.signal(signal.SIGTERM)
     assert Close(await client.closed()) in RESUMABLE
     assert await pod.ended(4) == 0
@@ -59,11 +65,11 @@ async def test_asked_again_it_ends_at_once(ground: Shore) -> None:
 
 async def test_it_ends_as_well_while_redis_is_away(ground: Shore) -> None:
     pod = await started(ground)
-    client = await PodSocket.at(ground, pod)
+    client = await socket_at(ground, pod)
     ground.valkey.freeze()
     try:
         pod.signal(signal.SIGTERM)
-        assert await client.told_to_move()
+        await client.until(moves)
         assert await client.closed() == Close.MIGRATED
         assert await pod.ended(8) == 0
     finally:

@@ -6,12 +6,14 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
-from support.pod_socket import PodSocket
 from support.services import Service, Shore
+from support.tickets import moves, socket_at
 from support.valkey import eventually, redis_client
 
 from chatkernel.errors import RESUMABLE, Close
 from chatkernel.registry import Registry
+
+pytestmark = pytest.mark.slow
 
 LEASE_S = 1.0
 ENDED = 70
@@ -34,7 +36,7 @@ async def names(registry: Registry) -> list[str]:
 
 async def test_a_pod_that_comes_back_from_the_dead_ends_itself(ground: Shore, registry: Registry) -> None:
     pod = await started(ground)
-    client = await PodSocket.at(ground, pod)
+    client = await socket_at(ground, pod)
     pod.signal(signal.SIGSTOP)
     assert await registry.remove(pod.name, for_good=True)
     pod.signal(signal.SIGCONT)
@@ -48,7 +50,7 @@ async def test_so_does_one_that_went_on_and_only_could_not_reach_redis(
     ground: Shore, registry: Registry
 ) -> None:
     pod = await started(ground)
-    client = await PodSocket.at(ground, pod)
+    client = await socket_at(ground, pod)
     await registry.remove(pod.name, for_good=True)
     assert await pod.ended(5) == ENDED
     assert Close(await client.closed()) in RESUMABLE
@@ -64,15 +66,15 @@ async def test_a_new_process_of_that_name_ends_too(ground: Shore, registry: Regi
 async def test_one_that_drains_finishes_that_first(ground: Shore, registry: Registry) -> None:
     """It was deleted while its clients were on their way: none is cut off for that."""
     pod = await started(ground)
-    client = await PodSocket.at(ground, pod)
+    client = await socket_at(ground, pod)
     pod.signal(signal.SIGTERM)
-    assert await client.told_to_move()
+    await client.until(moves)
     await registry.remove(pod.name, for_good=True)
 
     async def noticed() -> bool:
         return "this pod was removed for good, and ends" in pod.events()
 
     await eventually(noticed)
-    await client.ping()
+    assert (await client.ask("ping"))["type"] == "pong"
     await client.close()
     assert await pod.ended(5) in (0, ENDED)

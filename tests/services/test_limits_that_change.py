@@ -9,15 +9,21 @@ import httpx
 import msgspec
 import pytest
 from support.api_calls import problem, sign_up
-from support.pod_socket import PodSocket
+from support.rawsocket import RawSocket
 from support.services import Service, Shore
+from support.tickets import socket_at
 from support.valkey import eventually
 
 from chatkernel.errors import Close
-from chatkernel.protocol import Error, Pong
+
+pytestmark = pytest.mark.slow
 
 WITHIN_S = 2.0
-PAD = '{"type": "ping", "id": "p", "pad": "%s"}'
+
+
+def told(socket: RawSocket) -> dict[str, Any]:
+    limits: dict[str, Any] = socket.of("welcome")[0]["limits"]
+    return limits
 
 
 class Following:
@@ -49,22 +55,21 @@ def following(ground: Shore) -> Following:
 
 async def test_an_open_socket_is_held_to_the_new_limits(ground: Shore, following: Following) -> None:
     pod = await following.service("chatpod.main", "chat-1")
-    first = await PodSocket.at(ground, pod)
-    assert (await first.welcome()).limits.frame_max_bytes == 256 * 1024
+    first = await socket_at(ground, pod)
+    assert told(first)["frame_max_bytes"] == 256 * 1024
 
     following.write({"limits": {"frame_max_bytes": 400_000}})
     await following.told(pod, "live settings changed")
     for size in (60_000, 300_000):  # below and above what is taken without the parser
-        await first.socket.send(PAD % ("x" * size))
-        await first.came(Pong)
-    second = await PodSocket.at(ground, pod, first.user_id)
-    assert (await second.welcome()).limits.frame_max_bytes == 400_000
+        assert (await first.ask("ping", pad="x" * size))["type"] == "pong"
+    second = await socket_at(ground, pod)
+    assert told(second)["frame_max_bytes"] == 400_000
 
     following.write({"limits": {"frame_max_bytes": 500, "sends_per_s": 1, "sends_burst": 2}})
     await following.told(pod, "live settings changed", 2)
-    answers = [await second.send("local_gnone", "hi") for _ in range(4)]
-    assert [answer.code for answer in answers if isinstance(answer, Error)][-1] == "rate_limited"
-    await first.socket.send(PAD % ("x" * 600))
+    answers = [await second.send("local_gnone", f"k{number}") for number in range(4)]
+    assert answers[-1]["code"] == "rate_limited"
+    await first.say("ping", pad="x" * 600)
     assert await first.closed() == Close.TOO_LARGE
 
 
@@ -76,8 +81,8 @@ async def test_what_cannot_be_used_is_refused_and_the_old_limits_stay(
     for number, bad in enumerate((b'{"limits": ', {"limits": {"sends_per_s": 0}}), 1):
         following.write(bad)
         await following.told(pod, "live settings refused, the old ones stay", number)
-    client = await PodSocket.at(ground, pod)
-    assert (await client.welcome()).limits.frame_max_bytes == 500
+    client = await socket_at(ground, pod)
+    assert told(client)["frame_max_bytes"] == 500
     assert "chat_live_settings_refused 1" in (await pod.get("/metrics")).text
     following.write({"limits": {"frame_max_bytes": 600}})
     await following.told(pod, "live settings changed")
@@ -101,7 +106,7 @@ async def test_the_next_request_is_held_to_the_new_limits(following: Following) 
         assert document["limit"] == 5
         problem(await anna.ask("PATCH", "/v1/me", json={"about": "x" * 400}), 413, "too_large")
         assert (await http.get("/asyncapi.json")).json()["x-limits"]["name_max_chars"] == 5
-        body = {"username": "somebody", "password": "pass word 1"}
+        body = {"username": "sybil", "password": "pass word 1"}
         refused = [(await http.post("/v1/accounts", json=body)) for _ in range(2)][-1]
         assert problem(refused, 429, "rate_limited")["field"] == "signups_per_address"
         answers = [(await anna.ask("GET", "/v1/me")).status_code for _ in range(20)]

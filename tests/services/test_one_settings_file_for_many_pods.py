@@ -7,14 +7,16 @@ import socket
 
 import httpx
 import pytest
-from support.pod_socket import PodSocket
 from support.services import Service, Shore
+from support.tickets import socket_at
 from support.valkey import redis_client
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from chatkernel.problems import PROBLEM_TYPE
 from chatkernel.registry import Registry
+
+pytestmark = pytest.mark.slow
 
 NAME = "talk-chat-5f2-x7k2p"
 IN_A_POD = {"CHAT_POD": NAME, "CHAT_POD_IP": "127.0.0.1"}
@@ -56,10 +58,10 @@ async def test_a_chat_pod_is_named_and_reached_as_kubernetes_says(ground: Shore)
     assert (entry.name, entry.url) == (NAME, f"wss://chat.example/pods/{NAME}/v1/socket")
     assert entry.address == f"ws://127.0.0.1:{pod.settings.port}/v1/socket"
 
-    plain = await PodSocket.at(ground, pod)
-    by_path = await PodSocket.at(ground, pod, plain.user_id, f"/pods/{NAME}/v1/socket")
-    await plain.ping()
-    await by_path.ping()
+    plain = await socket_at(ground, pod)
+    by_path = await socket_at(ground, pod, f"/pods/{NAME}/v1/socket")
+    for client in (plain, by_path):
+        assert (await client.ask("ping"))["type"] == "pong"
     for path in ("/pods/another/v1/socket", "/pods//v1/socket", f"/pods/{NAME}/v1/socket/"):
         with pytest.raises(InvalidStatus) as refused:
             await connect(pod.url.replace("http", "ws", 1) + path, proxy=None)
@@ -71,9 +73,9 @@ async def test_a_chat_pod_is_named_and_reached_as_kubernetes_says(ground: Shore)
     seen = figures(await pod.get("/metrics"))
     stats = await pod.stats()
     assert seen["chat_connections"] == stats["connections"] == 2
-    assert seen["chat_users"] == 1 and seen["chat_ready"] == 1 and seen["chat_draining"] == 0
+    assert seen["chat_users"] == 2 and seen["chat_ready"] == 1 and seen["chat_draining"] == 0
     assert seen["process_resident_memory_bytes"] > 2**20
-    assert plain.user_id not in (await pod.get("/metrics")).text
+    assert plain.of("welcome")[0]["user_id"] not in (await pod.get("/metrics")).text
     await plain.close()
     await by_path.close()
 

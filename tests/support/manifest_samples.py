@@ -94,7 +94,24 @@ SENTINEL: dict[str, Any] = {
     "worker": {"pod": {"serviceAccountName": "mine"}},
 }
 
-SPECS = {"small": SMALL, "full": FULL, "gateway": GATEWAY, "mongo": MONGO, "sentinel": SENTINEL}
+APART: dict[str, Any] = {
+    "redis": {"development": True},
+    "mongodb": {"url": "mongodb://db.example/chat"},
+    "postgresql": {
+        "urlFrom": {"secret": {"name": "people", "key": "url"}},
+        "tls": {"caSecret": {"name": "people", "key": "ca.crt"}},
+    },
+}
+"""The directory of people apart from the messages."""
+
+SPECS = {
+    "small": SMALL,
+    "full": FULL,
+    "gateway": GATEWAY,
+    "mongo": MONGO,
+    "sentinel": SENTINEL,
+    "apart": APART,
+}
 
 
 def cluster_of(spec: dict[str, Any], name: str = "talk", namespace: str = "apps") -> ChatCluster:

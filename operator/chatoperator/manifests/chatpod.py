@@ -79,10 +79,8 @@ def template_of(revision: Manifest) -> Manifest:
 def pod(template: Manifest, name: str, owner: Owner) -> Manifest:
     """A pod of the revision that `template` is of."""
     made = copy.deepcopy(template)
-    meta = made["metadata"]
-    meta["name"] = name
-    meta["labels"][names.LABEL_POD] = name
-    meta["ownerReferences"] = owner_references(owner)
+    made["metadata"] = {"name": name, **made["metadata"], "ownerReferences": owner_references(owner)}
+    made["metadata"]["labels"][names.LABEL_POD] = name
     return made
 
 
@@ -118,5 +116,5 @@ def _template(cluster: ChatCluster, revision: str) -> Manifest:
         restart="Never",  # a dead pod is replaced under another name: its own may be somebody's memory of it
     )
     template = pod_template(cluster, part)
-    template["metadata"]["namespace"] = cluster.metadata.namespace
-    return {"apiVersion": "v1", "kind": "Pod", **template}
+    meta = {"namespace": cluster.metadata.namespace, **template["metadata"]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}

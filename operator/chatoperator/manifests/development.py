@@ -7,7 +7,7 @@ from msgspec import Struct
 from chatoperator.manifests import names, sources
 from chatoperator.manifests.deployments import deployment
 from chatoperator.manifests.inputs import Inputs, Manifest
-from chatoperator.manifests.podtemplate import resources, variable
+from chatoperator.manifests.podtemplate import resources, variable, without_empty
 from chatoperator.manifests.ports import DEFAULT
 from chatoperator.manifests.security import container_context, pod_context
 from chatoperator.manifests.services import service
@@ -51,7 +51,7 @@ def secrets(cluster: ChatCluster, password: str) -> dict[str, str]:
 
 def objects(cluster: ChatCluster, inputs: Inputs) -> list[Manifest]:
     """Deployments and Services of what says `development: true`. Raises SourceError."""
-    run = [source.component for source in sources.both(cluster) if source.development]
+    run = [source.component for source in sources.servers(cluster) if source.development]
     return [one for component in run for one in _objects(cluster, inputs, component)]
 
 
@@ -91,6 +91,7 @@ def _template(cluster: ChatCluster, component: str, server: Server, port: int) -
         "name": component,
         "image": server.image,
         "imagePullPolicy": "IfNotPresent",
+        "command": list(server.command),
         "env": list(server.env),
         "ports": [{"name": component, "containerPort": port, "protocol": "TCP"}],
         "resources": resources(Resources(), _SIZE),
@@ -99,10 +100,6 @@ def _template(cluster: ChatCluster, component: str, server: Server, port: int) -
         "readinessProbe": {**check, "failureThreshold": 3},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    if server.command:
-        container["command"] = list(server.command)
-    if not server.env:
-        del container["env"]
     return {
         "metadata": {"labels": names.labels(cluster.metadata.name, component)},
         "spec": {
@@ -111,7 +108,7 @@ def _template(cluster: ChatCluster, component: str, server: Server, port: int) -
             "serviceAccountName": names.pods_account(cluster.metadata.name),
             "securityContext": pod_context(ids),
             "terminationGracePeriodSeconds": 30,
-            "containers": [container],
+            "containers": [without_empty(container)],
             "volumes": [{"name": f"data-{n}", "emptyDir": {}} for n in range(len(places))],
         },
     }

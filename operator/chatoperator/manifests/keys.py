@@ -21,7 +21,7 @@ KEYS_COMPONENT, DEVELOPMENT_COMPONENT = "keys", "development"
 def wanted(cluster: ChatCluster) -> list[str]:
     """The names of the Secrets that have to be generated before pods can start. Raises SourceError."""
     name = cluster.metadata.name
-    needs_password = any(source.development for source in sources.both(cluster))
+    needs_password = any(source.development for source in sources.servers(cluster))
     return [names.keys(name), *([names.development(name)] if needs_password else [])]
 
 

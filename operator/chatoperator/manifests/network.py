@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from chatoperator.manifests import names, ports, sources
 from chatoperator.manifests.inputs import Inputs, Manifest, metadata, owner_of
-from chatoperator.manifests.sources import Source
+from chatoperator.manifests.sources import Role, Source
 from chatoperator.spec import ChatCluster
 
 OPERATOR_LABELS = {names.LABEL_NAME: names.MANAGED_BY, names.LABEL_COMPONENT: "operator"}
@@ -27,25 +27,26 @@ WEB_PORTS = {"http": 80, "https": 443}
 
 def policies(cluster: ChatCluster, inputs: Inputs) -> list[Manifest]:
     """One for each kind of pod, for both directions. Raises SourceError."""
-    redis, store = sources.both(cluster)
-    to_redis, to_store = _to(cluster, inputs, redis), _to(cluster, inputs, store)
-    operator = _operator(inputs)
+    used = sources.servers(cluster)
+    dns = _rule("to", [], DNS_PORTS, udp=True)
+    to_stores = [dns, *(_to(cluster, inputs, one) for one in used if one.role is not Role.REDIS)]
+    to_all = [dns, *(_to(cluster, inputs, one) for one in used)]
     # Prometheus may be anywhere.
-    watched = [] if cluster.spec.observability.service_monitor else [operator]
-    ours = [_pods(cluster, one) for one in (names.CHAT, names.API, names.WORKER, names.PROBE)]
-    served, dns = _rule("from", [], [names.PORT]), _rule("to", [], DNS_PORTS, udp=True)
-    inside = _rule("from", watched, [names.PORT])
+    operator, watched = _operator(inputs), cluster.spec.observability.service_monitor
+    everybody = [_rule("from", [], [names.PORT])]
+    inside = everybody if watched else [_rule("from", [operator], [names.PORT])]
     made = [
-        (names.CHAT, [served], [dns, *to_redis, *to_store]),
-        (names.API, [served], [dns, *to_redis, *to_store, *_to_issuers(cluster)]),
-        (names.WORKER, [inside], [dns, *to_redis, *to_store]),
-        (names.PROBE, [inside], [dns, *to_redis, *to_store, _to_pods(cluster)]),
-        (names.SCHEMA, [], [dns, *to_store]),
+        (names.CHAT, everybody, to_all),
+        (names.API, everybody, [*to_all, *_to_issuers(cluster)]),
+        (names.WORKER, inside, to_all),
+        (names.PROBE, inside, [*to_all, _to_pods(cluster)]),
+        (names.SCHEMA, [], to_stores),
     ]
-    for source in (redis, store):
-        if source.development:
-            askers = [*ours, operator] if source is redis else [*ours, _pods(cluster, names.SCHEMA)]
-            made.append((source.component, [_rule("from", askers, [ports.DEFAULT[source.component]])], []))
+    ours = [_pods(cluster, one) for one in (names.CHAT, names.API, names.WORKER, names.PROBE)]
+    for one in used:
+        if one.development:
+            also = operator if one.role is Role.REDIS else _pods(cluster, names.SCHEMA)
+            made.append((one.component, [_rule("from", [*ours, also], [ports.DEFAULT[one.component]])], []))
     return [_policy(cluster, inputs, component, into, out) for component, into, out in made]
 
 
@@ -69,16 +70,15 @@ def _policy(
     }
 
 
-def _to(cluster: ChatCluster, inputs: Inputs, source: Source) -> list[Manifest]:
+def _to(cluster: ChatCluster, inputs: Inputs, source: Source) -> Manifest:
     """The way to Redis or a store."""
     if source.development:
-        return [_rule("to", [_pods(cluster, source.component)], [ports.DEFAULT[source.component]])]
-    is_redis = source.component == names.REDIS
+        return _rule("to", [_pods(cluster, source.component)], [ports.DEFAULT[source.component]])
     if source.secret is not None:
-        known = inputs.redis_ports if is_redis else inputs.store_ports
-    else:
-        known = ports.redis_ports(source.url) if is_redis else ports.store_ports(source.url)
-    return [_rule("to", [], known)]
+        told = {Role.REDIS: inputs.redis_ports, Role.STORE: inputs.store_ports}
+        return _rule("to", [], told.get(source.role, ()))
+    ports_of = ports.redis_ports if source.role is Role.REDIS else ports.store_ports
+    return _rule("to", [], ports_of(source.url))
 
 
 def _to_issuers(cluster: ChatCluster) -> list[Manifest]:

@@ -41,6 +41,7 @@ class Part(Struct, frozen=True, kw_only=True):
     lifecycle: Manifest = {}
     tolerations: tuple[Manifest, ...] = ()
     listens: bool = True
+    """It serves, and there are several: what does not is one that ends by itself."""
     restart: str = ""
 
 
@@ -56,7 +57,7 @@ def pod_template(cluster: ChatCluster, part: Part) -> Manifest:
         "containers": [_container(cluster, part)],
         "volumes": list(part.volumes),
         "tolerations": [*map(_toleration, template.tolerations), *_default_tolerations(part)],
-        "topologySpreadConstraints": _spread(cluster, part),
+        "topologySpreadConstraints": _spread(cluster, part) if part.listens else [],
         "nodeSelector": template.node_selector,
         "affinity": without_nulls(template.affinity),
         "priorityClassName": template.priority_class_name,
@@ -65,7 +66,7 @@ def pod_template(cluster: ChatCluster, part: Part) -> Manifest:
     }
     return {
         "metadata": {"labels": _labels(cluster, part), "annotations": _annotations(cluster, part)},
-        "spec": _without_empty(made),
+        "spec": without_empty(made),
     }
 
 
@@ -132,7 +133,7 @@ def _container(cluster: ChatCluster, part: Part) -> Manifest:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **part.probes,
     }
-    return _without_empty(made)
+    return without_empty(made)
 
 
 def _env(part: Part) -> list[Manifest]:
@@ -145,7 +146,7 @@ def _env(part: Part) -> list[Manifest]:
 def resources(given: Resources, default: Resources) -> Manifest:
     """The person's whole, or else ours: half of each could ask for more than it allows."""
     chosen = given if given.requests or given.limits else default
-    return _without_empty(
+    return without_empty(
         {
             "requests": {name: canonical(value) for name, value in chosen.requests.items()},
             "limits": {name: canonical(value) for name, value in chosen.limits.items()},
@@ -181,6 +182,6 @@ def _spread(cluster: ChatCluster, part: Part) -> list[Manifest]:
     ]
 
 
-def _without_empty(made: Manifest) -> Manifest:
+def without_empty(made: Manifest) -> Manifest:
     """An empty field is none: the API server drops most of them."""
     return {key: value for key, value in made.items() if value not in ("", [], {}, None)}

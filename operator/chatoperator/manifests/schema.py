@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from chatoperator.manifests import names, sources
+from chatoperator.manifests import names
 from chatoperator.manifests.inputs import Inputs, Manifest, metadata, owner_of, resolved
 from chatoperator.manifests.podtemplate import Part, own_sizes, pod_template, variable
 from chatoperator.manifests.settings import short_hash
-from chatoperator.manifests.sources import Source
-from chatoperator.manifests.volumes import scratch, trust, url_volume
+from chatoperator.manifests.sources import Role, Source, stores
+from chatoperator.manifests.volumes import scratch, trust, urls
 from chatoperator.schemajob import (
+    CA_FILE_SUFFIX,
+    DIRECTORY_ENV,
+    FILE_SUFFIX,
+    INSECURE_SUFFIX,
     PLACEMENT_ENV,
     REFUSED,
-    STORE_CA_ENV,
     STORE_ENV,
-    STORE_FILE_ENV,
-    STORE_INSECURE_ENV,
 )
 from chatoperator.spec import ChatCluster, Resources
 from chatoperator.storesource import placement
@@ -43,15 +44,15 @@ def job(cluster: ChatCluster, inputs: Inputs) -> Manifest:
 
 
 def _spec(cluster: ChatCluster) -> Manifest:
-    store = sources.store(cluster)
-    volumes = [*url_volume("store", store), *trust((store, sources.STORE_CA)), scratch()]
+    used = stores(cluster)
+    volumes = [*urls(used), *trust(used), scratch()]
     part = Part(
         component=names.SCHEMA,
         command=("python", "-m", "chatoperator.schemajob"),
         template=own_sizes(cluster.spec.worker.pod),
         resources=_SIZE,
         grace_s=30,
-        env=tuple(_env(cluster, store)),
+        env=tuple(_env(cluster, used)),
         volumes=tuple(volumes),
         listens=False,
         restart="Never",
@@ -71,14 +72,16 @@ def _spec(cluster: ChatCluster) -> Manifest:
     }
 
 
-def _env(cluster: ChatCluster, store: Source) -> list[Manifest]:
+def _env(cluster: ChatCluster, used: tuple[Source, ...]) -> list[Manifest]:
     made = [variable(PLACEMENT_ENV, msgspec.json.encode(placement(cluster.spec), order="sorted").decode())]
-    if store.secret is not None:
-        made.append(variable(STORE_FILE_ENV, f"{names.STORE_DIR}/{names.URL_KEY}"))
-    else:
-        made.append(variable(STORE_ENV, store.url))
-    if store.tls.ca_secret is not None:
-        made.append(variable(STORE_CA_ENV, f"{names.TRUST_DIR}/{sources.STORE_CA}"))
-    if store.tls.insecure_skip_verify:
-        made.append(variable(STORE_INSECURE_ENV, "1"))
+    for one in used:
+        name = STORE_ENV if one.role is Role.STORE else DIRECTORY_ENV
+        if one.secret is not None:
+            made.append(variable(f"{name}{FILE_SUFFIX}", one.role.url_file))
+        else:
+            made.append(variable(name, one.url))
+        if one.tls.ca_secret is not None:
+            made.append(variable(f"{name}{CA_FILE_SUFFIX}", one.role.ca_file))
+        if one.tls.insecure_skip_verify:
+            made.append(variable(f"{name}{INSECURE_SUFFIX}", "1"))
     return made

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from chatkernel.settings import SOCKET_PATH, ServiceSettings
-from chatoperator.manifests import names, sources
+from chatoperator.manifests import names
 from chatoperator.manifests.inputs import Inputs, Manifest, metadata, owner_of
+from chatoperator.manifests.sources import Role, Source, servers
 from chatoperator.model import PodKind
 from chatoperator.place import PodSpec
 from chatoperator.podsettings import Surroundings, live_settings, service_settings
@@ -22,27 +23,27 @@ from chatoperator.spec import ChatCluster
 
 HASH_CHARS = 10
 
-_ALL = ("cluster", "revision", "secret_file", "live_file", "region", "port", "key_prefix", "presence")
-_REDIS = ("redis_url", "redis_url_file", "redis_ca_file", "redis_insecure")
-_STORE = ("store_url", "store_url_file", "store_ca_file", "store_insecure")
+_SERVER = ("url", "url_file", "ca_file", "insecure")
+_SERVERS = tuple(f"{role}_{field}" for role in Role for field in _SERVER)
+_ALL = (
+    "cluster",
+    "revision",
+    "secret_file",
+    "live_file",
+    "region",
+    "port",
+    "key_prefix",
+    "presence",
+    *_SERVERS,
+)
 _RECEIPTS = ("receipt_interval_s", "receipt_members_max")
 _LEASE = ("lease_s", "lease_renew_s")
 
 TOLD: dict[str, tuple[str, ...]] = {
-    names.CHAT: (
-        *_ALL,
-        *_REDIS,
-        *_STORE,
-        *_RECEIPTS,
-        *_LEASE,
-        "auth",
-        "public_url",
-        "capacity",
-        "hello_timeout_s",
-    ),
-    names.API: (*_ALL, *_REDIS, *_STORE, *_RECEIPTS, "auth", "public_url", "retention_s"),
-    names.WORKER: (*_ALL, *_REDIS, *_STORE, *_LEASE, "retention_s"),
-    names.PROBE: (*_ALL, *_REDIS, *_STORE, "auth", "api_url"),
+    names.CHAT: (*_ALL, *_RECEIPTS, *_LEASE, "auth", "public_url", "capacity", "hello_timeout_s"),
+    names.API: (*_ALL, *_RECEIPTS, "auth", "public_url", "retention_s"),
+    names.WORKER: (*_ALL, *_LEASE, "retention_s"),
+    names.PROBE: (*_ALL, "auth", "api_url"),
 }
 """Fields of ServiceSettings that each kind of pod uses; the others keep their defaults."""
 
@@ -123,11 +124,10 @@ def socket_url(cluster: ChatCluster) -> str:
 
 
 def _settings(cluster: ChatCluster, component: str) -> ServiceSettings:
-    redis, store = sources.both(cluster)
     kind = KINDS[component]
     around = Surroundings(
-        redis_url=redis.url,
-        store_url=store.url,
+        redis_url="",
+        store_url="",
         secret_file=f"{names.KEYS_DIR}/{names.KEYS_KEY}",
         api_url=api_url(cluster),
         live_file=f"{names.LIVE_DIR}/{names.LIVE_KEY}",
@@ -137,18 +137,27 @@ def _settings(cluster: ChatCluster, component: str) -> ServiceSettings:
     auth = plain.auth
     if kind is PodKind.CHAT:  # which sees tickets only, and where a browser comes from
         auth = type(auth)(allowed_origins=auth.allowed_origins)
+    where: dict[str, Any] = {}
+    for server in servers(cluster):
+        where |= _server(server)
     return msgspec.structs.replace(
         plain,
         auth=auth,
         public_url=socket_url(cluster) if component == names.CHAT else plain.public_url,
         api_url=inside_url(cluster),
-        redis_url_file=f"{names.REDIS_DIR}/{names.URL_KEY}" if redis.secret else "",
-        store_url_file=f"{names.STORE_DIR}/{names.URL_KEY}" if store.secret else "",
-        redis_ca_file=f"{names.TRUST_DIR}/{sources.REDIS_CA}" if redis.tls.ca_secret else "",
-        store_ca_file=f"{names.TRUST_DIR}/{sources.STORE_CA}" if store.tls.ca_secret else "",
-        redis_insecure=redis.tls.insecure_skip_verify,
-        store_insecure=store.tls.insecure_skip_verify,
+        **where,
     )
+
+
+def _server(server: Source) -> dict[str, Any]:
+    role = server.role
+    values = {
+        "url": server.url,
+        "url_file": role.url_file if server.secret else "",
+        "ca_file": role.ca_file if server.tls.ca_secret else "",
+        "insecure": server.tls.insecure_skip_verify,
+    }
+    return {f"{role}_{field}": values[field] for field in _SERVER}
 
 
 def _text(content: Any) -> str:

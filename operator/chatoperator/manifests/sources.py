@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from chatoperator.manifests import names
 from chatoperator.spec import ChatCluster, MongoDb, PostgreSql, Redis, SecretKey, Tls
-
-REDIS_CA = "redis.crt"
-STORE_CA = "store.crt"
-"""Files in `names.TRUST_DIR`."""
 
 _Server: TypeAlias = Redis | MongoDb | PostgreSql
 
@@ -25,9 +22,36 @@ class SourceError(ValueError):
     """The resource names no Redis or no store that pods could reach."""
 
 
+class Role(StrEnum):
+    """What a server is to the pods; also the name of its volume, and the beginning of its settings."""
+
+    REDIS = "redis"
+    STORE = "store"
+    DIRECTORY = "directory"
+    """Of people, where it is apart from the messages."""
+
+    @property
+    def ca_file(self) -> str:
+        return f"{names.TRUST_DIR}/{self.ca_key}"
+
+    @property
+    def ca_key(self) -> str:
+        """The file in `names.TRUST_DIR`."""
+        return f"{self}.crt"
+
+    @property
+    def url_file(self) -> str:
+        return f"{DIRS[self]}/{names.URL_KEY}"
+
+
+DIRS = {Role.REDIS: names.REDIS_DIR, Role.STORE: names.STORE_DIR, Role.DIRECTORY: names.DIRECTORY_DIR}
+"""Where the URLs are mounted."""
+
+
 class Source(Struct, frozen=True):
     """`component` is `redis`, `postgresql` or `mongodb`; exactly one of `url` and `secret` is given."""
 
+    role: Role
     component: str
     url: str
     secret: SecretKey | None
@@ -37,30 +61,42 @@ class Source(Struct, frozen=True):
 
 def redis(cluster: ChatCluster) -> Source:
     """Raises SourceError."""
-    return _source(cluster, names.REDIS, cluster.spec.redis)
+    return _source(cluster, Role.REDIS, names.REDIS, cluster.spec.redis)
+
+
+def stores(cluster: ChatCluster) -> tuple[Source, ...]:
+    """That of the messages, and that of the directory of people where it is another. Raises SourceError."""
+    spec = cluster.spec
+    named = [
+        (component, server)
+        for component, server in ((names.MONGODB, spec.mongodb), (names.POSTGRESQL, spec.postgresql))
+        if server is not None
+    ]
+    if not named:
+        raise SourceError("spec names neither mongodb nor postgresql")
+    roles = (Role.STORE, Role.DIRECTORY)
+    return tuple(_source(cluster, role, *one) for role, one in zip(roles, named, strict=False))
 
 
 def store(cluster: ChatCluster) -> Source:
-    """Raises SourceError."""
-    spec = cluster.spec
-    if spec.postgresql is not None:
-        return _source(cluster, names.POSTGRESQL, spec.postgresql)
-    if spec.mongodb is not None:
-        return _source(cluster, names.MONGODB, spec.mongodb)
-    raise SourceError("spec names neither mongodb nor postgresql")
+    """That of the messages. Raises SourceError."""
+    return stores(cluster)[0]
 
 
-def both(cluster: ChatCluster) -> tuple[Source, Source]:
-    """Redis and the store. Raises SourceError."""
-    return redis(cluster), store(cluster)
+def servers(cluster: ChatCluster) -> tuple[Source, ...]:
+    """Redis and the stores. Raises SourceError."""
+    return (redis(cluster), *stores(cluster))
 
 
-def _source(cluster: ChatCluster, component: str, server: _Server) -> Source:
+def _source(cluster: ChatCluster, role: Role, component: str, server: _Server) -> Source:
     if server.development:
         secret = SecretKey(name=names.development(cluster.metadata.name), key=url_key(component))
-        return Source(component, "", secret, Tls(), True)
+        return Source(role, component, "", secret, Tls(), True)
     if server.url_from is not None and server.url_from.secret is not None:
-        return Source(component, "", server.url_from.secret, server.tls, False)
+        return Source(role, component, "", server.url_from.secret, server.tls, False)
     if server.url:
-        return Source(component, server.url, None, server.tls, False)
+        return Source(role, component, server.url, None, server.tls, False)
     raise SourceError(f"spec.{component} says neither url nor urlFrom.secret nor development")
+
+
+both = servers

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chatoperator.manifests import names, sources
+from chatoperator.manifests import names
 from chatoperator.manifests.inputs import Manifest
 from chatoperator.manifests.security import SECRET_MODE
-from chatoperator.manifests.sources import Source
+from chatoperator.manifests.sources import DIRS, Source, servers
 from chatoperator.spec import ChatCluster, SecretKey
 
 SCRATCH_SIZE = "64Mi"
@@ -17,8 +17,7 @@ _PATHS = {
     "settings": names.SETTINGS_DIR,
     "live": names.LIVE_DIR,
     "keys": names.KEYS_DIR,
-    "redis": names.REDIS_DIR,
-    "store": names.STORE_DIR,
+    **{str(role): path for role, path in DIRS.items()},
     "trust": names.TRUST_DIR,
     "scratch": "/tmp",  # noqa: S108 - the root is read-only
 }
@@ -27,27 +26,28 @@ _PATHS = {
 def volumes(cluster: ChatCluster, settings_map: str) -> list[Manifest]:
     """Those of a service's pod, in a fixed order. Raises SourceError."""
     name = cluster.metadata.name
-    redis, store = sources.both(cluster)
-    made = [
+    used = servers(cluster)
+    return [
         _config("settings", settings_map, names.SETTINGS_KEY),
         _config("live", names.live(name), names.LIVE_KEY),
         _secret("keys", SecretKey(name=names.keys(name), key=names.KEYS_KEY), names.KEYS_KEY),
+        *urls(used),
+        *trust(used),
+        scratch(),
     ]
-    made += [*url_volume("redis", redis), *url_volume("store", store)]
-    return [*made, *trust((redis, sources.REDIS_CA), (store, sources.STORE_CA)), scratch()]
 
 
-def url_volume(volume: str, source: Source) -> list[Manifest]:
-    """The URL of a server, where a Secret holds it."""
-    return [] if source.secret is None else [_secret(volume, source.secret, names.URL_KEY)]
+def urls(used: tuple[Source, ...]) -> list[Manifest]:
+    """One volume for each URL that a Secret holds."""
+    return [_secret(str(one.role), one.secret, names.URL_KEY) for one in used if one.secret is not None]
 
 
-def trust(*wanted: tuple[Source, str]) -> list[Manifest]:
-    """One volume with the CA certificates of those who have one, under the names of their files."""
+def trust(used: tuple[Source, ...]) -> list[Manifest]:
+    """One volume with the CA certificates of those that have one."""
     projected = [
-        {"secret": {"name": source.tls.ca_secret.name, "items": [_item(source.tls.ca_secret.key, file)]}}
-        for source, file in wanted
-        if source.tls.ca_secret is not None
+        {"secret": {"name": ca.name, "items": [_item(ca.key, one.role.ca_key)]}}
+        for one in used
+        if (ca := one.tls.ca_secret) is not None
     ]
     if not projected:
         return []

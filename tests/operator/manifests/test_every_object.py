@@ -112,7 +112,8 @@ def test_what_a_pod_mounts_is_there_or_the_persons_own(spec: dict[str, Any]) -> 
     maps = {name: set(one["data"]) for name, one in of_kind(objects, "ConfigMap").items()}
     made = {name: set(one["data"]) for name, one in of_kind(objects, "Secret").items()}
     assert set(made) == set(keys.wanted(cluster))
-    persons = {"redis": {"url", "ca.crt"}, "mongodb": {"connectionString"}, "mongodb-ca": {"ca.crt"}}
+    people = {"people": {"url", "ca.crt"}}
+    persons = people | {"redis": {"url", "ca.crt"}, "mongodb": {"connectionString"}, "mongodb-ca": {"ca.crt"}}
     secrets = persons | made
     for pod in pods_of(objects).values():
         for path, value in values(pod["spec"]):

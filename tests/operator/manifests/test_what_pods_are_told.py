@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.manifest_samples import (
+    APART,
     FULL,
     GATEWAY,
     INPUTS,
@@ -21,7 +22,7 @@ from support.manifest_samples import (
 )
 
 from chatkernel.settings import LiveSettings, ServiceSettings, load_settings
-from chatoperator.manifests import settings, sources
+from chatoperator.manifests import schema, settings, sources
 from chatoperator.spec import ChatCluster
 
 
@@ -96,6 +97,22 @@ def test_certificates_are_looked_for_where_they_are_mounted() -> None:
     items = [item["path"] for source in trust["projected"]["sources"] for item in source["secret"]["items"]]
     assert items == ["redis.crt", "store.crt"]
     assert told(cluster_of(GATEWAY), "chat").redis_insecure is True
+
+
+def test_the_directory_of_people_may_be_apart_from_the_messages() -> None:
+    cluster = cluster_of(APART)
+    for component in settings.TOLD:
+        read = told(cluster, component)
+        assert (read.store_url, read.store_url_file) == ("mongodb://db.example/chat", "")
+        assert (read.directory_url, read.directory_url_file) == ("", "/etc/chat/directory/url")
+        assert (read.store_ca_file, read.directory_ca_file) == ("", "/etc/chat/trust/directory.crt")
+    pod = chat_pod(cluster)["spec"]
+    assert {"directory", "trust"} <= {volume["name"] for volume in pod["volumes"]}
+    job = schema.job(cluster, INPUTS)["spec"]["template"]["spec"]
+    environ = {one["name"]: one.get("value", "") for one in job["containers"][0]["env"]}
+    assert environ["CHAT_STORE_URL"] == "mongodb://db.example/chat"
+    assert environ["CHAT_DIRECTORY_URL_FILE"] == "/etc/chat/directory/url"
+    assert environ["CHAT_DIRECTORY_URL_CA_FILE"] == "/etc/chat/trust/directory.crt"
 
 
 def test_what_may_change_while_pods_run_is_in_one_file_for_all_and_in_no_other() -> None:
