@@ -263,7 +263,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "spec",
         "",
-        "needs a Redis: name yours in redis, or have one for a try by redis: {development: true}",
+        "needs a Redis: name yours in redis (for a try redis: {development: true})",
         lambda spec: _sources(spec.redis) > 0,
         "has(self.redis)",
         KUBERNETES,
@@ -271,17 +271,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "spec",
         "",
-        "needs a store: name it in mongodb or postgresql, or have one for a try by postgresql: {development: true}",
+        "needs a store: name mongodb, postgresql or both (for a try postgresql: {development: true})",
         lambda spec: spec.mongodb is not None or spec.postgresql is not None,
         "has(self.mongodb) || has(self.postgresql)",
-        KUBERNETES,
-    ),
-    Rule(
-        "spec",
-        "postgresql",
-        "cannot stand beside mongodb on Kubernetes yet: name one of them",
-        lambda spec: spec.mongodb is None or spec.postgresql is None,
-        "!(has(self.mongodb) && has(self.postgresql))",
         KUBERNETES,
     ),
     Rule(
@@ -363,8 +355,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "spec",
         "",
-        "cannot move from mongodb to postgresql or back, since nothing moves the data: make another ChatCluster",
-        "has(self.mongodb) == has(oldSelf.mongodb)",
+        "a store cannot be added, left out or exchanged, since nothing moves the data: make another ChatCluster",
+        "has(self.mongodb) == has(oldSelf.mongodb) && has(self.postgresql) == has(oldSelf.postgresql)",
     ),
     *_database_transitions("mongodb"),
     *_database_transitions("postgresql"),
