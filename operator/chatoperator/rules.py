@@ -86,7 +86,8 @@ def at(cluster: ChatCluster, path: str) -> Any:
     for part in filter(None, path.split(".")):
         if value is None:
             return None
-        value = getattr(value, _names(type(value))[part])
+        kind: type[Struct] = type(value)
+        value = getattr(value, _names(kind)[part])
     return value
 
 
