@@ -90,6 +90,8 @@ async def _bridge(path: Path, store: StoreUnderTest, witness: StoreWitness | Non
 
     async def strike(fault: StoreFault) -> None:
         """Until it has held for long enough: how long that is differs, and the drill holds all for as long."""
+        if witness is not None:
+            await witness.before()
         await stack.enter_async_context(fault.broken())
         looks = [] if witness is None else [witness.during(fault)]
         await asyncio.gather(asyncio.sleep(fault.hold_s), *looks)

@@ -266,6 +266,14 @@ class ClusterServers:
         # A view of a node is complete when it knows who follows whom: only then a failover can begin.
         until(lambda: all(len(_replicas(node)) == len(self.replicas) for node in self.nodes))
 
+    def comes_back(self, killed: Server) -> None:
+        """A node whose replica has its place is started, and follows that one: waits until another failover can
+        begin."""
+        killed.start()
+        until(lambda: b"master_link_status:up" in _info(killed), 30.0)
+        until(lambda: all(_is_ok(node) for node in self.nodes), 30.0)
+        until(lambda: all(len(_live_replicas(node)) == len(self.replicas) for node in self.nodes), 30.0)
+
     def owner_of(self, slot: int) -> Server:
         """The primary of a slot, as the nodes that live see it."""
         for node in self.nodes:
@@ -304,6 +312,10 @@ def _nodes(node: Server) -> list[bytes]:
 
 def _replicas(node: Server) -> list[bytes]:
     return [line for line in _nodes(node) if b"slave" in line.split(b" ")[2]]
+
+
+def _live_replicas(node: Server) -> list[bytes]:
+    return [line for line in _replicas(node) if b"fail" not in line.split(b" ")[2]]
 
 
 def _is_ok(node: Server) -> bool:
