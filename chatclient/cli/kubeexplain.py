@@ -105,8 +105,8 @@ def _because(ranked: list[PodView], name: str, revision: str) -> list[str]:
 
 def _difference(first: PodView, second: PodView, revision: str) -> str:
     """Why the first goes before the second: the first rule by which they differ."""
-    if _works(first) != _works(second):
-        return "it is not ready" if not first.ready else "it does not deliver"
+    if first.ready != second.ready:
+        return "it is not ready"
     if first.draining != second.draining:
         return "it drains already"
     if _is_old(first, revision) != _is_old(second, revision):
@@ -120,10 +120,6 @@ def _difference(first: PodView, second: PodView, revision: str) -> str:
     if first.started_at != second.started_at:
         return "it is younger"
     return "by name: nothing else sets them off"
-
-
-def _works(view: PodView) -> bool:
-    return view.ready and view.delivers is not False
 
 
 def _is_old(view: PodView, revision: str) -> bool:

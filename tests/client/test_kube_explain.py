@@ -112,7 +112,6 @@ def test_the_pod_with_the_fewest_connections_goes_first(pods: Pods) -> None:
     ("differs", "why"),
     [
         ({"ready": False}, "it is not ready"),
-        ({"delivers": False}, "it does not deliver"),
         ({"revision": "bb"}, "it is of an old revision"),
         ({"condemned": True}, "it is to go anyway"),
         ({"made": "2026-01-31T11:30:00Z"}, "it is younger"),
