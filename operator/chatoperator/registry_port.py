@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from chatkernel.registry import Policy, Registry
+from chatkernel.registry import PodEntry, Policy, Registry
 from chatoperator.model import EntryView, RegistryView
 
 LOOK_TIMEOUT_S = 0.5
@@ -19,6 +19,8 @@ class RedisRegistry:
         self._registry = registry
         self._seen: dict[tuple[str, str], float] = {}
         self._away_until = 0.0
+        self.entries: dict[str, PodEntry] = {}
+        """Those with a lease that goes on, by name, as of the last look."""
 
     async def observe(self, now: float) -> RegistryView:
         """Raises ChatError(REDIS_UNAVAILABLE) or TimeoutError."""
@@ -30,6 +32,7 @@ class RedisRegistry:
             # What stands in Redis, not what the snapshot remembers: after a loss it has to be written again.
             policy = await self._registry.policy()
         self._away_until = 0.0
+        self.entries = {entry.name: entry for entry in snapshot.entries}
         found = [(entry, True) for entry in snapshot.entries] + [(entry, False) for entry in snapshot.expired]
         self._seen = {
             run: self._seen.get(run, now) for run in ((entry.name, entry.incarnation) for entry, _ in found)
@@ -43,8 +46,8 @@ class RedisRegistry:
             frozenset(policy.excluded),
         )
 
-    async def remove(self, pod: str, incarnation: str) -> None:
-        await self._registry.remove(pod, incarnation)
+    async def remove(self, pod: str, incarnation: str, *, for_good: bool = False) -> None:
+        await self._registry.remove(pod, incarnation, for_good=for_good)
 
     async def set_policy(self, serving_revision: str, excluded: frozenset[str]) -> None:
         await self._registry.set_policy(Policy(serving_revision, sorted(excluded)))

@@ -1,0 +1,79 @@
+"""The parts that tend one cluster, put together: they live as long as its task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from chatoperator.acting import Acting
+from chatoperator.history import History
+from chatoperator.kube.events import Regarding
+from chatoperator.kube.kinds import POD, Object, labels_of
+from chatoperator.kube.link import RedisLink
+from chatoperator.kube.place import KubePlace, Whose
+from chatoperator.kube.podview import ip_of, is_ready, is_stopping
+from chatoperator.kube.probe import Prober, StoreWatch
+from chatoperator.kube.revisions import Revisions
+from chatoperator.kube.shared import Shared
+from chatoperator.kube.statuswriter import StatusWriter
+from chatoperator.kube.surroundings import Surroundings
+from chatoperator.kube.telling import Telling
+from chatoperator.manifests import keys, names, sources
+from chatoperator.manifests.inputs import Inputs, owner_of
+from chatoperator.spec import ChatCluster
+
+LIVED_S = 20.0
+"""A pod that was ready and lived longer did not die young: containers take longer to start than processes."""
+
+
+class Parts:
+    """`cluster` and `inputs` are as of the last round."""
+
+    def __init__(
+        self, shared: Shared, cluster: ChatCluster, inputs: Inputs, wake: Callable[[], None]
+    ) -> None:
+        self.cluster, self.inputs = cluster, inputs
+        self._cache = shared.cache
+        client, cache, owner = shared.client, shared.cache, owner_of(cluster, inputs)
+        namespace = cluster.metadata.namespace
+        self.history = History(LIVED_S)
+        self.link = RedisLink(client.guard_now)
+        self.prober, self.store = Prober(changed=wake), StoreWatch(changed=wake)
+        self.revisions = Revisions(client, cache, inputs)
+        self.place = KubePlace(
+            client, cache, Whose(namespace, owner), self.revisions, self.prober, changed=wake
+        )
+        self.telling = Telling(shared.events, Regarding(owner, namespace), shared.counts)
+        self.acting = Acting(self.place, self.link, self.history, tell=self.telling.action, now=time.time)
+        self.surroundings = Surroundings(shared, self.link, self.place, self.telling)
+        self.status = StatusWriter(client, cache)
+
+    async def aclose(self) -> None:
+        self.place.close()
+        self.prober.close()
+        self.store.close()
+        await self.link.aclose()
+
+    def secrets(self) -> set[str]:
+        """Names of those that the cluster depends on."""
+        found = set(keys.wanted(self.cluster))
+        for server in _servers(self.cluster):
+            found |= {key.name for key in (server.secret, server.tls.ca_secret) if key is not None}
+        return found
+
+    def pods(self, component: str = "") -> list[Object]:
+        """Of the cluster; "" is of all its components."""
+        found = self._cache[POD].of(self.cluster.metadata.namespace, self.cluster.metadata.name)
+        return [pod for pod in found if component in ("", labels_of(pod).get(names.LABEL_COMPONENT))]
+
+    def address_of(self, component: str) -> str:
+        """Of a pod that can be asked, the same one as long as it lasts; "" if there is none."""
+        able = [ip_of(pod) for pod in self.pods(component) if is_ready(pod) and not is_stopping(pod)]
+        return min(able, default="")
+
+
+def _servers(cluster: ChatCluster) -> tuple[sources.Source, ...]:
+    try:
+        return sources.servers(cluster)
+    except sources.SourceError:
+        return ()

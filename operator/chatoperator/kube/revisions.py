@@ -1,0 +1,109 @@
+"""Revisions of chat pods: each is kept whole, so that a pod of an older one can be started again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+
+from chatoperator.kube.cache import Cache
+from chatoperator.kube.children import create_once, remove
+from chatoperator.kube.client import KubeClient
+from chatoperator.kube.kinds import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    Object,
+    annotations_of,
+    labels_of,
+    name_of,
+    owner_uids,
+)
+from chatoperator.kube.podview import rfc3339
+from chatoperator.manifests import chatpod, names
+from chatoperator.manifests.inputs import Inputs
+from chatoperator.manifests.names import CHAT, LABEL_COMPONENT, LABEL_REVISION
+from chatoperator.model import PodKind
+from chatoperator.place import PlaceError
+from chatoperator.revision import revision_of
+from chatoperator.spec import ChatCluster
+
+LAST_GOOD = f"{names.GROUP}/last-good"
+"""On the ControllerRevision that was the last good one: since when. It outlives the operator."""
+
+
+class Revisions:
+    """Of one cluster. `inputs` is set before anything is asked of it."""
+
+    def __init__(self, client: KubeClient, cache: Cache, inputs: Inputs) -> None:
+        self._client, self._cache, self.inputs = client, cache, inputs
+
+    async def keep(self, cluster: ChatCluster) -> None:
+        """That of the resource as it is now, with everything resolved. Raises KubeError and SourceError."""
+        name = names.of_revision(cluster.metadata.name, revision_of(cluster.spec, PodKind.CHAT))
+        kinds = (CONFIG_MAP, CONTROLLER_REVISION)
+        if all(self._cache[kind].get(cluster.metadata.namespace, name) for kind in kinds):
+            return
+        for manifest in chatpod.revision_objects(cluster, self.inputs):
+            await create_once(self._client, self._cache, manifest)
+
+    async def template(self, cluster: ChatCluster, revision: str) -> Object:
+        """For a pod of it. Raises PlaceError when it is neither kept nor that of the resource."""
+        name = names.of_revision(cluster.metadata.name, revision)
+        store, namespace = self._cache[CONTROLLER_REVISION], cluster.metadata.namespace
+        kept = store.get(namespace, name)
+        if kept is None and revision == revision_of(cluster.spec, PodKind.CHAT):
+            await self.keep(cluster)
+            kept = store.get(namespace, name)
+        if kept is None:
+            raise PlaceError(f"revision {revision} is not known any more")
+        return chatpod.template_of(kept)
+
+    def kept(self, cluster: ChatCluster) -> Mapping[str, Object]:
+        """The ControllerRevisions by revision."""
+        found = self._cache[CONTROLLER_REVISION].of(cluster.metadata.namespace, cluster.metadata.name)
+        return {labels_of(one)[LABEL_REVISION]: one for one in found if self._is_ours(one)}
+
+    def last_good(self, cluster: ChatCluster) -> str:
+        """ "" is none."""
+        marked = {
+            name: annotations_of(one)[LAST_GOOD] for name, one in self.kept(cluster).items() if is_good(one)
+        }
+        return max(marked, key=lambda name: marked[name], default="")
+
+    async def mark_good(self, cluster: ChatCluster, revision: str) -> None:
+        """From now on it is the last good one, also for an operator that starts later. Raises KubeError."""
+        for name, one in self.kept(cluster).items():
+            if is_good(one) is not (name == revision):
+                since = rfc3339(time.time()) if name == revision else None
+                body: Object = {"metadata": {"annotations": {LAST_GOOD: since}}}
+                namespace = cluster.metadata.namespace
+                changed = await self._client.patch(CONTROLLER_REVISION, namespace, name_of(one), body)
+                self._cache[CONTROLLER_REVISION].put(changed)
+
+    def releases(self, cluster: ChatCluster) -> dict[str, str]:
+        """By revision, what `spec.version` was."""
+        return {
+            name: annotations_of(chatpod.template_of(one)).get(names.RELEASE, "")
+            for name, one in self.kept(cluster).items()
+        }
+
+    async def forget_others(self, cluster: ChatCluster, used: Collection[str]) -> list[str]:
+        """Those that no pod has and nobody may go back to; the names of those that went. Raises KubeError."""
+        went = []
+        namespace, name = cluster.metadata.namespace, cluster.metadata.name
+        for kind in (CONTROLLER_REVISION, CONFIG_MAP):
+            for one in self._cache[kind].of(namespace, name):
+                revision = labels_of(one).get(LABEL_REVISION)
+                if revision is None or revision in used or not self._is_ours(one):
+                    continue
+                await remove(self._client, self._cache, kind, one)
+                if kind is CONTROLLER_REVISION:
+                    went.append(revision)
+        return went
+
+    def _is_ours(self, one: Object) -> bool:
+        is_chat = labels_of(one).get(LABEL_COMPONENT) == CHAT and LABEL_REVISION in labels_of(one)
+        return is_chat and self.inputs.owner_uid in owner_uids(one)
+
+
+def is_good(revision: Object) -> bool:
+    return LAST_GOOD in annotations_of(revision)

@@ -1,0 +1,146 @@
+"""What a cluster needs round its chat pods: Secrets, the way to Redis, children, the store's tables.
+
+Nothing here stops at the first problem: a Secret that is missing does not keep a Service from being made.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from msgspec import Struct
+
+from chatkernel.opstoken import ops_token
+from chatoperator.facts import Finding
+from chatoperator.kube.children import Children, Wanted, prepare
+from chatoperator.kube.errors import KubeError
+from chatoperator.kube.findings import problem_of_error
+from chatoperator.kube.kinds import SECRET, name_of, uid_of
+from chatoperator.kube.link import RedisLink
+from chatoperator.kube.place import KubePlace
+from chatoperator.kube.schema import SchemaStep
+from chatoperator.kube.secrets import ClusterSecrets, SecretProblem
+from chatoperator.kube.shared import Shared
+from chatoperator.kube.telling import Telling
+from chatoperator.manifests import build, chatpod, keys
+from chatoperator.manifests.inputs import Inputs
+from chatoperator.manifests.sources import SourceError
+from chatoperator.reasons import Reason
+from chatoperator.spec import ChatCluster
+
+log = logging.getLogger(__name__)
+
+
+class Tended(Struct):
+    """What a round has found. `may_start`: pods that are started now have all that they need."""
+
+    storage: Finding = Finding(Reason.NOT_LOOKED_AT)
+    registry: Finding | None = None
+    problems: list[Finding] = []
+    may_start: bool = True
+
+
+class Surroundings:
+    """Of one cluster."""
+
+    def __init__(self, shared: Shared, link: RedisLink, place: KubePlace, telling: Telling) -> None:
+        self._client, self._cache = shared.client, shared.cache
+        self._link, self._place, self._telling = link, place, telling
+        self._secrets = ClusterSecrets(shared.reader, shared.client, shared.cache, shared.trust)
+        self._children = Children(shared.client, shared.cache)
+        self._schema = SchemaStep(shared.client, shared.cache)
+        self._built: tuple[object, list[Wanted]] | None = None
+
+    async def tend(self, cluster: ChatCluster, inputs: Inputs) -> tuple[Tended, Inputs]:
+        """Raises KubeError only when the API server cannot be reached at all."""
+        found = Tended()
+        inputs = await self._read_secrets(cluster, inputs, found)
+        if not cluster.spec.pause:
+            await self._keep_children(cluster, inputs, found)
+        await self._look_at_schema(cluster, inputs, found)
+        return found, inputs
+
+    async def _read_secrets(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> Inputs:
+        """Ours are made; what is in those of the resource becomes the link to Redis, and ports."""
+        replace = msgspec.structs.replace
+        try:
+            if not cluster.spec.pause:
+                for name in await self._secrets.ensure(cluster):
+                    self._telling.note("SecretMade", f"Made the Secret {name}")
+            self._place.token = ops_token(await self._secrets.signing_keys(cluster))
+        except SecretProblem as error:
+            found.problems.append(_finding(error))
+            found.may_start = False
+        except KubeError as error:
+            _note(error, found)
+        try:
+            url, redis_ports = await self._secrets.redis(cluster)
+            inputs = replace(inputs, redis_ports=redis_ports)
+            await self._link.open(cluster, url)
+        except SecretProblem as error:
+            found.registry = _finding(error)
+            found.may_start = False
+        except KubeError as error:
+            _note(error, found)
+        try:
+            inputs = replace(inputs, store_ports=await self._secrets.store_ports(cluster))
+        except SecretProblem as error:
+            found.storage = _finding(error)
+            found.may_start = False
+        except KubeError as error:
+            _note(error, found)
+        return inputs
+
+    async def _keep_children(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> None:
+        wanted = self._build(cluster, inputs)
+        namespace, name = cluster.metadata.namespace, cluster.metadata.name
+        done = await self._children.ensure(wanted)
+        gone = await self._children.remove_others(namespace, name, inputs.owner_uid, wanted)
+        self._telling.put_back(done.put_back)
+        self._telling.removed(gone.removed)
+        for error in [*done.failed, *gone.failed]:
+            _note(error, found)
+
+    def _build(self, cluster: ChatCluster, inputs: Inputs) -> list[Wanted]:
+        """Built when something has changed that they depend on. Raises SourceError."""
+        secrets = [name for name in keys.wanted(cluster) if self._is_there(cluster, name)]
+        pods = [
+            (name_of(pod), uid_of(pod)) for pod in self._place.pods() if cluster.spec.exposure is not None
+        ]
+        key = (cluster, inputs, secrets, pods)
+        if self._built is None or self._built[0] != key:
+            manifests = build.children(cluster, inputs)
+            # Labels and the owner of Secrets that are there: one that is not would be made empty.
+            manifests += [keys.ownership(cluster, inputs, name) for name in secrets]
+            for name, uid in pods:
+                manifests += chatpod.pod_exposure(cluster, name, uid)
+            self._built = key, prepare(manifests)
+        return self._built[1]
+
+    def _is_there(self, cluster: ChatCluster, secret: str) -> bool:
+        return self._cache[SECRET].get(cluster.metadata.namespace, secret) is not None
+
+    async def _look_at_schema(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> None:
+        if found.storage.reason is not Reason.NOT_LOOKED_AT or cluster.spec.pause:
+            return
+        try:
+            found.storage = await self._schema.look(cluster, inputs)
+        except KubeError as error:
+            _note(error, found)
+        found.may_start &= self._schema.is_done
+
+
+def invalid_source(error: SourceError) -> Finding:
+    return Finding(Reason.INVALID_SPEC, str(error))
+
+
+def _finding(error: SecretProblem) -> Finding:
+    return Finding(Reason.SECRET_MISSING if error.missing else Reason.SECRET_INVALID, str(error))
+
+
+def _note(error: KubeError, found: Tended) -> None:
+    problem = problem_of_error(error)
+    if problem is not None:
+        found.problems.append(problem)
+    else:
+        log.warning("not done", extra={"error": str(error)})

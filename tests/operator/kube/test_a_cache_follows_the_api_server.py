@@ -1,0 +1,110 @@
+"""What watches bring, and what is noticed when they bring nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from support.kube_api import KubeApi, eventually
+
+from chatoperator.kube.client import Selection
+from chatoperator.kube.kinds import POD
+from chatoperator.kube.store import Store
+from chatoperator.kube.watcher import Watcher
+
+PODS = "/api/v1/namespaces/team/pods"
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[KubeApi]:
+    async with KubeApi().running() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def following(api: KubeApi, **options: float) -> AsyncIterator[tuple[Store, Watcher]]:
+    client, store = api.client(), Store(POD)
+    watcher = Watcher(client, Selection(POD, "team"), store, **options)
+    task = asyncio.create_task(watcher.run())
+    try:
+        await eventually(lambda: watcher.listed)
+        yield store, watcher
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.aclose()
+
+
+def names(store: Store) -> set[str]:
+    return {found["metadata"]["name"] for found in store.all()}
+
+
+async def test_changes_come_by_watch(api: KubeApi) -> None:
+    api.put(f"{PODS}/a", {})
+    async with following(api) as (store, _):
+        assert names(store) == {"a"}
+        api.put(f"{PODS}/b", {"status": {"phase": "Pending"}})
+        await eventually(lambda: names(store) == {"a", "b"})
+        api.put(f"{PODS}/b", {"status": {"phase": "Running"}})
+        await eventually(lambda: store.get("team", "b")["status"]["phase"] == "Running")
+        api.remove(f"{PODS}/a")
+        await eventually(lambda: names(store) == {"b"})
+        assert api.asked("GET", "/pods") == 2  # a list and a watch
+
+
+async def test_what_was_deleted_while_nobody_listened_is_gone(api: KubeApi) -> None:
+    api.put(f"{PODS}/a", {})
+    api.put(f"{PODS}/b", {})
+    async with following(api) as (store, _):
+        api.remove(f"{PODS}/a", told=False)
+        api.forget()
+        api.interrupt()
+        await eventually(lambda: names(store) == {"b"})
+
+
+async def test_a_watch_that_went_silent_is_given_up(api: KubeApi) -> None:
+    async with following(api, silence_s=0.3) as (store, watcher):
+        api.silent = True
+        api.put(f"{PODS}/a", {})
+        await eventually(lambda: names(store) == {"a"})
+        assert watcher.problem is None or "pods" in str(watcher.problem)
+
+
+async def test_a_watch_that_goes_on_is_not_trusted_for_ever(api: KubeApi) -> None:
+    async with following(api, relist_s=0.5) as (store, _):
+        api.put(f"{PODS}/lost", {}, told=False)
+        api.interrupt()
+        await eventually(lambda: names(store) == {"lost"})
+
+
+async def test_a_list_of_before_does_not_take_away_what_was_just_made(api: KubeApi) -> None:
+    async with following(api) as (store, _):
+        made = {"metadata": {"name": "new", "namespace": "team", "resourceVersion": "5000"}}
+        store.put(made)
+        store.replace("team", [], 4000)
+        assert names(store) == {"new"}
+        store.replace("team", [], 5001)
+        assert names(store) == set()
+
+
+async def test_an_older_change_does_not_undo_a_newer_one(api: KubeApi) -> None:
+    store = Store(POD)
+    meta = {"name": "a", "namespace": "team"}
+    store.put({"metadata": {**meta, "resourceVersion": "7", "deletionTimestamp": "now"}})
+    store.put({"metadata": {**meta, "resourceVersion": "6"}})
+    assert "deletionTimestamp" in store.get("team", "a")["metadata"]
+    store.drop("team", "a", 6)
+    assert names(store) == {"a"}
+
+
+async def test_an_api_server_that_is_away_is_known_to_be(api: KubeApi) -> None:
+    async with following(api) as (_, watcher):
+        api.stand_still = asyncio.Event()
+        api.busy = ["0"] * 1000
+        api.stand_still.set()
+        api.interrupt()
+        await eventually(lambda: watcher.problem is not None)
+        api.busy = []
+        await eventually(lambda: watcher.problem is None)

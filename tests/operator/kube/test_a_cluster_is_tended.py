@@ -1,0 +1,125 @@
+"""A whole cluster by the operator's own parts, on the small API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from support.kube_api import KubeApi, eventually
+from support.kube_cluster import CORE, World, tended
+from support.valkey import Valkey, valkey_server
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    with valkey_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def world(valkey: Valkey, tmp_path: Path) -> AsyncIterator[World]:
+    async with KubeApi().running() as api:
+        made = World(api, valkey)
+        made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
+        async with tended(made, tmp_path):
+            yield made
+
+
+async def started(world: World, count: int = 2) -> list[str]:
+    world.apply()
+    await eventually(lambda: bool(world.children("jobs")))
+    world.finish_schema()
+    names = await world.chat_pods_are(count)
+    for name in names:
+        await world.run(name)
+    await eventually(lambda: world.status().get("chatPods", {}).get("ready") == count)
+    return names
+
+
+async def test_it_comes_up_and_then_rests(world: World) -> None:
+    world.apply()
+    await eventually(lambda: "talk-api" in world.children("deployments"))
+    await eventually(lambda: world.condition("StorageReady").get("reason") == "SchemaPending")
+    assert not world.chat_pods()  # services do not start without the store's tables
+    await eventually(lambda: bool(world.children("jobs")))
+    world.finish_schema()
+    names = await world.chat_pods_are(2)
+    for name in names:
+        await world.run(name, connections=3)
+    await eventually(lambda: world.status().get("chatPods", {}).get("connections") == 6, 15)
+    assert world.condition("StorageReady")["status"] == "True"
+    assert world.status()["selector"].count("=") == 3
+    assert sum("Started the chat pod" in note for note in world.events()) == 2
+    keys = world.api.objects[f"{CORE}/secrets/talk-keys"]
+    before = len(world.api.seen)
+    world.api.put(f"{CORE}/secrets/unrelated", {})
+    await eventually(lambda: not world.api.seen[before:], 3)
+    assert world.api.objects[f"{CORE}/secrets/talk-keys"]["metadata"]["uid"] == keys["metadata"]["uid"]
+
+
+async def test_a_pod_that_was_deleted_by_force_is_replaced_and_may_never_register_again(world: World) -> None:
+    lost, other = await started(world)
+    world.api.remove(f"{CORE}/pods/{lost}")
+    names = await world.chat_pods_are(2)
+    assert other in names
+    assert lost not in names
+    async with asyncio.timeout(10):
+        while lost in await world.registered():
+            await asyncio.sleep(0.05)
+    assert not await world.may_register(lost)
+    assert await world.may_register(other)
+
+
+async def test_a_pod_that_died_is_replaced_and_stays_for_its_log(world: World) -> None:
+    dead, _ = await started(world)
+    world.pod_status(dead, ready=False, phase="Failed")
+    await world.chat_pods_are(3)
+    annotations = world.chat_pods()[dead]["metadata"]["annotations"]
+    assert "chatcluster.dev/forgotten" in annotations
+    await eventually(lambda: world.status()["chatPods"]["replicas"] == 2)
+
+
+async def test_a_secret_that_is_missing_is_told_and_found_when_it_comes(world: World) -> None:
+    world.api.remove(f"{CORE}/secrets/stores")
+    world.apply()
+    await eventually(lambda: world.condition("RegistryReady").get("reason") == "SecretMissing", 15)
+    assert world.condition("StorageReady")["reason"] == "SecretMissing"
+    assert "stores" in world.condition("RegistryReady")["message"]
+    world.secret(redis=world.valkey.url, postgresql="mysql://db")
+    await eventually(lambda: world.condition("StorageReady").get("reason") == "SecretInvalid", 15)
+    world.secret(redis=world.valkey.url, postgresql="postgresql://db/chat")
+    await eventually(lambda: bool(world.children("jobs")), 15)
+
+
+async def test_a_drain_is_noted_on_the_pod_before_it_is_ordered(world: World) -> None:
+    await started(world, 2)
+    world.apply(chatPods={"replicas": 1})
+
+    def drained() -> list[str]:
+        return [
+            name
+            for name, pod in world.chat_pods().items()
+            if "chatcluster.dev/drain" in (pod["metadata"].get("annotations") or {})
+        ]
+
+    await eventually(lambda: len(drained()) == 1)
+    world.apply(chatPods={"replicas": 2})
+    assert len(world.chat_pods()) == 2
+
+
+async def test_an_api_server_that_was_away_has_lost_no_pod(world: World) -> None:
+    """While nothing is heard nothing is done; and then everything is as it was."""
+    names = await started(world)
+    made = world.api.asked("POST", "/pods")
+    world.api.busy = ["0"] * 100_000
+    world.api.interrupt()
+    await eventually(lambda: not world.cache.is_current())
+    world.api.busy = []
+    await eventually(world.cache.is_current, 15)
+    world.apply(chatPods={"replicas": 3})
+    await world.chat_pods_are(3)
+    assert set(names) < set(world.chat_pods())
+    assert world.api.asked("POST", "/pods") == made + 1
+    assert world.api.asked("DELETE", "/pods") == 0

@@ -1,0 +1,122 @@
+"""Objects of a cluster: made, put back, removed, and otherwise left in peace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from support.kube_api import KubeApi, eventually
+
+from chatoperator.kube.cache import Cache
+from chatoperator.kube.children import Children, covers, prepare
+from chatoperator.kube.kinds import CONFIG_MAP
+from chatoperator.manifests.names import LABEL_CLUSTER
+
+MAP = "/api/v1/namespaces/team/configmaps/talk-live"
+
+
+def manifest(text: str = "one", name: str = "talk-live") -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "labels": {LABEL_CLUSTER: "talk"},
+            "ownerReferences": [{"uid": "owner"}],
+        },
+        "data": {"live.json": text},
+    }
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[KubeApi]:
+    async with KubeApi().running() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def children_of(api: KubeApi) -> AsyncIterator[tuple[Children, Cache]]:
+    client = api.client()
+    cache = Cache(client, ["team"])
+    task = asyncio.create_task(cache.run())
+    try:
+        await eventually(cache.is_current)
+        yield Children(client, cache), cache
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.aclose()
+
+
+def version(cache: Cache) -> str:
+    return cache[CONFIG_MAP].get("team", "talk-live")["metadata"]["resourceVersion"]
+
+
+async def test_nothing_is_asked_for_while_nothing_changes(api: KubeApi) -> None:
+    async with children_of(api) as (children, _):
+        first = await children.ensure(prepare([manifest()]))
+        again = await children.ensure(prepare([manifest()]))
+        assert (first.made, again.made) == (1, 0)
+        assert api.asked("PATCH", "configmaps") == 1
+
+
+async def test_nor_by_an_operator_that_has_just_started(api: KubeApi) -> None:
+    async with children_of(api) as (children, _):
+        await children.ensure(prepare([manifest()]))
+    async with children_of(api) as (children, _):
+        await children.ensure(prepare([manifest()]))
+        assert api.asked("PATCH", "configmaps") == 1
+
+
+async def test_what_a_hand_has_changed_is_put_back_and_told(api: KubeApi) -> None:
+    async with children_of(api) as (children, cache):
+        await children.ensure(prepare([manifest()]))
+        before = version(cache)
+        api.put(MAP, {**api.objects[MAP], "data": {"live.json": "by hand"}})
+        await eventually(lambda: version(cache) != before)
+        done = await children.ensure(prepare([manifest()]))
+        assert done.put_back == ["ConfigMap talk-live"]
+        assert api.objects[MAP]["data"] == {"live.json": "one"}
+
+
+async def test_what_others_add_is_theirs(api: KubeApi) -> None:
+    async with children_of(api) as (children, cache):
+        await children.ensure(prepare([manifest()]))
+        before = version(cache)
+        api.put(MAP, {**api.objects[MAP], "status": {"seen": True}})
+        await eventually(lambda: version(cache) != before)
+        assert (await children.ensure(prepare([manifest()]))).put_back == []
+        assert api.asked("PATCH", "configmaps") == 1
+
+
+async def test_what_is_wanted_otherwise_is_applied_and_is_no_news(api: KubeApi) -> None:
+    async with children_of(api) as (children, _):
+        await children.ensure(prepare([manifest()]))
+        done = await children.ensure(prepare([manifest("two")]))
+        assert done.put_back == []
+        assert api.objects[MAP]["data"] == {"live.json": "two"}
+
+
+async def test_what_is_not_wanted_any_more_goes_and_nothing_of_others(api: KubeApi) -> None:
+    async with children_of(api) as (children, cache):
+        await children.ensure(prepare([manifest(), manifest(name="talk-old")]))
+        foreign = manifest(name="talk-foreign")
+        foreign["metadata"]["ownerReferences"] = [{"uid": "somebody"}]
+        api.put(MAP.replace("talk-live", "talk-foreign"), foreign)
+        await eventually(lambda: cache[CONFIG_MAP].get("team", "talk-foreign") is not None)
+        gone = await children.remove_others("team", "talk", "owner", prepare([manifest()]))
+        assert gone.removed == ["ConfigMap talk-old"]
+        assert {path.rpartition("/")[2] for path in api.objects} == {"talk-live", "talk-foreign"}
+
+
+def test_defaults_of_the_api_server_are_no_difference() -> None:
+    wanted = {"spec": {"ports": [{"name": "http", "port": 80}], "selector": {}, "type": None}}
+    live = {"spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP"}], "clusterIP": "10.0.0.1"}}
+    assert covers(live, wanted)
+    assert not covers(live, {"spec": {"ports": [{"name": "http", "port": 81}]}})
+    assert not covers(live, {"spec": {"ports": [{"name": "http"}, {"name": "other"}]}})
+    assert not covers({"ingress": [{"from": []}, {}]}, {"ingress": [{"from": []}]})

@@ -1,0 +1,197 @@
+"""A small API server that can be made to misbehave: what a real one cannot be told to do.
+
+It keeps objects, numbers every change, and streams them to watches; of the rules of Kubernetes it knows only resource
+versions, UIDs and merge patches. What depends on more is tested on a real one (`tests/cluster/`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+from kubernetes.aio.client.configuration import Configuration
+
+from chatoperator.kube.client import KubeClient
+
+Object = dict[str, Any]
+
+
+class KubeApi:
+    """`url` is where it listens. `seen`: every request, as method and path."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}
+        """By path."""
+        self.seen: list[tuple[str, str]] = []
+        self.silent = False
+        """Watches are taken, and say nothing."""
+        self.busy: list[str] = []
+        """Retry-After of the next requests, which are answered with 429."""
+        self.stand_still: asyncio.Event | None = None
+        """No request is answered before this is set."""
+        self._versions = itertools.count(100)
+        self._version = 99
+        self._forgotten = 0
+        self._watches: list[tuple[str, asyncio.Queue[tuple[str, Object] | None]]] = []
+        self._history: list[tuple[int, str, str, Object]] = []
+        self.url = ""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[KubeApi]:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            self.interrupt()
+            await runner.cleanup()
+
+    def client(self) -> KubeClient:
+        configuration = Configuration()
+        configuration.host = self.url
+        return KubeClient(configuration)
+
+    # -- what a test does to it
+
+    def put(self, path: str, content: Object, *, told: bool = True) -> Object:
+        """`told`: watches hear of it."""
+        self._version = next(self._versions)
+        before = self.objects.get(path)
+        name = path.rpartition("/")[2]
+        meta = {
+            "name": name,
+            "uid": before["metadata"]["uid"] if before else f"uid-{self._version}",
+            **content.get("metadata", {}),
+            "resourceVersion": str(self._version),
+        }
+        parts = path.split("/")
+        if "namespaces" in parts:
+            meta["namespace"] = parts[parts.index("namespaces") + 1]
+        stored = {**content, "metadata": meta}
+        self.objects[path] = stored
+        self._tell("MODIFIED" if before else "ADDED", path, stored, told)
+        return stored
+
+    def remove(self, path: str, *, told: bool = True) -> None:
+        self._version = next(self._versions)
+        gone = self.objects.pop(path)
+        gone["metadata"]["resourceVersion"] = str(self._version)
+        self._tell("DELETED", path, gone, told)
+
+    def interrupt(self) -> None:
+        """Ends all watches."""
+        for _, queue in self._watches:
+            queue.put_nowait(None)
+
+    def forget(self) -> None:
+        """What happened so far cannot be watched any more: 410."""
+        self._forgotten = self._version
+
+    def asked(self, method: str, part: str) -> int:
+        return sum(method == seen and part in path for seen, path in self.seen)
+
+    # -- inside
+
+    def _tell(self, kind: str, path: str, content: Object, told: bool) -> None:
+        if told:
+            self._history.append((self._version, kind, path, content))
+            for prefix, queue in self._watches:
+                if path.startswith(prefix):
+                    queue.put_nowait((kind, content))
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append((request.method, request.path))
+        if self.stand_still is not None:
+            await self.stand_still.wait()
+        if self.busy:
+            return _status(429, "too busy", {"Retry-After": self.busy.pop(0)})
+        path = request.path.removesuffix("/status")
+        is_list = len(path.partition("/namespaces/")[2].split("/")) == 2 or path.endswith("/nodes")
+        if request.method == "GET" and is_list:
+            return await (self._watch(request) if "watch" in request.query else self._list(path))
+        if request.method == "GET":
+            return _found(self.objects.get(path))
+        body = json.loads(await request.read() or b"{}")
+        return self._write(request.method, path, body)
+
+    def _write(self, method: str, path: str, body: Object) -> web.Response:
+        if method == "POST":
+            path = f"{path}/{body['metadata']['name']}"
+            return _status(409, "exists") if path in self.objects else _found(self.put(path, body))
+        present = self.objects.get(path)
+        if method == "PATCH":
+            return _found(self.put(path, _merged(present or {}, body)))
+        if present is None:
+            return _status(404, "not found")
+        if method == "DELETE":
+            if body.get("preconditions", {}).get("uid") != present["metadata"]["uid"]:
+                return _status(409, "another one")
+            self.remove(path)
+            return _found(present)
+        if body["metadata"].get("resourceVersion") != present["metadata"]["resourceVersion"]:
+            return _status(409, "changed meanwhile")
+        return _found(self.put(path, body))
+
+    async def _list(self, path: str) -> web.Response:
+        items = [found for where, found in self.objects.items() if where.startswith(f"{path}/")]
+        return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        since, prefix = int(request.query["resourceVersion"]), f"{request.path}/"
+        if since < self._forgotten:
+            return _status(410, "too old")
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        queue: asyncio.Queue[tuple[str, Object] | None] = asyncio.Queue()
+        for version, kind, path, content in self._history:
+            if version > since and path.startswith(prefix):
+                queue.put_nowait((kind, content))
+        self._watches.append((prefix, queue))
+        try:
+            async with asyncio.timeout(int(request.query["timeoutSeconds"])):
+                while (change := await queue.get()) is not None:
+                    if not self.silent:
+                        line = json.dumps({"type": change[0], "object": change[1]})
+                        await answer.write(line.encode() + b"\n")
+        except (TimeoutError, ConnectionResetError):
+            pass
+        finally:
+            self._watches.remove((prefix, queue))
+        return answer
+
+
+def _status(code: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"message": message, "code": code}, status=code, headers=headers)
+
+
+def _found(content: Object | None) -> web.Response:
+    return _status(404, "not found") if content is None else web.json_response(content)
+
+
+def _merged(before: Object, change: Object) -> Object:
+    merged = dict(before)
+    for key, value in change.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = _merged(merged.get(key) or {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+async def eventually(holds: Any, within_s: float = 10.0) -> None:
+    """Waits until the condition holds."""
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.01)

@@ -1,0 +1,160 @@
+"""A ChatCluster on the small API server, with a real Valkey: pods become ready when the test's kubelet says so."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from support.kube_api import KubeApi, Object, eventually
+from support.valkey import Valkey, redis_client
+
+from chatkernel.keys import Keys
+from chatkernel.registry import PodEntry, PodState, Registry
+from chatoperator.kube.cache import Cache
+from chatoperator.kube.cluster import ClusterTask
+from chatoperator.kube.events import Events
+from chatoperator.kube.metrics import Counts
+from chatoperator.kube.secrets import SecretReader
+from chatoperator.kube.shared import Shared
+from chatoperator.kube.supervisor import Supervisor
+from chatoperator.manifests.inputs import DevelopmentImages
+
+CLUSTER = "/apis/chatcluster.dev/v1alpha1/namespaces/team/chatclusters/talk"
+CORE = "/api/v1/namespaces/team"
+SPEC = {
+    "redis": {"urlFrom": {"secret": {"name": "stores", "key": "redis"}}},
+    "postgresql": {"urlFrom": {"secret": {"name": "stores", "key": "postgresql"}}},
+}
+
+
+class World:
+    """The resource `talk` in the namespace `team`, its operator, and the kubelet."""
+
+    def __init__(self, api: KubeApi, valkey: Valkey) -> None:
+        self.api, self.valkey = api, valkey
+        self.cache: Cache
+        self._revisions: dict[str, str] = {}
+
+    # -- the person
+
+    def secret(self, **values: str) -> None:
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        self.api.put(f"{CORE}/secrets/stores", {"data": data})
+
+    def apply(self, **spec: Any) -> None:
+        present = self.api.objects.get(CLUSTER, {})
+        generation = present.get("metadata", {}).get("generation", 0) + 1
+        content = {**present, "metadata": {"generation": generation}, "spec": {**SPEC, **spec}}
+        self.api.put(CLUSTER, content)
+
+    # -- the kubelet
+
+    def chat_pods(self) -> dict[str, Object]:
+        return {
+            found["metadata"]["name"]: found
+            for path, found in self.api.objects.items()
+            if path.startswith(f"{CORE}/pods/")
+            and found["metadata"]["labels"].get("app.kubernetes.io/component") == "chat"
+        }
+
+    async def run(self, name: str, *, ready: bool = True, connections: int = 0) -> None:
+        """The pod has a node, and is registered if it is ready."""
+        self.pod_status(name, ready=ready)
+        if ready:
+            await self.renew(name, connections=connections)
+
+    def pod_status(self, name: str, *, ready: bool, phase: str = "Running") -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = f"{CORE}/pods/{name}"
+        conditions = [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": now},
+            {"type": "Ready", "status": str(ready), "lastTransitionTime": now},
+        ]
+        pod = self.api.objects[path]
+        status = {"phase": phase, "podIP": "127.0.0.1", "conditions": conditions}
+        self.api.put(path, {**pod, "spec": {**pod["spec"], "nodeName": "n1"}, "status": status})
+
+    async def renew(self, name: str, *, connections: int = 0, state: PodState = PodState.READY) -> bool:
+        """Whether the registry has taken it."""
+        if name in self.chat_pods():
+            self._revisions[name] = self.chat_pods()[name]["metadata"]["labels"]["chatcluster.dev/revision"]
+        revision = self._revisions[name]
+        entry = PodEntry(name, "one", "ws://x", "local", revision, state, connections, 100, 1)
+        async with self.registry() as registry:
+            return (await registry.renew(entry, 60.0)).ok
+
+    async def may_register(self, name: str) -> bool:
+        """Also of a pod that Kubernetes does not know any more: a zombie."""
+        return await self.renew(name)
+
+    async def registered(self) -> set[str]:
+        async with self.registry() as registry:
+            return {entry.name for entry in (await registry.snapshot()).entries}
+
+    @contextlib.asynccontextmanager
+    async def registry(self) -> AsyncIterator[Registry]:
+        async with redis_client(self.valkey.url) as redis:
+            yield Registry(redis, Keys("chat", "talk"))
+
+    def finish_schema(self) -> None:
+        for path, found in list(self.api.objects.items()):
+            if "/jobs/" in path:
+                self.api.put(path, {**found, "status": {"succeeded": 1}})
+
+    # -- what is to be seen
+
+    def status(self) -> Object:
+        status: Object = self.api.objects[CLUSTER].get("status") or {}
+        return status
+
+    def condition(self, kind: str) -> Object:
+        found = [one for one in self.status().get("conditions", []) if one["type"] == kind]
+        return found[0] if found else {}
+
+    def events(self) -> list[str]:
+        return [found["note"] for path, found in self.api.objects.items() if "/events/" in path]
+
+    def children(self, plural: str) -> set[str]:
+        return {path.rpartition("/")[2] for path in self.api.objects if f"/{plural}/" in path}
+
+    async def chat_pods_are(self, count: int, within_s: float = 10.0) -> list[str]:
+        await eventually(lambda: len(self.chat_pods()) == count, within_s)
+        return sorted(self.chat_pods())
+
+
+@contextlib.asynccontextmanager
+async def tended(world: World, trust: Path) -> AsyncIterator[World]:
+    """With the operator at work, as its leader."""
+    client = world.api.client()
+    cache = Cache(client, ["team"])
+    events = Events(client, "test")
+    shared = Shared(
+        client=client,
+        cache=cache,
+        events=events,
+        reader=SecretReader(client, cache),
+        counts=Counts(),
+        image="localhost/chatcluster:1",
+        operator_namespace="ops",
+        development=DevelopmentImages(),
+        trust=trust,
+        may_act=lambda: True,
+    )
+    supervisor = Supervisor(cache, lambda key, uid: ClusterTask(shared, key, uid))
+    tasks = [asyncio.create_task(part.run()) for part in (cache, events, supervisor)]
+    world.cache = cache
+    try:
+        yield world
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.aclose()
