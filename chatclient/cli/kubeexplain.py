@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import msgspec
-from chatoperator.census import is_leaving, rank_victims
-from chatoperator.kube.podview import PodMemory, Surroundings, view_of
 from msgspec import Struct
 
 from chatclient.cli.kubelook import Look, PodLook, Told
+from chatoperator.census import is_leaving, rank_victims
+from chatoperator.kube.podview import PodMemory, Surroundings, view_of
 from chatoperator.model import PodView
 
 

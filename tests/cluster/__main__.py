@@ -62,7 +62,15 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str
 
 def _test(machine: Machine, arguments: Sequence[str]) -> None:
     named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
-    command = [sys.executable, "-m", "pytest", "-m", "cluster", *([] if named else ["tests/cluster"]), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "cluster",
+        *([] if named else ["tests/cluster"]),
+        *arguments,
+    ]
     if os.environ.get("KUBECONFIG"):
         # Somebody's own cluster: no network to enter, nothing to build.
         os.execv(command[0], command)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from cluster.kit.api import Api
 from cluster.kit.chat import CHART, Chat, operating
 from cluster.kit.kubectl import Helm, Kubectl, run
