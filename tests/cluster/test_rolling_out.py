@@ -17,6 +17,7 @@ async def test_a_new_revision_replaces_one_pod_after_the_other(
         before = await chat.settled(2)
         async with talking(chat.url) as talk:
             chat.apply(chatPods={"replicas": 2, "connectionsPerPod": 101})
+            await chat.chat_pods_until(lambda pods: bool(set(pods) - set(before)), 30, "the rollout began")
             after = await chat.settled(2, 180)
             await talk.goes_on(20)
             assert not any(device.recorder.losses for device in talk.devices)

@@ -31,7 +31,7 @@ from chatoperator.manifests import names
 from chatoperator.manifests.inputs import Inputs, resolved
 from chatoperator.manifests.settings import api_url, live_hash
 from chatoperator.manifests.sources import SourceError
-from chatoperator.model import Observed, PodKind, RegistryView, Start
+from chatoperator.model import Action, Observed, PodKind, RegistryView, Start
 from chatoperator.reasons import Reason
 from chatoperator.resource_object import ResourceError, cluster_of
 from chatoperator.revision import revision_of
@@ -47,6 +47,8 @@ GAP_S = 0.1
 """Changes come in showers: one look sees them all."""
 TIDY_S = 60.0
 """Between two looks for what nobody needs any more."""
+FOLLOWING = (names.CHAT, names.API, names.WORKER, names.PROBE)
+"""Components whose pods follow the live settings."""
 KINDS = (PodKind.CHAT,)
 """Of the others Deployments take care."""
 
@@ -131,7 +133,7 @@ class ClusterTask:
             )
         thought = think(parts.cluster.spec, observed, self._memory, now, KINDS)
         self._memory = thought.memory
-        actions = [action for action in thought.actions if tended.may_start or not isinstance(action, Start)]
+        actions = [action for action in thought.actions if _may_be_done(action, tended, thought)]
         failures = await parts.acting.apply(parts.cluster, actions)
         await self._see_to_the_rest(parts, thought)
         self._add_problems(parts, tended, failures)
@@ -214,17 +216,12 @@ class ClusterTask:
     async def _tell_live(self, parts: Parts) -> None:
         """A changed annotation makes the kubelet look at once, instead of within a minute or two."""
         wanted = live_hash(parts.cluster)
-        for pod in parts.pods():
-            known = annotations_of(pod).get(names.LIVE)
-            if (
-                names.LIVE in annotations_of(pod)
-                and known != wanted
-                and is_alive(pod)
-                and not is_stopping(pod)
-            ):
-                body: Object = {"metadata": {"annotations": {names.LIVE: wanted}}}
-                changed = await self._shared.client.patch(POD, self._namespace, name_of(pod), body)
-                self._shared.cache[POD].put(changed)
+        for component in FOLLOWING:
+            for pod in parts.pods(component):
+                if annotations_of(pod).get(names.LIVE) != wanted and is_alive(pod) and not is_stopping(pod):
+                    body: Object = {"metadata": {"annotations": {names.LIVE: wanted}}}
+                    changed = await self._shared.client.patch(POD, self._namespace, name_of(pod), body)
+                    self._shared.cache[POD].put(changed)
 
     async def _tidy(self, parts: Parts, thought: Round) -> None:
         await parts.place.clear_away()
@@ -274,6 +271,14 @@ class ClusterTask:
 
     def _deployments(self) -> list[Object]:
         return self._shared.cache[DEPLOYMENT].of(self._namespace, self._name)
+
+
+def _may_be_done(action: Action, tended: Tended, thought: Round) -> bool:
+    """Not to start what could not run. A revision that runs, or ran well, has its tables."""
+    if not isinstance(action, Start):
+        return True
+    proven = {pod.revision for pod in thought.observed.pods if pod.ever_ready} | {thought.observed.last_good}
+    return tended.may_start and (tended.has_tables or action.revision in proven)
 
 
 def _is_unsettled(thought: Round) -> bool:

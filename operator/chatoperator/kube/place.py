@@ -30,7 +30,8 @@ from chatoperator.kube.podview import (
 from chatoperator.kube.revisions import Revisions
 from chatoperator.manifests import chatpod
 from chatoperator.manifests.inputs import Owner
-from chatoperator.manifests.names import CHAT, DRAIN, GROUP, LABEL_COMPONENT
+from chatoperator.manifests.names import CHAT, DRAIN, GROUP, LABEL_COMPONENT, LIVE
+from chatoperator.manifests.settings import live_hash
 from chatoperator.model import PodView
 from chatoperator.place import DrainOrder, PlaceError, PodSpec
 
@@ -106,7 +107,9 @@ class KubePlace:
         for _ in range(3):
             name = f"{self._whose.name}-{CHAT}-{pod.revision}-{self._random()}"
             try:
-                made = await self._client.create(chatpod.pod(template, name, self._whose.owner))
+                manifest = chatpod.pod(template, name, self._whose.owner)
+                manifest["metadata"].setdefault("annotations", {})[LIVE] = live_hash(pod.cluster)
+                made = await self._client.create(manifest)
             except Conflict:  # the name was taken: there are fourteen million of them
                 continue
             self._cache[POD].put(made)

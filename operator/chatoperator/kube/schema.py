@@ -9,6 +9,7 @@ from chatoperator.facts import Finding
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.children import create_once, is_going, remove
 from chatoperator.kube.client import KubeClient
+from chatoperator.kube.findings import problems_of_pods
 from chatoperator.kube.kinds import (
     DEPLOYMENT,
     JOB,
@@ -33,13 +34,14 @@ MESSAGE_MAX_CHARS = 500
 
 
 class SchemaStep:
-    """Of one cluster. `is_done`: the store's tables are those that this version needs."""
+    """Of one cluster. `is_done`: the store's tables are those that this version needs. `lacks_image`: no node can get
+    what is to make them."""
 
     def __init__(self, client: KubeClient, cache: Cache, *, now: Callable[[], float] = time.time) -> None:
         self._client, self._cache, self._now = client, cache, now
         self._failures = 0
         self._failed_at = 0.0
-        self.is_done = False
+        self.is_done = self.lacks_image = False
 
     async def look(self, cluster: ChatCluster, inputs: Inputs) -> Finding:
         """Goes on, and says how far it is. Raises KubeError and SourceError."""
@@ -47,6 +49,7 @@ class SchemaStep:
         await self._remove_others(cluster, wanted)
         live = self._cache[JOB].get(cluster.metadata.namespace, name_of(wanted))
         self.is_done = live is not None and bool((live.get("status") or {}).get("succeeded"))
+        self.lacks_image = live is not None and self._lacks_image(cluster, live)
         if self.is_done:
             self._failures = 0
             is_development = any(store.development for store in sources.stores(cluster))
@@ -94,13 +97,17 @@ class SchemaStep:
         found = self._cache[DEPLOYMENT].get(cluster.metadata.namespace, name)
         return found is not None and bool((found.get("status") or {}).get("readyReplicas"))
 
+    def _pods(self, cluster: ChatCluster, job: Object) -> list[Object]:
+        found = self._cache[POD].of(namespace_of(job), cluster.metadata.name)
+        return [pod for pod in found if uid_of(job) in owner_uids(pod)]
+
+    def _lacks_image(self, cluster: ChatCluster, job: Object) -> bool:
+        problems = problems_of_pods(self._pods(cluster, job))
+        return any(problem.reason is Reason.IMAGE_UNAVAILABLE for problem in problems)
+
     def _problem(self, cluster: ChatCluster, job: Object) -> Finding | None:
         """What its newest pod that ended says."""
-        pods = [
-            pod
-            for pod in self._cache[POD].of(namespace_of(job), cluster.metadata.name)
-            if uid_of(job) in owner_uids(pod)
-        ]
+        pods = self._pods(cluster, job)
         ends = sorted(end for pod in pods if (end := _end_of(pod)) is not None)
         if not ends:
             return None

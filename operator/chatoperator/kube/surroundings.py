@@ -35,12 +35,14 @@ ON_SCHEMA = (names.API, names.WORKER, names.PROBE)
 
 
 class Tended(Struct):
-    """What a round has found. `may_start`: pods that are started now have all that they need."""
+    """What a round has found. `may_start`: pods that are started now have all that they need. But for the store's tables
+    of a new version: of these `has_tables` tells."""
 
     storage: Finding = Finding(Reason.NOT_LOOKED_AT)
     registry: Finding | None = None
     problems: list[Finding] = []
     may_start: bool = True
+    has_tables: bool = False
 
 
 class Surroundings:
@@ -132,7 +134,8 @@ class Surroundings:
             found.storage = await self._schema.look(cluster, inputs)
         except KubeError as error:
             _note(error, found)
-        found.may_start &= self._schema.is_done
+        # An image that no node can get makes no tables, and no pod either: as a pod it is given up in time.
+        found.has_tables = self._schema.is_done or self._schema.lacks_image
 
 
 def invalid_source(error: SourceError) -> Finding:

@@ -79,16 +79,14 @@ class Chat:
             seen = found.get("status", {})
             counts = seen.get("chatPods", {})
             current = seen.get("observedGeneration") == found["metadata"]["generation"]
-            return current and (counts.get("desired"), counts.get("ready"), counts.get("replicas")) == (
-                pods,
-                pods,
-                pods,
-            )
+            there = [counts.get(count) for count in ("desired", "ready", "replicas")]
+            return current and seen.get("phase") == "Running" and there == [pods] * 3
 
         await self.until(holds, within_s, f"{pods} chat pods, all ready")
-        return await self.chat_pods_until(
+        found = await self.chat_pods_until(
             lambda found: sum(map(is_ready, found.values())) == pods, within_s, f"{pods} ready"
         )
+        return {name: pod for name, pod in found.items() if is_ready(pod)}
 
     async def chat_pods_until(
         self, holds: Callable[[Objects], object], within_s: float, what: str = ""
