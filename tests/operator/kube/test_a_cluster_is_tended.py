@@ -50,11 +50,14 @@ async def becomes_quiet(world: World) -> bool:
 
 async def test_it_comes_up_and_then_rests(world: World) -> None:
     world.apply()
-    await eventually(lambda: "talk-api" in world.children("deployments"))
+    await eventually(lambda: "talk-live" in world.children("configmaps"))
     await eventually(lambda: world.condition("StorageReady").get("reason") == "SchemaPending")
-    assert not world.chat_pods()  # services do not start without the store's tables
     await eventually(lambda: bool(world.children("jobs")))
+    # Services do not start without the store's tables.
+    assert not world.chat_pods()
+    assert not world.children("deployments")
     world.finish_schema()
+    await eventually(lambda: "talk-api" in world.children("deployments"))
     names = await world.chat_pods_are(2)
     for name in names:
         await world.run(name, connections=3)
