@@ -101,12 +101,16 @@ def fake_nodes(machine: Machine) -> Iterator[Callable[[int], list[str]]]:
 
     machine.kwok.start()
     yield make
-    # While somebody still says of their pods that they have ended: without, it takes Kubernetes a minute.
-    for name in made:
-        kubectl("delete", "pods", "--all-namespaces", f"--field-selector=spec.nodeName={name}")
-    if made:
-        kubectl("delete", "node", *made, "--ignore-not-found")
-    machine.kwok.stop()
+    try:
+        for name in made:
+            # While somebody still says of its pods that they have ended: without, it takes Kubernetes a minute.
+            here = f"--field-selector=spec.nodeName={name}"
+            found = kubectl.get("pods", "--all-namespaces", here)["items"]
+            for namespace in {pod["metadata"]["namespace"] for pod in found}:
+                Kubectl(namespace)("delete", "pods", here)
+            kubectl("delete", "node", name)
+    finally:
+        machine.kwok.stop()
 
 
 @pytest.fixture
