@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chatoperator.kube.cache import Cache
@@ -12,8 +12,10 @@ from chatoperator.kube.client import KubeClient
 from chatoperator.kube.cluster import ClusterTask
 from chatoperator.kube.events import Events
 from chatoperator.kube.health import make_app, make_server
+from chatoperator.kube.kinds import CHAT_CLUSTER
 from chatoperator.kube.leader import Leader
 from chatoperator.kube.metrics import Counts, Family, Labels, family, operator_families
+from chatoperator.kube.resources import run_kopf
 from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
@@ -35,7 +37,7 @@ class Operator:
         development: DevelopmentImages,
         trust: Path,
     ) -> None:
-        self._client, self._leader = client, leader
+        self._client, self._leader, self._namespaces = client, leader, namespaces
         self._cache = Cache(client, namespaces)
         self._counts = Counts()
         self._events = Events(client, leader.identity)
@@ -54,10 +56,12 @@ class Operator:
         self._tasks: dict[tuple[str, str], ClusterTask] = {}
         self._supervisor = Supervisor(self._cache, self._tend)
 
-    async def run(self) -> None:
+    async def run(self, kopf_started: Callable[[], None]) -> None:
         """What only the leader does. Until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._cache.run(), name="cache")
+            heard = run_kopf(self._namespaces, self._cache[CHAT_CLUSTER], kopf_started)
+            group.create_task(heard, name="kopf")
             group.create_task(self._events.run(), name="events")
             group.create_task(self._supervisor.run(), name="supervisor")
 
