@@ -2,8 +2,9 @@
 
 kopf lists, watches, notices streams that went silent, and logs in again. Its handlers here only store and wake:
 change handlers, timers and daemons would put a finalizer and annotations on the resource, and one with a finalizer
-cannot be deleted once its operator is gone. What was deleted while a watch was interrupted kopf never tells: so now and
-then a list of our own replaces what is known. Children are watched by `watcher.py`, since kopf knows no label selectors.
+cannot be deleted once its operator is gone. What was deleted while a watch was interrupted kopf never tells: so now
+and then a list of our own replaces what is known. Children are watched by `watcher.py`, since kopf knows no label
+selectors.
 """
 
 from __future__ import annotations
