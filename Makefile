@@ -7,6 +7,8 @@ FILE ?= examples/laptop.yaml
 ARGS ?=
 REDIS ?=
 STORE ?=
+NODES ?= 3
+TAG ?= dev
 
 # What needs only the product, and what needs the developers' tools too.
 RUN := $(VENV)/.installed-run
@@ -14,7 +16,8 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help run install dev check test test-slow test-contract test-stores docs mongo-java bench bench-short \
-  bench-storage drill drill-short drill-stores drill-redis lock clean
+  bench-storage drill drill-short drill-stores drill-redis cluster-up cluster-down cluster-load cluster-run \
+  test-cluster lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,16 +40,17 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code, generated do
 	$(BIN)/python -m docs.tools --check
 
 test: $(DEV)  ## The tests, in under five minutes
-	$(BIN)/python -m pytest -m "not slow and not stores" -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not stores" --ignore tests/cluster -n 3 --dist loadfile $(ARGS)
 
 test-slow: $(DEV)  ## The tests that take longer
-	$(BIN)/python -m pytest -m "slow and not stores" $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not stores" --ignore tests/cluster $(ARGS)
 
 test-contract: $(DEV)  ## The rest of the contracts: all on PostgreSQL, Redis under Sentinels and as a cluster, and faults
 	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile tests/contract tests/worker tests/redis $(ARGS)
 
 test-stores: test-contract  ## The same, and Redis and each store broken under the drill, three times each (30 minutes)
-	$(BIN)/python -m pytest -m stores --ignore tests/contract --ignore tests/worker --ignore tests/redis $(ARGS)
+	$(BIN)/python -m pytest -m stores --ignore tests/contract --ignore tests/worker --ignore tests/redis \
+	  --ignore tests/cluster $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m drills.stores
 
 drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over
@@ -55,6 +59,21 @@ drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod di
 
 drill-redis: $(DEV)  ## The faults of a Redis under the drill, three times each (ARGS="redis-stopped --times 1")
 	PYTHONPATH=tests $(BIN)/python -m drills $(ARGS)
+
+cluster-up: $(DEV)  ## A real Kubernetes on this machine, as root (NODES=3, KWOK=1 for fake nodes, CLUSTER=name)
+	PYTHONPATH=tests $(BIN)/python -m cluster up --nodes $(NODES) $(if $(KWOK),--kwok)
+
+cluster-down: $(DEV)  ## End it, and leave nothing of it
+	PYTHONPATH=tests $(BIN)/python -m cluster down
+
+cluster-load: $(DEV)  ## Make our image of the code as it is, and load it into every node (TAG=dev)
+	PYTHONPATH=tests $(BIN)/python -m cluster load --tag $(TAG)
+
+cluster-run: $(DEV)  ## A command in the cluster's network (ARGS="kubectl get pods -A")
+	@PYTHONPATH=tests $(BIN)/python -m cluster run $(ARGS)
+
+test-cluster: $(DEV)  ## The tests that need a Kubernetes: the one of `make cluster-up`, or yours by KUBECONFIG
+	PYTHONPATH=tests $(BIN)/python -m cluster test $(ARGS)
 
 mongo-java: $(DEV)  ## Build the MongoDB-protocol server for tests (needs a JDK and Maven), if there is none yet
 	PYTHONPATH=tests $(BIN)/python -m support.mongo.java_build

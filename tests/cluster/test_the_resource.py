@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from cluster.kit.kubectl import Failed, Kubectl
 from support.resources import (
     BROKEN,
     CHANGES,
@@ -32,6 +31,7 @@ from chatoperator.resource_status import (
     Status,
     Truth,
 )
+from cluster.kit.kubectl import Failed, Kubectl
 
 pytestmark = pytest.mark.cluster
 

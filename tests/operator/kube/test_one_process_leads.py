@@ -51,10 +51,9 @@ def holder(api: KubeApi) -> str:
 
 async def test_only_one_of_two_gets_it(api: KubeApi, pair: tuple[Leader, Leader]) -> None:
     first, second = pair
-    waiting = asyncio.create_task(asyncio.wait_for(second.acquire(), 1.5))
     await first.acquire()
     with pytest.raises(TimeoutError):
-        await waiting
+        await asyncio.wait_for(second.acquire(), 1.5)
     assert first.is_leading()
     assert not second.is_leading()
     with pytest.raises(NotLeading):

@@ -9,7 +9,8 @@ import java.util.List;
 
 /**
  * An in-memory server that speaks MongoDB's protocol, for tests: it prints its port and lives as long as its
- * standard input is open, so that it cannot outlive the test that started it.
+ * standard input is open, so that it cannot outlive the test that started it. Given an address beside the port, it
+ * serves that until it is killed.
  */
 public final class TestMongo {
   /** What 7.0 says of itself. The library says wire version 8, which current drivers refuse to talk to. */
@@ -33,13 +34,18 @@ public final class TestMongo {
 
   private TestMongo() {}
 
-  public static void main(String[] arguments) throws IOException {
+  public static void main(String[] arguments) throws IOException, InterruptedException {
     int port = arguments.length > 0 ? Integer.parseInt(arguments[0]) : 0;
+    boolean alone = arguments.length > 1;
+    String address = alone ? arguments[1] : "127.0.0.1";
     MemoryBackend backend = new MemoryBackend();
     backend.version(MONGO_7_0);
     MongoServer server = new MongoServer(backend);
-    server.bind(new InetSocketAddress("127.0.0.1", port));
+    server.bind(new InetSocketAddress(address, port));
     System.out.println(server.getLocalAddress().getPort());
+    if (alone) {
+      Thread.currentThread().join();
+    }
     while (System.in.read() != -1) {
       // Nothing is ever said to us; the end of the pipe is the message.
     }

@@ -1,0 +1,1 @@
+"""What tests on a Kubernetes need: its clients, namespaces of their own, people who chat, and faults."""
