@@ -12,10 +12,10 @@ import secrets
 from pathlib import Path
 
 import msgspec
-from chatkernel.trust import TrustError, trusting_redis
 
 from chatkernel.redis_url import RedisUrlError, parse_redis_url
 from chatkernel.settings import SecretFile, SigningKey
+from chatkernel.trust import TrustError, trusting_redis
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.errors import Conflict, NotFound
