@@ -17,7 +17,7 @@ DEV := $(VENV)/.installed-dev
 .DEFAULT_GOAL := help
 .PHONY: help run install dev check test test-slow test-contract test-stores docs mongo-java bench bench-short \
   bench-storage drill drill-short drill-stores drill-redis cluster-up cluster-down cluster-load cluster-run \
-  test-cluster lock clean
+  test-cluster test-image lock clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ cluster-run: $(DEV)  ## A command in the cluster's network (ARGS="kubectl get po
 
 test-cluster: $(DEV)  ## The tests that need a Kubernetes: the one of `make cluster-up`, or yours by KUBECONFIG
 	PYTHONPATH=tests $(BIN)/python -m cluster test $(ARGS)
+
+test-image: $(DEV)  ## The Dockerfile by buildah, beside the image that the tests make without it (as root)
+	$(BIN)/python -m pytest tests/image $(ARGS)
 
 mongo-java: $(DEV)  ## Build the MongoDB-protocol server for tests (needs a JDK and Maven), if there is none yet
 	PYTHONPATH=tests $(BIN)/python -m support.mongo.java_build

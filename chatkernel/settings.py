@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from chatkernel.protocol import Limits
+from chatkernel.redis_url import RedisUrlError, parse_redis_url
 from chatkernel.trust import TrustError, trusting_redis, trusting_store
 
 CONFIG_ENV = "CHAT_CONFIG"
@@ -186,7 +187,7 @@ def read_json(path: Path, kind: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise SettingsError(f"{path}: {error}") from error
 
 
@@ -235,7 +236,10 @@ def read_url(file: str) -> str:
 def _redis_url(settings: ServiceSettings) -> str:
     url = _url("redis_url", settings.redis_url, settings.redis_url_file)
     try:
+        parse_redis_url(url)
         return trusting_redis(url, settings.redis_ca_file, insecure=settings.redis_insecure)
+    except RedisUrlError as error:
+        raise SettingsError(f"{settings.redis_url_file or 'redis_url'}: {error}") from error
     except TrustError as error:
         raise SettingsError(f"redis_ca_file: {error}") from error
 

@@ -1,5 +1,6 @@
 """`chatctl`: the commands of a cluster (`cluster.py`), of its store (`schema.py`, `backup.py`), of people
-(`people.py`), about how long things live (`lifecycle.py`), and the drill (`drill.py`)."""
+(`people.py`), about how long things live (`lifecycle.py`), the drill (`drill.py`), and of clusters on Kubernetes
+(`kube.py`)."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ import sys
 
 import typer
 
-from chatclient.cli import backup, cluster, schema
+from chatclient.cli import backup, cluster, kube, schema
 
-QUICK = cluster.NAMES | {"schema", "backup"}
+QUICK = cluster.NAMES | {"schema", "backup", "kube"}
 
 
 def make_app(command: str = "") -> typer.Typer:
@@ -25,6 +26,7 @@ def make_app(command: str = "") -> typer.Typer:
     cluster.register(app)
     schema.register(app)
     backup.register(app)
+    app.add_typer(kube.make_app("kube"))
     if command not in QUICK:
         from chatclient.cli import drill, lifecycle, people
 

@@ -263,17 +263,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "spec",
         "",
-        "needs a store: name one of mongodb and postgresql",
+        "needs a store: name mongodb, postgresql or both",
         lambda spec: spec.mongodb is not None or spec.postgresql is not None,
         "has(self.mongodb) || has(self.postgresql)",
-        KUBERNETES,
-    ),
-    Rule(
-        "spec",
-        "postgresql",
-        "cannot stand beside mongodb on Kubernetes yet: name one of them",
-        lambda spec: spec.mongodb is None or spec.postgresql is None,
-        "!(has(self.mongodb) && has(self.postgresql))",
         KUBERNETES,
     ),
     Rule(
@@ -355,8 +347,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "spec",
         "",
-        "cannot move from mongodb to postgresql or back, since nothing moves the data: make another ChatCluster",
-        "has(self.mongodb) == has(oldSelf.mongodb)",
+        "a store cannot be added, left out or exchanged, since nothing moves the data: make another ChatCluster",
+        "has(self.mongodb) == has(oldSelf.mongodb) && has(self.postgresql) == has(oldSelf.postgresql)",
     ),
     *_database_transitions("mongodb"),
     *_database_transitions("postgresql"),

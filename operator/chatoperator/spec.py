@@ -111,7 +111,7 @@ class Spec(SpecPart, frozen=True):
         PostgreSql | None,
         Meta(
             description="The same in a PostgreSQL; beside `mongodb` only the directory of people (accounts, devices, "
-            "friends, settings, jobs), for now on the laptop alone. Neither: SQLite in the data directory (laptop)"
+            "friends, settings, jobs). Neither: SQLite in the data directory (laptop only)"
         ),
     ] = None
     media: Media = Media()

@@ -48,6 +48,7 @@ def test_a_change_of_the_file_holds_from_the_next_look_on(file: Path) -> None:
         b"",
         b"{",
         b"[]",
+        b"[" * 100_000,
         b"\xff",
         {"limits": {"page_max_items": "many"}},
         {"limits": {"page_max_items": 0}},

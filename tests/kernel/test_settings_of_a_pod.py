@@ -58,6 +58,10 @@ def test_urls_come_from_files_first(tmp_path: Path) -> None:
         load(tmp_path, pod="a", redis_url_file=str(redis), store_url_file=str(store))
     with pytest.raises(SettingsError, match="missing: No such file"):
         load(tmp_path, pod="a", redis_url_file=str(tmp_path / "missing"), store_url_file=str(store))
+    redis.write_text("http://:secret@r")
+    with pytest.raises(SettingsError, match=f"{redis}: must start with redis://") as refused:
+        load(tmp_path, pod="a", redis_url_file=str(redis), store_url="sqlite:///d")
+    assert "secret" not in str(refused.value)
     with pytest.raises(SettingsError, match="redis_url is empty"):
         load(tmp_path, pod="a", store_url="sqlite:///d")
 

@@ -89,6 +89,15 @@ async def test_what_cannot_be_used_is_refused_and_the_old_limits_stay(
     assert "chat_live_settings_refused 0" in (await pod.get("/metrics")).text
 
 
+async def test_a_worker_follows_too(following: Following) -> None:
+    worker = await following.service("worker.main", "worker-1")
+    following.write({"limits": {"export_max_bytes": 10_000}})
+    await following.told(worker, "live settings changed")
+    following.write(b"{")
+    await following.told(worker, "live settings refused, the old ones stay")
+    assert "chat_live_settings_refused 1" in (await worker.get("/metrics")).text
+
+
 async def test_the_next_request_is_held_to_the_new_limits(following: Following) -> None:
     api = await following.service("apipod.main", "api-1")
     async with httpx.AsyncClient(base_url=api.url, trust_env=False, timeout=10) as http:

@@ -14,7 +14,7 @@ from chatkernel.ids import now_ms
 from chatkernel.intents import Intents
 from chatkernel.keys import Keys
 from chatkernel.redis_client import Redis, execute
-from chatkernel.registry import PodEntry, Registry
+from chatkernel.registry import PodEntry, Registry, RenewResult
 from chatkernel.routes import Routes
 from worker.reaper import Reaper
 
@@ -84,7 +84,7 @@ async def test_an_expired_entry_that_nobody_removes_is_removed_after_a_grace(
     assert (await dead.registry.snapshot()).expired == []
     assert await dead.registry.departed() == []
     # If it was only cut off from Redis, it comes back with all that it has.
-    assert await dead.renew(LEASE_S) == (True, True)
+    assert await dead.renew(LEASE_S) == RenewResult(ok=True, was_missing=True)
 
 
 async def test_pods_whose_leases_ran_out_while_redis_was_away_are_not_taken_for_dead(
@@ -105,7 +105,7 @@ async def test_pods_whose_leases_ran_out_while_redis_was_away_are_not_taken_for_
         await eventually(lambda: answers(client))
         await reaper.step()
         assert (await pod.registry.snapshot()).expired != []
-        assert await pod.renew(LEASE_S) == (True, False)
+        assert await pod.renew(LEASE_S) == RenewResult(ok=True, was_missing=False)
         clock.now += LEASE_S
         await reaper.step()
         assert reaper.reaped == 0

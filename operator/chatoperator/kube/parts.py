@@ -74,6 +74,6 @@ class Parts:
 
 def _servers(cluster: ChatCluster) -> tuple[sources.Source, ...]:
     try:
-        return sources.both(cluster)
+        return sources.servers(cluster)
     except sources.SourceError:
         return ()

@@ -49,7 +49,7 @@ class SchemaStep:
         self.is_done = live is not None and bool((live.get("status") or {}).get("succeeded"))
         if self.is_done:
             self._failures = 0
-            is_development = sources.store(cluster).development
+            is_development = any(store.development for store in sources.stores(cluster))
             return Finding(Reason.DEVELOPMENT_STORE if is_development else Reason.SCHEMA_READY)
         if live is None:
             return await self._begin(cluster, wanted)
@@ -58,10 +58,10 @@ class SchemaStep:
         return self._problem(cluster, live) or Finding(Reason.SCHEMA_PENDING)
 
     async def _begin(self, cluster: ChatCluster, wanted: Object) -> Finding:
-        source = sources.store(cluster)
-        if source.development and not self._runs(cluster, source.component):
-            # It would fail, and wait for longer than the store needs to start.
-            return Finding(Reason.SCHEMA_PENDING, "the development store is starting")
+        for store in sources.stores(cluster):
+            if store.development and not self._runs(cluster, store.component):
+                # It would fail, and wait for longer than the store needs to start.
+                return Finding(Reason.SCHEMA_PENDING, "the development store is starting")
         await create_once(self._client, self._cache, wanted)
         return Finding(Reason.SCHEMA_PENDING)
 

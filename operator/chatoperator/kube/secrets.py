@@ -120,8 +120,12 @@ class ClusterSecrets:
             raise SecretProblem(f"{field} {error}", missing=False) from error
 
     async def store_ports(self, cluster: ChatCluster) -> tuple[int, ...]:
-        """Where the store is reached, if its URL can be one. Raises SecretProblem and KubeError."""
-        source = sources.store(cluster)
+        """Where the stores are reached, if their URLs can be some. Empty: at any port. Raises SecretProblem and
+        KubeError."""
+        found = [await self._ports_of(cluster, source) for source in sources.stores(cluster)]
+        return tuple(sorted({port for each in found for port in each})) if all(found) else ()
+
+    async def _ports_of(self, cluster: ChatCluster, source: sources.Source) -> tuple[int, ...]:
         url, field = await self._url(cluster, source)
         scheme = url.partition("://")[0].partition("+")[0]
         wanted = ("postgres", "postgresql") if source.component == names.POSTGRESQL else ("mongodb",)

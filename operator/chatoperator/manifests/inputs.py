@@ -32,8 +32,8 @@ class Inputs(Struct, frozen=True, kw_only=True):
     development: DevelopmentImages = DevelopmentImages()
     redis_ports: tuple[int, ...] = ()
     store_ports: tuple[int, ...] = ()
-    """What pods may connect to, where a Secret holds the URL (`ports.redis_ports`, `ports.store_ports` tell).
-    Empty: any port."""
+    """What pods may connect to, where Secrets hold the URLs (`ports.redis_ports`, `ports.store_ports` tell; of two
+    stores those of both). Empty: any port."""
 
 
 class Owner(Struct, frozen=True):

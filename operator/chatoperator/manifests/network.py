@@ -75,8 +75,7 @@ def _to(cluster: ChatCluster, inputs: Inputs, source: Source) -> Manifest:
     if source.development:
         return _rule("to", [_pods(cluster, source.component)], [ports.DEFAULT[source.component]])
     if source.secret is not None:
-        told = {Role.REDIS: inputs.redis_ports, Role.STORE: inputs.store_ports}
-        return _rule("to", [], told.get(source.role, ()))
+        return _rule("to", [], inputs.redis_ports if source.role is Role.REDIS else inputs.store_ports)
     ports_of = ports.redis_ports if source.role is Role.REDIS else ports.store_ports
     return _rule("to", [], ports_of(source.url))
 

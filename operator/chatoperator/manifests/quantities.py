@@ -10,7 +10,7 @@ _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "
 
 def canonical(quantity: str | int) -> str:
     """No fraction, and the largest suffix that leaves none: `0.5` is `500m`, `2048Mi` is `2Gi`. What is finer than
-    a billionth is rounded up."""
+    a thousandth is rounded up."""
     text = str(quantity)
     number = text.rstrip("numkKMGTPEi")
     suffix = text[len(number) :]
@@ -31,11 +31,11 @@ def _binary(value: int) -> str:
 
 
 def _decimal(value: Decimal) -> str:
-    nanos = int(value.scaleb(9).to_integral_value(ROUND_CEILING))
-    power = -9
-    while nanos and nanos % 1000 == 0 and power < max(_DECIMAL.values()):
-        nanos, power = nanos // 1000, power + 3
-    return f"{nanos}{_suffix(_DECIMAL, power) if nanos else ''}"
+    count = int(value.scaleb(3).to_integral_value(ROUND_CEILING))
+    power = -3
+    while count and count % 1000 == 0 and power < max(_DECIMAL.values()):
+        count, power = count // 1000, power + 3
+    return f"{count}{_suffix(_DECIMAL, power) if count else ''}"
 
 
 def _suffix(suffixes: dict[str, int], power: int) -> str:

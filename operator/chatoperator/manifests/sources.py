@@ -78,11 +78,6 @@ def stores(cluster: ChatCluster) -> tuple[Source, ...]:
     return tuple(_source(cluster, role, *one) for role, one in zip(roles, named, strict=False))
 
 
-def store(cluster: ChatCluster) -> Source:
-    """That of the messages. Raises SourceError."""
-    return stores(cluster)[0]
-
-
 def servers(cluster: ChatCluster) -> tuple[Source, ...]:
     """Redis and the stores. Raises SourceError."""
     return (redis(cluster), *stores(cluster))
@@ -97,6 +92,3 @@ def _source(cluster: ChatCluster, role: Role, component: str, server: _Server) -
     if server.url:
         return Source(role, component, server.url, None, server.tls, False)
     raise SourceError(f"spec.{component} says neither url nor urlFrom.secret nor development")
-
-
-both = servers

@@ -13,8 +13,13 @@ def install() -> None:
     real = Connection.flush
 
     def flush(self: Connection) -> None:
+        flusher = self._flusher
+        limit_bytes = flusher.limit_bytes
         if is_on(__name__):
-            self._limit = NO_LIMIT_BYTES
-        real(self)
+            flusher.limit_bytes = NO_LIMIT_BYTES
+        try:
+            real(self)
+        finally:
+            flusher.limit_bytes = limit_bytes
 
     Connection.flush = flush  # type: ignore[method-assign]

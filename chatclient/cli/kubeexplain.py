@@ -1,0 +1,130 @@
+"""Why a chat pod is given clients or is not, and when it would go: by the same rules as the operator's. Pure."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from chatoperator.census import is_leaving, rank_victims
+from chatoperator.kube.podview import PodMemory, Surroundings, view_of
+from msgspec import Struct
+
+from chatclient.cli.kubelook import Look, PodLook, Told
+from chatoperator.model import PodView
+
+
+class Explained(Struct, frozen=True, kw_only=True):
+    """`place`: 1 goes first. `order`: all chat pods in that order. `because`: why it stands where it does."""
+
+    pod: PodLook
+    seats: bool
+    seats_because: str
+    place: int | None
+    order: list[str]
+    because: list[str]
+    told: list[Told]
+
+
+def explain(look: Look, name: str, now: float | None = None) -> Explained:
+    """Raises Fail for a pod that is not there."""
+    pod = look.pod(name)
+    views = _views(look, time.time() if now is None else now)
+    revision = _current(look)
+    ranked = rank_victims(views.values(), revision)
+    order = [view.name for view in ranked]
+    seats, why = _seats(look, views.get(name), revision)
+    return Explained(
+        pod=pod,
+        seats=seats,
+        seats_because=why,
+        place=order.index(name) + 1 if name in order else None,
+        order=order,
+        because=_because(ranked, name, revision),
+        told=[one for one in look.told if name in one.text.split() or f"{name}:" in one.text.split()],
+    )
+
+
+def _views(look: Look, now: float) -> dict[str, PodView]:
+    """As the operator sees them; the registry's part is what the pods say themselves."""
+    found: dict[str, PodView] = {}
+    for pod in look.chat_pods:
+        one, node = look.raw[pod.name]
+        around = Surroundings(None, False, node, node is not None, pod.delivers)
+        view = view_of(one, PodMemory(), around, now)
+        if not view.alive:
+            continue
+        told = pod.numbers is not None and pod.numbers.state == "draining"
+        count = None if pod.numbers is None else pod.numbers.connections
+        found[pod.name] = msgspec.structs.replace(view, connections=count, drain_told=told)
+    return found
+
+
+def _current(look: Look) -> str:
+    """The revision that pods are to have now: that of the spec, unless it was given up."""
+    revisions = look.status.revisions
+    wanted = next((one.revision for one in revisions if one.current and not one.failed), "")
+    left = max((one for one in revisions if not one.failed), key=lambda one: one.ready, default=None)
+    return wanted or (left.revision if left is not None else "")
+
+
+def _seats(look: Look, view: PodView | None, revision: str) -> tuple[bool, str]:
+    """Whether discovery gives clients to it, as far as that can be seen from outside."""
+    if view is None:
+        return False, "it has ended"
+    if view.stopping:
+        return False, "it is being deleted"
+    if view.draining:
+        return False, "it drains"
+    if not view.ready:
+        return False, "it is not ready"
+    others = [pod for pod in look.chat_pods if pod.state == "ready" and pod.name != view.name]
+    if is_leaving(view) and others:
+        return False, "it is to go as soon as another is there for it"
+    if view.delivers is False and others:
+        return False, "messages do not arrive through it"
+    if view.revision != revision and any(pod.revision == revision for pod in others):
+        return False, f"it is of revision {view.revision}, and pods of {revision} are ready"
+    return True, "it is ready, of the revision that is served, and stays"
+
+
+def _because(ranked: list[PodView], name: str, revision: str) -> list[str]:
+    """What sets it off from the pod that goes right before it, and from the one right after."""
+    order = [view.name for view in ranked]
+    if name not in order:
+        return []
+    place = order.index(name)
+    said = []
+    if place > 0:
+        said.append(
+            f"{order[place - 1]} goes before: {_difference(ranked[place - 1], ranked[place], revision)}"
+        )
+    if place + 1 < len(ranked):
+        said.append(f"before {order[place + 1]}: {_difference(ranked[place], ranked[place + 1], revision)}")
+    return said
+
+
+def _difference(first: PodView, second: PodView, revision: str) -> str:
+    """Why the first goes before the second: the first rule by which they differ."""
+    if _works(first) != _works(second):
+        return "it is not ready" if not first.ready else "it does not deliver"
+    if first.draining != second.draining:
+        return "it drains already"
+    if _is_old(first, revision) != _is_old(second, revision):
+        return "it is to go anyway" if is_leaving(first) else "it is of an old revision"
+    if first.connections != second.connections:
+        if second.connections is None:
+            return "the other does not tell its connections, and counts as busy"
+        return f"fewer connections ({first.connections} and {second.connections})"
+    if first.zone != second.zone:
+        return f"the zone {first.zone or '(none)'} has more pods"
+    if first.started_at != second.started_at:
+        return "it is younger"
+    return "by name: nothing else sets them off"
+
+
+def _works(view: PodView) -> bool:
+    return view.ready and view.delivers is not False
+
+
+def _is_old(view: PodView, revision: str) -> bool:
+    return view.revision != revision or is_leaving(view)

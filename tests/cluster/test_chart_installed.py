@@ -1,0 +1,140 @@
+"""The chart on a real cluster: it works, has the rights that it needs and no others, and can be upgraded."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster.kit.api import Api
+from cluster.kit.chat import CHART, Chat, operating
+from cluster.kit.kubectl import Helm, Kubectl, run
+
+RELEASE = "operator"
+ACCOUNT = f"{RELEASE}-chatcluster"
+CRD = "chatclusters.chatcluster.dev"
+
+Right = tuple[str, str, str, str]
+"""API group, resource, verb, name of the object ("" is any)."""
+
+
+async def test_helm_test_drills_the_cluster(api: Api, helm: Helm, kubectl: Kubectl) -> None:
+    chat = Chat(api, kubectl)
+    with operating(helm, kubectl, drill={"namespace": kubectl.namespace, "seconds": 5}):
+        chat.apply()
+        await chat.settled(2)
+        said = helm("test", RELEASE, "--logs", "--timeout=180s", timeout_s=200)
+    assert "All promises kept" in said
+
+
+async def test_the_operator_may_do_what_it_does_and_nothing_else(
+    api: Api, helm: Helm, kubectl: Kubectl
+) -> None:
+    """Nothing that it asked for in the life of a cluster was refused (but nodes: those are of no namespace), and the
+    API server grants what the chart says, to the letter."""
+    chat = Chat(api, kubectl)
+    with operating(helm, kubectl) as operator:
+        chat.apply()
+        await chat.settled(2)
+        await chat.scale(3)
+        await chat.settled(3)
+        await chat.scale(2)
+        await chat.settled(2)
+        raw = f"/api/v1/namespaces/{kubectl.namespace}/pods/{operator.leader()}:8080/proxy/metrics"
+        requests = re.findall(
+            r'operator_requests_total\{verb="(\w+)",resource="(\w+)",code="(\w+)"\}',
+            kubectl("get", "--raw", raw),
+        )
+        granted = rights_of(kubectl, ACCOUNT) - rights_of(kubectl, "default")
+        wanted = rights_in(helm("get", "manifest", RELEASE), kubectl.namespace)
+    assert {verb for verb, _, _ in requests} >= {"list", "watch", "apply", "create", "patch", "delete", "get"}
+    assert {(verb, resource) for verb, resource, code in requests if code == "403"} <= {("list", "nodes")}
+    assert granted == wanted
+
+
+def rights_of(kubectl: Kubectl, account: str) -> set[Right]:
+    """As the API server says them."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": kubectl.namespace},
+    }
+    who = f"--as=system:serviceaccount:{kubectl.namespace}:{account}"
+    answer = json.loads(kubectl("create", who, "--output=json", "--filename=-", stdin=json.dumps(review)))
+    assert answer["status"]["incomplete"] is False
+    return {right for rule in answer["status"]["resourceRules"] for right in rights(rule)}
+
+
+def rights_in(manifest: str, namespace: str) -> set[Right]:
+    """Those of all Roles that a release has in the namespace."""
+    objects: list[dict[str, Any]] = [one for one in yaml.safe_load_all(manifest) if one]
+    return {
+        right
+        for one in objects
+        if one["kind"] == "Role" and one["metadata"]["namespace"] == namespace
+        for rule in one["rules"]
+        for right in rights(rule)
+    }
+
+
+def rights(rule: dict[str, Any]) -> set[Right]:
+    return {
+        (group, resource, verb, name)
+        for group in rule.get("apiGroups") or [""]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames") or [""]
+    }
+
+
+async def test_an_upgrade_of_the_operator_touches_no_pod_of_a_cluster(
+    api: Api, helm: Helm, kubectl: Kubectl
+) -> None:
+    chat = Chat(api, kubectl)
+    with operating(helm, kubectl) as operator:
+        chat.apply()
+        before = await chat.settled(2)
+        leader = operator.leader()
+        operator.install([kubectl.namespace], logLevel="DEBUG")
+        await chat.scale(3)
+        after = await chat.settled(3)
+        assert before.keys() < after.keys()
+        assert operator.leader() != leader
+        assert [pod["metadata"]["uid"] for pod in before.values()] == [
+            after[name]["metadata"]["uid"] for name in before
+        ]
+
+
+@pytest.fixture
+def older_chart(tmp_path: Path) -> Path:
+    """Ours, with a resource definition that says something else of itself."""
+    copy = tmp_path / "chatcluster"
+    shutil.copytree(CHART, copy)
+    crd = copy / "files" / "chatclusters.yaml"
+    text = crd.read_text()
+    assert "description: One chat cluster." in text
+    crd.write_text(text.replace("description: One chat cluster.", "description: As it was before.", 1))
+    return copy
+
+
+def described() -> str:
+    """What the resource definition that is in force says of itself."""
+    found = json.loads(run("kubectl", "get", "crd", CRD, "--output=json"))
+    return str(found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"])
+
+
+def test_an_upgrade_renews_the_resource_definition_and_an_uninstall_leaves_it(
+    helm: Helm, kubectl: Kubectl, older_chart: Path
+) -> None:
+    """Nothing runs here: only what helm does with the definition. `--take-ownership`, since the tests have one."""
+    sets = ["--set=replicas=0", f"--set=watchNamespaces={{{kubectl.namespace}}}", "--take-ownership"]
+    helm("upgrade", "--install", RELEASE, str(older_chart), *sets)
+    assert described() == "As it was before."
+    helm("upgrade", RELEASE, str(CHART), *sets)
+    assert described() == "One chat cluster."
+    helm("uninstall", RELEASE)
+    assert described() == "One chat cluster."
