@@ -263,7 +263,15 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "spec",
         "",
-        "needs a store: name mongodb, postgresql or both",
+        "needs a Redis: name yours in redis (for a try redis: {development: true})",
+        lambda spec: _sources(spec.redis) > 0,
+        "has(self.redis)",
+        KUBERNETES,
+    ),
+    Rule(
+        "spec",
+        "",
+        "needs a store: name mongodb, postgresql or both (for a try postgresql: {development: true})",
         lambda spec: spec.mongodb is not None or spec.postgresql is not None,
         "has(self.mongodb) || has(self.postgresql)",
         KUBERNETES,

@@ -74,7 +74,9 @@ class _Maker:
         properties = {}
         for field in kind.fields:
             made = self.schema(field.type, f"{path}.{field.encode_name}" if path else field.encode_name)
-            default = None if self._is_status else _default(field)
+            default = None if self._is_status else _default(field, whole="x-kubernetes-validations" in made)
+            if not self._is_status:
+                made = _told(made, default)
             properties[field.encode_name] = made if default is None else {**made, "default": default}
         return _some(
             description=words_of(kind),
@@ -119,15 +121,38 @@ def _number(kind: inspect.IntType | inspect.FloatType) -> Schema:
     )
 
 
-def _default(field: inspect.Field) -> Any:
-    """None: there is none, or it is empty, which is what absent means."""
+def _default(field: inspect.Field, whole: bool) -> Any:
+    """None: there is none, or it is empty, which is what absent means.
+
+    `whole`: with what is inside, since the API server holds a default to the rules as it is. Otherwise {} will do:
+    the fields in it have defaults of their own."""
     value = field.default if field.default_factory is NODEFAULT else field.default_factory()
-    if value is NODEFAULT or value in (None, "", [], {}):
+    if value is NODEFAULT:
         return None
+    if isinstance(value, Struct) and not whole:
+        return {}
+    return _plain(value)
+
+
+def _told(made: Schema, default: Any) -> Schema:
+    """With bounds and default in words, too: `kubectl explain` shows nothing but those."""
+    words = [made.get("description", "")]
+    if "maximum" in made:
+        above = "Above " if "exclusiveMinimum" in made else ""
+        words.append(f"{above}{made['minimum']} to {made['maximum']}.")
+    if default is not None and not isinstance(default, dict):
+        words.append(f"Default: {msgspec.json.encode(default).decode()}.")
+    return {**made, "description": " ".join(words)}
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, Struct):
-        return {}  # its own fields have theirs
-    plain = msgspec.to_builtins(value)
-    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
+        fields = msgspec.structs.fields(value)
+        inside = {field.encode_name: _plain(getattr(value, field.name)) for field in fields}
+        return {name: each for name, each in inside.items() if each is not None}
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return None if value in ("", [], {}) else value
 
 
 def _some(**given: Any) -> Schema:

@@ -32,24 +32,33 @@ from chatoperator.resource_status import (
     Truth,
 )
 from cluster.kit.kubectl import Failed, Kubectl
-
-pytestmark = pytest.mark.cluster
+from cluster.kit.namespaces import Namespaces
+from cluster.machine.processes import until
 
 ROOT = Path(__file__).parents[2]
 CRD = "chatclusters.chatcluster.dev"
+EXPLAINED_S = 60.0
 NOW = "2026-01-31T12:00:00Z"
 
 
 @pytest.fixture(scope="module")
-def kubectl(request: pytest.FixtureRequest) -> Iterator[Kubectl]:
+def kubectl(namespaces: Namespaces) -> Iterator[Kubectl]:
     """In a namespace of its own, with the schema there."""
-    namespace = "the-resource"
+    namespace = namespaces.make()
     here = Kubectl(namespace)
     here("apply", "--server-side", "--force-conflicts", f"--filename={ROOT}/crds/chatclusters.yaml")
     here("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
-    here("create", "namespace", namespace)
+    until(lambda: is_explained(here), EXPLAINED_S, "the schema is explained")
     yield here
-    here("delete", "namespace", namespace, "--wait=false")
+    namespaces.leave(namespace)
+
+
+def is_explained(kubectl: Kubectl) -> bool:
+    """A while after it is served."""
+    try:
+        return "conditions" in kubectl("explain", "chat.status")
+    except Failed:
+        return False
 
 
 @pytest.fixture
@@ -83,7 +92,9 @@ def refusals(kubectl: Kubectl, *command: str, specs: Sequence[dict[str, Any]]) -
 def test_it_explains_itself(kubectl: Kubectl) -> None:
     drain = kubectl("explain", "chat.spec.drain")
     assert "How a chat pod that is going moves its clients." in drain
-    assert "After this what is left is closed, resumable." in drain
+    assert "After this what is left is closed, resumable. Above 0 to 3600. Default: 20." in " ".join(
+        drain.split()
+    )
     everything = kubectl("explain", "chat", "--recursive")
     assert all(field in everything for field in ("targetUtilisation", "caSecret", "lastTransitionTime"))
 
@@ -186,6 +197,7 @@ def test_the_status_is_written_apart_and_shown(talk: Kubectl) -> None:
         type=ConditionType.AVAILABLE,
         status=Truth.TRUE,
         reason="EnoughReadyPods",
+        observed_generation=1,
         last_transition_time=NOW,
     )
     status = Status(

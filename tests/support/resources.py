@@ -56,6 +56,7 @@ def _with(store: str, value: Any) -> dict[str, Any]:
 
 
 BROKEN: tuple[Broken, ...] = (
+    Broken({"redis": ABSENT}, "spec", "needs a Redis: name yours in redis"),
     Broken({"mongodb": ABSENT}, "spec", "needs a store: name mongodb, postgresql or both"),
     Broken({"drain": {"deadlineSeconds": 55}}, "spec.drain.deadlineSeconds", "must be more than 5 s shorter"),
     Broken(
