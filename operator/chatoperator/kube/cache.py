@@ -56,14 +56,15 @@ class Cache:
             kind: Store(kind, TRIM.get(kind, without_managers))
             for kind in (CHAT_CLUSTER, POD, NODE, SECRET, *CHILDREN)
         }
+        self.resources = [
+            Relisting(client, namespace, self.stores[CHAT_CLUSTER], now=now)
+            for namespace in namespaces or [""]
+        ]
         self.watchers: list[Watcher | Relisting] = [
             Watcher(client, selection, self.stores[selection.kind], now=now)
             for selection in selections(namespaces)
         ]
-        self.watchers += [
-            Relisting(client, namespace, self.stores[CHAT_CLUSTER], now=now)
-            for namespace in namespaces or [""]
-        ]
+        self.watchers += self.resources
 
     def __getitem__(self, kind: Kind) -> Store:
         return self.stores[kind]

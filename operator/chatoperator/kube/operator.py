@@ -60,10 +60,14 @@ class Operator:
         """What only the leader does. Until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._cache.run(), name="cache")
-            heard = run_kopf(self._namespaces, self._cache[CHAT_CLUSTER], kopf_started)
-            group.create_task(heard, name="kopf")
+            group.create_task(self._hear(kopf_started), name="kopf")
             group.create_task(self._events.run(), name="events")
             group.create_task(self._supervisor.run(), name="supervisor")
+
+    async def _hear(self, kopf_started: Callable[[], None]) -> None:
+        for each in self._cache.resources:
+            await each.until_listed()
+        await run_kopf(self._namespaces, self._cache[CHAT_CLUSTER], kopf_started)
 
     async def serve_http(self, host: str, port: int) -> None:
         await make_server(make_app(self.is_ready, self.families), host, port).serve()

@@ -47,8 +47,16 @@ class Relisting:
         self.selection = Selection(CHAT_CLUSTER, namespace)
         self._client, self._store, self._now, self._relist_s = client, store, now, relist_s
         self.heard_at = -1e9
-        self.listed = False
+        self._first = asyncio.Event()
         self.problem: KubeError | None = None
+
+    @property
+    def listed(self) -> bool:
+        return self._first.is_set()
+
+    async def until_listed(self) -> None:
+        """kopf looks for the kind once, when it starts: so it starts after this."""
+        await self._first.wait()
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -62,7 +70,8 @@ class Relisting:
                 await asyncio.sleep(RETRY_S)
             else:
                 self._store.replace(self.selection.namespace, items, int(since))
-                self.heard_at, self.listed, self.problem = self._now(), True, None
+                self.heard_at, self.problem = self._now(), None
+                self._first.set()
                 await asyncio.sleep(self._relist_s)
 
 
