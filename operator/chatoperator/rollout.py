@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from chatoperator.model import Observed, PodKind, PodView
 from chatoperator.revision import replicas_of, revision_of
@@ -42,6 +42,8 @@ class RolloutMemory(Struct, frozen=True):
     wanted: str = ""
     """The spec's revision, and since when."""
     wanted_since: float = 0.0
+    late: frozenset[str] = frozenset()
+    """Pods of it that were not ready in time, since the last that was."""
     well_since: float | None = None
     """Since when all chat pods are of the spec's revision and well."""
 
@@ -104,37 +106,73 @@ def judge(spec: Spec, observed: Observed, memory: RolloutMemory, now: float) -> 
         memory = RolloutMemory(memory.last_good, _still_undone(memory, wanted), wanted, now)
     last_good = memory.last_good or _most_ready(observed, wanted)
     undone = memory.undone if spec.rollout.undo else None
+    late = _late(spec, observed, memory, now)
     if undone is None and spec.rollout.undo and last_good not in ("", wanted):
-        reason = fault_of(spec, observed, wanted, memory.wanted_since, now)
+        reason = _fault(spec, observed, structs.replace(memory, late=late), now)
         undone = Undone(wanted, now, reason) if reason else None
     well_since = None
     if undone is None and _is_well(spec, observed, wanted):
         well_since = now if memory.well_since is None else memory.well_since
         last_good = wanted if now - well_since >= GOOD_AFTER_S else last_good
-    return RolloutMemory(last_good, undone, wanted, memory.wanted_since, well_since)
+    return RolloutMemory(last_good, undone, wanted, memory.wanted_since, late, well_since)
 
 
-def fault_of(spec: Spec, observed: Observed, revision: str, since: float, now: float) -> str:
-    """What is wrong with a revision, in words; "" if nothing is."""
-    if observed.registry is None or not observed.storage_up:
+def _chat_pods(observed: Observed) -> list[PodView]:
+    return [pod for pod in observed.pods if pod.kind is PodKind.CHAT and not pod.gone]
+
+
+def _may_be_judged(observed: Observed) -> bool:
+    return observed.registry is not None and observed.storage_up
+
+
+def _late(spec: Spec, observed: Observed, memory: RolloutMemory, now: float) -> frozenset[str]:
+    own = [pod for pod in _chat_pods(observed) if pod.revision == memory.wanted]
+    if any(pod.ready for pod in own):
+        return frozenset()
+    if not _may_be_judged(observed):
+        return memory.late
+    late = (pod.name for pod in own if not pod.stopping and missed_deadline(spec, pod, observed, now))
+    return memory.late | frozenset(late)
+
+
+def _fault(spec: Spec, observed: Observed, memory: RolloutMemory, now: float) -> str:
+    """What is wrong with the spec's revision, in words; "" if nothing is."""
+    if not _may_be_judged(observed):
         return ""
-    pods = [pod for pod in observed.pods if pod.kind is PodKind.CHAT and not pod.gone]
-    own = [pod for pod in pods if pod.revision == revision and not pod.stopping]
-    failures = observed.failures.get((PodKind.CHAT, revision))
-    if failures and failures.count >= spec.rollout.undo_after_failures and failures.last_at >= since:
-        return f"{failures.count} pods in a row died soon after they were started"
-    late = [pod for pod in own if missed_deadline(spec, pod, observed, now)]
-    late += [pod for pod in own if _stays_unready(spec, pod, observed, now)]
-    if late and not any(pod.ready for pod in own):
-        return f"{late[0].name} was not ready within {spec.rollout.ready_deadline_seconds:g} s"
-    return _delivery_fault(spec, observed, own, pods, now)
+    pods = _chat_pods(observed)
+    own = [pod for pod in pods if pod.revision == memory.wanted and not pod.stopping]
+    return (
+        _failures(spec, observed, memory)
+        or next((f"{pod.name} stays unready" for pod in own if _stays_unready(spec, pod, observed, now)), "")
+        or _delivery_fault(spec, observed, own, pods, now)
+    )
+
+
+def _failures(spec: Spec, observed: Observed, memory: RolloutMemory) -> str:
+    """Pods that died young, in a row, and pods that were not ready in time."""
+    died = observed.failures.get((PodKind.CHAT, memory.wanted))
+    deaths = died.count if died is not None and died.last_at >= memory.wanted_since else 0
+    if deaths + len(memory.late) < spec.rollout.undo_after_failures:
+        return ""
+    told = [
+        f"{deaths} in a row died soon after they were started" if deaths else "",
+        f"{len(memory.late)} were not ready within {spec.rollout.ready_deadline_seconds:g} s"
+        if memory.late
+        else "",
+    ]
+    return f"of its pods {' and '.join(filter(None, told))}"
 
 
 def _stays_unready(spec: Spec, pod: PodView, observed: Observed, now: float) -> bool:
-    """It was ready, and has not been for as long as it may take to get so."""
-    if pod.unready_since is None or pod.node_lost or pod.draining:
+    """It was ready, and is not any more. It answers, so it is not replaced, and the rollout would wait for ever."""
+    if pod.unready_since is None or not pod.ever_ready or pod.node_lost or pod.draining:
         return False
-    return now - max(pod.unready_since, observed.registry_since or 0.0) > spec.rollout.ready_deadline_seconds
+    return now - max(pod.unready_since, observed.registry_since or 0.0) > _patience_s(spec)
+
+
+def _patience_s(spec: Spec) -> float:
+    """As long as it takes to give up a revision whose pods never get ready."""
+    return spec.rollout.ready_deadline_seconds * spec.rollout.undo_after_failures
 
 
 def missed_deadline(spec: Spec, pod: PodView, observed: Observed, now: float) -> bool:
@@ -149,18 +187,19 @@ def _delivery_fault(
     spec: Spec, observed: Observed, own: list[PodView], pods: list[PodView], now: float
 ) -> str:
     """Pods of this revision do not deliver while others do; or the delivery as a whole suffers since they are there,
-    which may be something else, and is given as long as a pod to get ready."""
-    others_work = any(pod.delivers for pod in pods if pod not in own)
+    which may be something else, and is given time."""
+    others = [pod for pod in pods if pod not in own]
     mute = [
         pod for pod in own if pod.delivers is False and now - (pod.undelivered_since or now) >= UNHEALTHY_S
     ]
-    if mute and others_work and not any(pod.delivers for pod in own):
+    if mute and any(pod.delivers for pod in others) and not any(pod.delivers for pod in own):
         return f"{mute[0].name} does not deliver messages, and pods of other revisions do"
     delivery = observed.delivery
     if delivery is None or delivery.healthy is not False or not any(pod.ready for pod in own):
         return ""
+    only_others_fail = any(pod.delivers is False for pod in others) and all(pod.delivers for pod in own)
     began_with_it = delivery.since >= min(pod.started_at for pod in own)
-    if began_with_it and now - delivery.since >= spec.rollout.ready_deadline_seconds:
+    if began_with_it and not only_others_fail and now - delivery.since >= _patience_s(spec):
         return "messages are not delivered since its pods are there"
     return ""
 

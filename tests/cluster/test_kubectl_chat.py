@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from chatoperator.manifests.names import CONDEMNED, REBALANCE
 from cluster.kit.api import Api, is_ready
 from cluster.kit.chat import Chat, operating
 from cluster.kit.kubectl import Helm, Kubectl
-
-from chatoperator.manifests.names import CONDEMNED, REBALANCE
 
 HERE = Path(sys.executable).parent
 

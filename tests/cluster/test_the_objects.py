@@ -7,13 +7,13 @@ import copy
 from typing import Any
 
 import pytest
-from cluster.kit.api import Api
 from kubernetes.aio.client.exceptions import ApiException
 from support.manifest_samples import GATEWAY, SPECS, all_objects, cluster_of, of_kind, pods_of
 from support.quantity_pairs import PAIRS
 
 from chatoperator.manifests.inputs import Manifest
 from chatoperator.manifests.names import FIELD_MANAGER
+from cluster.kit.api import Api
 
 pytestmark = pytest.mark.cluster
 

@@ -216,7 +216,7 @@ def test_what_goes_on_is_told_with_its_reason() -> None:
 
 
 def test_a_given_up_revision_is_told_until_the_spec_changes() -> None:
-    world, good, bad = World(kubernetes=True), make_spec(2), make_spec(2, version="2", ready_deadline_s=20)
+    world, good, bad = World(kubernetes=True), make_spec(2), make_spec(2, version="2", ready_deadline_s=6)
     world.settle(good, 45)
     world.stuck_revisions.add(revision_of(bad, PodKind.CHAT))
     world.settle(bad, 40)
@@ -231,7 +231,7 @@ def test_a_given_up_revision_is_told_until_the_spec_changes() -> None:
     )
     progressing = said(known, ConditionType.PROGRESSING, bad)
     assert (progressing.status, progressing.reason) == (Truth.FALSE, Reason.ROLLOUT_UNDONE)
-    assert "was not ready within 20 s" in said(known, ConditionType.DEGRADED, bad).message
+    assert "3 were not ready within 6 s" in said(known, ConditionType.DEGRADED, bad).message
     assert said(known, ConditionType.AVAILABLE, bad).status is Truth.TRUE
     status = resource_status(cluster_of(bad), known, float(world.now), selector="a=b", url="https://x")
     assert status.undone is not None

@@ -170,6 +170,14 @@ def test_an_unresponsive_pod_is_replaced_only_when_its_lease_is_gone_too() -> No
     assert decided(while_redis_is_away) == []
 
 
+def test_when_redis_is_back_pods_get_the_time_to_write_their_leases_again() -> None:
+    silent = chat("a", answered_at=NOW - 60, ready=False)
+    gone = RegistryView((EntryView("b", "b/i", True),))
+    for registry_since, decision in ((NOW - 15, []), (NOW - 16, [Delete("a", "does not answer", 0.0)])):
+        actions = decided(seen(silent, chat("b"), registry=gone, registry_since=registry_since))
+        assert [action for action in actions if isinstance(action, Delete)] == decision
+
+
 def test_without_redis_dead_pods_are_replaced_all_the_same() -> None:
     observed = Observed(pods=(chat("a", alive=False), chat("b"), *others()), registry=None)
     assert [type(action) for action in plan(SPEC, observed, NOW)] == [Forget, Start]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
+from msgspec import structs
 from world import SimPod, World, make_spec
 
 from chatoperator.model import Delete, Drain, PodKind, Start, Undrain
 from chatoperator.revision import revision_of
-from chatoperator.rollout import GOOD_AFTER_S, UNKNOWN_HOLD_S
+from chatoperator.rollout import GOOD_AFTER_S, UNKNOWN_HOLD_S, judge
 from chatoperator.spec import Rollout, Spec
 
-GOOD, NEXT = make_spec(3, ready_deadline_s=20), make_spec(3, version="2", ready_deadline_s=20)
+DEADLINE_S = 6
+GOOD = make_spec(3, ready_deadline_s=DEADLINE_S)
+NEXT = make_spec(3, version="2", ready_deadline_s=DEADLINE_S)
 GOOD_REVISION, NEXT_REVISION = revision_of(GOOD, PodKind.CHAT), revision_of(NEXT, PodKind.CHAT)
 
 
@@ -43,9 +45,8 @@ def test_a_revision_whose_pods_do_not_work_is_given_up_and_takes_no_good_pod_awa
     undone = world.memory.rollout.undone
     assert undone is not None
     assert undone.revision == NEXT_REVISION
-    assert undone.reason.endswith(
-        "was not ready within 20 s" if fault == "stuck" else "died soon after they were started"
-    )
+    told = "3 were not ready within 6 s", "3 in a row died soon after they were started"
+    assert undone.reason == f"of its pods {told[fault == 'bad']}"
     assert revisions(world) == {GOOD_REVISION}
     assert {pod.name for pod in world.kind(PodKind.CHAT)} == before, "and without a new one"
 
@@ -55,7 +56,7 @@ def test_a_given_up_revision_stays_so_until_the_spec_names_another() -> None:
     world.stuck_revisions.add(NEXT_REVISION)
     world.settle(NEXT, 40)
     tried = world.names
-    scaled = msgspec.structs.replace(NEXT, chat_pods=msgspec.structs.replace(NEXT.chat_pods, replicas=4))
+    scaled = structs.replace(NEXT, chat_pods=structs.replace(NEXT.chat_pods, replicas=4))
     world.settle(scaled, 40)
     assert world.names == tried + 1, "what is added is of the last good revision"
     assert revisions(world) == {GOOD_REVISION}
@@ -68,8 +69,19 @@ def test_a_given_up_revision_stays_so_until_the_spec_names_another() -> None:
     assert revisions(world) == {NEXT_REVISION}, "tried again, as another was wanted in between"
 
 
+def test_one_pod_that_falls_ill_as_it_starts_condemns_no_revision() -> None:
+    world = settled()
+    world.step(NEXT)
+    ill = next(pod for pod in world.pods if pod.revision == NEXT_REVISION)
+    ill.stuck, ill.ever_ready = True, False
+    world.settle(NEXT, 60)
+    assert world.memory.rollout.undone is None
+    assert revisions(world) == {NEXT_REVISION}
+    assert ill not in world.pods
+
+
 def test_without_undo_a_bad_revision_is_tried_for_ever_and_good_pods_stay() -> None:
-    keep_trying = msgspec.structs.replace(NEXT, rollout=Rollout(undo=False, ready_deadline_seconds=20))
+    keep_trying = structs.replace(NEXT, rollout=Rollout(undo=False, ready_deadline_seconds=DEADLINE_S))
     world = settled()
     before = names(world)
     world.stuck_revisions.add(NEXT_REVISION)
@@ -121,6 +133,32 @@ def test_when_delivery_breaks_in_mid_rollout_it_stops_and_drains_are_taken_back(
     assert len(names(world)) == 4
 
 
+@pytest.mark.parametrize("whose", [GOOD_REVISION, NEXT_REVISION, ""])
+def test_delivery_that_suffers_since_a_revision_is_there_is_held_against_it_after_a_while(whose: str) -> None:
+    """`whose`: the pods that fail; if nobody can tell, it is taken to be the new ones."""
+    from chatoperator.model import DeliveryView
+
+    world = settled()
+    world.step(NEXT)
+    broken, fault_at = float(world.now), None
+    for second in range(40):
+        observed = world.observed()
+        pods = tuple(
+            structs.replace(
+                pod,
+                delivers=None if not whose else pod.revision != whose,
+                undelivered_since=broken if pod.revision == whose else None,
+            )
+            for pod in observed.pods
+        )
+        delivery = DeliveryView(healthy=False, since=broken)
+        observed = structs.replace(observed, pods=pods, delivery=delivery, desired=3)
+        memory = judge(NEXT, observed, world.memory.rollout, float(world.now))
+        fault_at = second if memory.undone and fault_at is None else fault_at
+        world.tick()
+    assert fault_at == {GOOD_REVISION: None, NEXT_REVISION: 10, "": 3 * DEADLINE_S}[whose]
+
+
 def test_a_rollout_waits_while_delivery_is_disturbed_and_goes_on_when_it_is_not() -> None:
     world = settled()
     disturbed = world.serving()[0]
@@ -135,7 +173,7 @@ def test_a_rollout_waits_while_delivery_is_disturbed_and_goes_on_when_it_is_not(
 
 
 def test_without_the_gate_readiness_is_enough() -> None:
-    no_gate = msgspec.structs.replace(NEXT, rollout=Rollout(gate=False))
+    no_gate = structs.replace(NEXT, rollout=Rollout(gate=False))
     world = settled()
     world.serving()[0].mute_since = world.now
     for _ in range(6):

@@ -25,12 +25,14 @@ from chatoperator.kube.kinds import (
     Object,
     annotations_of,
     kind_of,
+    labels_of,
     name_of,
     namespace_of,
     owner_uids,
     uid_of,
     version_of,
 )
+from chatoperator.manifests.names import LABEL_REVISION
 
 log = logging.getLogger(__name__)
 
@@ -90,14 +92,14 @@ class Children:
     async def remove_others(
         self, namespace: str, cluster: str, owner_uid: str, wanted: Iterable[Wanted]
     ) -> Outcome:
-        """Deletes what belongs to the cluster and is not wanted any more. Not what its pods own."""
+        """Deletes what belongs to the cluster and is not wanted any more. Not what its pods own, nor revisions."""
         outcome = Outcome()
         keep = {one.id for one in wanted}
         for kind in CHILDREN:
             if kind in KEPT_BY_OTHERS:
                 continue
             for live in self._cache[kind].of(namespace, cluster):
-                is_ours = owner_uid in owner_uids(live)
+                is_ours = owner_uid in owner_uids(live) and LABEL_REVISION not in labels_of(live)
                 if not is_ours or (kind, name_of(live)) in keep or is_going(live):
                     continue
                 try:

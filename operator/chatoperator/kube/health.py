@@ -32,12 +32,10 @@ def make_app(is_ready: Callable[[], bool], families: Callable[[], list[Family]])
     )
 
 
-def make_server(app: Starlette, host: str, port: int) -> uvicorn.Server:
+def make_server(app: Starlette) -> uvicorn.Server:
     """Signals are not its business: whoever runs it ends it by cancelling."""
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="none",
         http="httptools",
         ws="none",

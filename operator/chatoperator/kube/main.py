@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from chatkernel.logs import configure_logs
 from chatkernel.process import settle_in
+from chatkernel.settings import ANY_ADDRESS
 from chatoperator.kube.client import connect
 from chatoperator.kube.errors import KubeError
 from chatoperator.kube.leader import Leader, LeaseLost
@@ -44,7 +45,8 @@ class Settings(Struct, frozen=True):
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """CHAT_IMAGE, CHAT_NAMESPACES (with commas), POD_NAME, POD_NAMESPACE, CHAT_DEV_REDIS_IMAGE,
-    CHAT_DEV_POSTGRESQL_IMAGE, CHAT_DEV_MONGODB_IMAGE, CHAT_OPERATOR_PORT, CHAT_LOG_LEVEL."""
+    CHAT_DEV_POSTGRESQL_IMAGE, CHAT_DEV_MONGODB_IMAGE, CHAT_OPERATOR_HOST, CHAT_OPERATOR_PORT,
+    CHAT_LOG_LEVEL."""
     listed = environ.get("CHAT_NAMESPACES", "").split(",")
     name = environ.get("POD_NAME") or socket.gethostname()
     return Settings(
@@ -58,7 +60,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             postgresql=environ.get("CHAT_DEV_POSTGRESQL_IMAGE", ""),
             mongodb=environ.get("CHAT_DEV_MONGODB_IMAGE", ""),
         ),
-        host=environ.get("CHAT_OPERATOR_HOST", "::"),
+        host=environ.get("CHAT_OPERATOR_HOST") or ANY_ADDRESS,
         port=int(environ.get("CHAT_OPERATOR_PORT") or PORT),
         log_level=environ.get("CHAT_LOG_LEVEL") or "INFO",
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from chatkernel.listening import listen
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.cluster import ClusterTask
@@ -70,7 +71,9 @@ class Operator:
         await run_kopf(self._namespaces, self._cache[CHAT_CLUSTER], kopf_started)
 
     async def serve_http(self, host: str, port: int) -> None:
-        await make_server(make_app(self.is_ready, self.families), host, port).serve()
+        """Raises OSError when the port is taken."""
+        server = make_server(make_app(self.is_ready, self.families))
+        await server.serve(sockets=[listen(host, port)])
 
     def is_ready(self) -> bool:
         """It tends all clusters, or could do so at once."""

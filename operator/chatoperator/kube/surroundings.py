@@ -15,20 +15,23 @@ from chatoperator.facts import Finding
 from chatoperator.kube.children import Children, Wanted, prepare
 from chatoperator.kube.errors import KubeError
 from chatoperator.kube.findings import problem_of_error
-from chatoperator.kube.kinds import SECRET, name_of, uid_of
+from chatoperator.kube.kinds import DEPLOYMENT, SECRET, name_of, uid_of
 from chatoperator.kube.link import RedisLink
 from chatoperator.kube.place import KubePlace
 from chatoperator.kube.schema import SchemaStep
 from chatoperator.kube.secrets import ClusterSecrets, SecretProblem
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.telling import Telling
-from chatoperator.manifests import build, chatpod, keys
+from chatoperator.manifests import build, chatpod, keys, names
 from chatoperator.manifests.inputs import Inputs
 from chatoperator.manifests.sources import SourceError
 from chatoperator.reasons import Reason
 from chatoperator.spec import ChatCluster
 
 log = logging.getLogger(__name__)
+
+ON_SCHEMA = (names.API, names.WORKER, names.PROBE)
+"""Deployments that are left as they are until the store's tables are made."""
 
 
 class Tended(Struct):
@@ -56,8 +59,8 @@ class Surroundings:
         found = Tended()
         inputs = await self._read_secrets(cluster, inputs, found)
         if not cluster.spec.pause:
+            await self._look_at_schema(cluster, inputs, found)
             await self._keep_children(cluster, inputs, found)
-        await self._look_at_schema(cluster, inputs, found)
         return found, inputs
 
     async def _read_secrets(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> Inputs:
@@ -94,7 +97,9 @@ class Surroundings:
     async def _keep_children(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> None:
         wanted = self._build(cluster, inputs)
         namespace, name = cluster.metadata.namespace, cluster.metadata.name
-        done = await self._children.ensure(wanted)
+        # Services end when the store's tables are not those of their version, and wait ever longer to start again.
+        held = [] if self._schema.is_done else [(DEPLOYMENT, names.of(name, part)) for part in ON_SCHEMA]
+        done = await self._children.ensure([one for one in wanted if one.id not in held])
         gone = await self._children.remove_others(namespace, name, inputs.owner_uid, wanted)
         self._telling.put_back(done.put_back)
         self._telling.removed(gone.removed)
@@ -121,7 +126,7 @@ class Surroundings:
         return self._cache[SECRET].get(cluster.metadata.namespace, secret) is not None
 
     async def _look_at_schema(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> None:
-        if found.storage.reason is not Reason.NOT_LOOKED_AT or cluster.spec.pause:
+        if found.storage.reason is not Reason.NOT_LOOKED_AT:
             return
         try:
             found.storage = await self._schema.look(cluster, inputs)
