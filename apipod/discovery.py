@@ -91,7 +91,7 @@ class Discovery:
     ) -> None:
         self._registry, self._tickets, self._region = registry, tickets, region
         # Of this process alone: another's would be there again before this one has looked.
-        self._redis, self._mark = redis, mark
+        self._redis, self._mark, self._losses_seen = redis, mark, redis.losses
         self._mark_renewed_at = monotonic()
         self._one_look = asyncio.Lock()
         self._emptied_until = self._renewed_by = 0.0
@@ -168,9 +168,13 @@ class Discovery:
         except ChatError as error:
             self._mark_degraded(error.code)
             return
+        losses = self._redis.losses
+        if self.degraded or losses != self._losses_seen:
+            # It may have been restarted between two looks, with leases from before.
+            self._renewed_by = self._monotonic() + RENEWAL_GRACE_S
+        self._losses_seen = losses
         if self.degraded:
             self.degraded = False
-            self._renewed_by = self._monotonic() + RENEWAL_GRACE_S
             log.info("discovery.redis_back")
         if self._nobody_yet(snapshot):
             return

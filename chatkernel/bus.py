@@ -34,6 +34,10 @@ STREAM_KEPT_S = 600
 """Without its reader a stream goes after this: that of a pod that died before it was registered, or after it left, is
 nobody's to clear away. Renewed whenever nothing comes, and with each trimming."""
 
+ADDRESSES_MAX = 5_000
+"""Posts for more than this go out in several rounds, one after the other: each keeps the loop for some milliseconds,
+and what else the process has to do, its lease above all, has its turn in between."""
+
 READ_ENTRIES_MAX = 128
 TRIM_ENTRIES = 256
 TRIM_BYTES = 1024 * 1024
@@ -116,6 +120,17 @@ class Post(Struct, frozen=True):
     watched: tuple[str, ...] = ()
 
 
+def end_of_round(posts: Sequence[Post], start: int = 0) -> int:
+    """The posts from `start` up to this are for no more than ADDRESSES_MAX together, or are one."""
+    addresses = 0
+    for at in range(start, len(posts)):
+        post = posts[at]
+        addresses += len(post.channels) + len(post.users) + len(post.watched)
+        if addresses > ADDRESSES_MAX and at > start:
+            return at
+    return len(posts)
+
+
 class NotPublished(ChatError):
     """REDIS_UNAVAILABLE: these posts have not, or not surely, reached every pod that they are for."""
 
@@ -170,9 +185,9 @@ class Bus:
         """Write the posts to the streams of the pods they are for, this pod excepted; how many entries that
         took.
 
-        Two round trips, whatever the number of posts: resolve, then write. Posts arrive in the order
-        published. Calls that arrive together are one, counted for the first. Raises NotPublished: of a cluster a
-        node may be away, which holds up only what has to do with it.
+        Two round trips, resolve and then write, for up to a thousand addresses; some more for each thousand
+        more. Posts arrive in the order published. Calls that arrive together are one, counted for the first. Raises
+        NotPublished: of a cluster a node may be away, which holds up only what has to do with it.
         """
         if not posts:
             return 0
@@ -298,8 +313,11 @@ class Bus:
     async def _flush(self, calls: Sequence[Sequence[Post]]) -> list[_Written]:
         posts = [post for call in calls for post in call]
         failures: dict[int, ChatError] = {}
-        by_pod = await self._destinations(posts, failures)
-        written = await self._write(posts, by_pod, failures)
+        written = start = 0
+        while start < len(posts):
+            end = end_of_round(posts, start)
+            written += await self._round(posts[start:end], start, failures)
+            start = end
         if not failures:
             return [_Written(written)] + [_Written(0)] * (len(calls) - 1)
         error = next(iter(failures.values()))
@@ -310,6 +328,14 @@ class Bus:
             outcomes.append(_Written(0 if start else written, failed, error))
             start += len(call)
         return outcomes
+
+    async def _round(self, posts: Sequence[Post], start: int, failures: dict[int, ChatError]) -> int:
+        """How many entries were written; the positions of posts that some pod did not get go into `failures`, counted
+        on from `start`."""
+        failed: dict[int, ChatError] = {}
+        written = await self._write(posts, await self._destinations(posts, failed), failed)
+        failures.update((start + at, error) for at, error in failed.items())
+        return written
 
     async def _write(
         self, posts: Sequence[Post], by_pod: dict[str, list[int]], failures: dict[int, ChatError]

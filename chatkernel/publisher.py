@@ -14,7 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from chatkernel.bus import Bus, ChannelFrame, EventEnvelope, NotPublished, Poke, Post, PresenceChange
+from chatkernel.bus import (
+    Bus,
+    ChannelFrame,
+    EventEnvelope,
+    NotPublished,
+    Poke,
+    Post,
+    PresenceChange,
+    end_of_round,
+)
 from chatkernel.errors import ChatError
 from chatkernel.intents import KEEP_S, Intents, Ledger
 
@@ -84,8 +93,7 @@ class Publisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            posts, self._posts = self._posts, []
-            stored, self._stored = self._stored, {}
+            posts, stored = self._take()
             self._sending = True
             try:
                 error = await self._round(posts, stored)
@@ -98,6 +106,21 @@ class Publisher:
                 await self._judge(error)
             finally:
                 self._sending = False
+
+    def _take(self) -> tuple[list[Post], dict[str, int]]:
+        """The posts of the next round, and what the ledger is told once they are through. Those that are left come
+        with the one after it: intents and what is owed have their turn in between."""
+        end = end_of_round(self._posts)
+        if end == len(self._posts):
+            posts, self._posts = self._posts, []
+            stored, self._stored = self._stored, {}
+            return posts, stored
+        self._wake.set()
+        posts, self._posts = self._posts[:end], self._posts[end:]
+        left = {post.envelope.channel_id for post in self._posts if isinstance(post.envelope, EventEnvelope)}
+        stored = {channel: mark for channel, mark in self._stored.items() if channel not in left}
+        self._stored = {channel: mark for channel, mark in self._stored.items() if channel in left}
+        return posts, stored
 
     async def _round(self, posts: list[Post], stored: dict[str, int]) -> ChatError | None:
         """Each part is tried, whatever became of the others; the first error."""
@@ -168,19 +191,29 @@ class Publisher:
         if now_s < self._retry_at or not (self._owed_channels or self._owed_posts):
             return
         self._retry_at = now_s + RETRY_S
-        posts = dict(self._owed_posts)
         pokes = {channel: Post(Poke([channel]), (channel,)) for channel in self._owed_channels}
-        failure = await self._write([*posts.values(), *pokes.values()])
+        owed = [*pokes.values(), *self._owed_posts.values()]
+        taken = {id(post) for post in owed[: end_of_round(owed)]}
+        failure = await self._write(owed[: len(taken)])
         unpaid = {id(post) for post in failure.posts} if failure is not None else set()
-        for key, post in posts.items():
-            if id(post) not in unpaid:
-                del self._owed_posts[key]
+        # What was not paid comes last from now on: it may all be for a node that is away, and the rest is not.
         for channel, post in pokes.items():
-            if id(post) not in unpaid:
+            if id(post) in taken:
                 mark = self._owed_channels.pop(channel)
-                self._ledger.announced({} if mark is None else {channel: mark})
+                if id(post) in unpaid:
+                    self._owed_channels[channel] = mark
+                elif mark is not None:
+                    self._ledger.announced({channel: mark})
+        for key, post in list(self._owed_posts.items()):
+            if id(post) in taken:
+                del self._owed_posts[key]
+                if id(post) in unpaid:
+                    self._owed_posts[key] = post
         if failure is not None:
             raise failure
+        if len(taken) < len(owed):
+            self._retry_at = 0.0
+            self._wake.set()
 
     async def _publish(self, posts: list[Post], stored: dict[str, int]) -> None:
         if self._owed_posts:

@@ -37,7 +37,8 @@ class _Servers(Protocol):
         ...
 
     def failed_at(self, key: str) -> float:
-        """The last time that the server of a key did not answer, or took no writes (monotonic, seconds)."""
+        """The last time that the server of a key did not answer, took no writes, or broke the connection off
+        (monotonic, seconds)."""
         ...
 
     @property
@@ -68,7 +69,7 @@ class _OneServer:
         return replies
 
     def failed_at(self, key: str) -> float:
-        return self._failed_at
+        return max(self._failed_at, self._link.lost_at)
 
     @property
     def losses(self) -> int:

@@ -75,6 +75,8 @@ class Shards:
         self._other_losses = 0
         self._node_failed_at: dict[Address, float] = {}
         self._slot_failed_at: dict[int, float] = {}
+        self._unknown_at = -math.inf
+        """The last time that nobody said where the slots are."""
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = -LOOK_PAUSE_S
 
@@ -82,7 +84,7 @@ class Shards:
         """As `Link.call`, but what a node does not answer is an error (RedisError or OSError) among the replies. A
         command without a key goes to every primary: the first one's reply, unless another refuses."""
         if not self._owners:
-            await self._look()
+            await self._first_look()
         clock = asyncio.get_running_loop().time
         began_s = clock()
         replies: list[Any] = [None] * len(commands)
@@ -102,10 +104,13 @@ class Shards:
         return replies
 
     def failed_at(self, key: str) -> float:
-        """When the node of a key last did not answer, or refused (monotonic, seconds); or the key's slot alone."""
+        """When the node of a key last did not answer, refused, or broke the connection off (monotonic, seconds); or
+        the key's slot alone; or, if nobody said where the slots are, all of them."""
+        if not self._owners:
+            return self._unknown_at
         slot = slot_of(key)
-        failed = self._slot_failed_at.get(slot, -math.inf)
-        return max(failed, self._node_failed_at.get(self._owners[slot], failed)) if self._owners else failed
+        at_node = self._failed_at_node(self._owners[slot])
+        return max(at_node, self._slot_failed_at.get(slot, at_node), self._unknown_at)
 
     @property
     def losses(self) -> int:
@@ -184,6 +189,7 @@ class Shards:
                 continue
             slot, address = self._redirected(reply)
             if isinstance(reply, MovedError):
+                self._doubt(slot, self._failed_at_node(self._owners[slot]))
                 self._owners[slot] = address
                 self._look_soon()
             sends[address].append(_Send(index, isinstance(reply, AskError)))
@@ -208,6 +214,24 @@ class Shards:
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_once(), name="redis-slots")
             self._looking.add_done_callback(self._looked)
+
+    def _failed_at_node(self, address: Address) -> float:
+        link = self._links.get(address)
+        return max(self._node_failed_at.get(address, -math.inf), -math.inf if link is None else link.lost_at)
+
+    def _doubt(self, slot: int, failed_at: float) -> None:
+        """Its node failed then, and another has the slot now: nobody could write to the one, and the other may not
+        have had everything."""
+        if failed_at > self._slot_failed_at.get(slot, -math.inf):
+            self._slot_failed_at[slot] = failed_at
+
+    async def _first_look(self) -> None:
+        """Raises redis.exceptions.RedisError or OSError."""
+        try:
+            await self._look()
+        except (RedisError, OSError):
+            self._unknown_at = time.monotonic()
+            raise
 
     async def _look(self) -> None:
         """Raises redis.exceptions.RedisError or OSError."""
@@ -260,14 +284,12 @@ class Shards:
         primaries = list(dict.fromkeys(part.nodes[0] for part in view.ranges))
         if any(primary not in primaries for primary in self._primaries):
             self._other_losses += 1
-        self._primaries = primaries
-        replaced = {node: at for node, at in self._node_failed_at.items() if node not in self._primaries}
+        replaced = {node: self._failed_at_node(node) for node in {*self._owners} if node not in primaries}
         for slot, before in enumerate(self._owners if replaced else ()):
             if before in replaced:
-                # Nobody could write to it, and whoever took its place may not have had everything.
-                self._slot_failed_at[slot] = replaced[before]
-        for node in replaced:
-            del self._node_failed_at[node]
+                self._doubt(slot, replaced[before])
+        self._primaries = primaries
+        self._node_failed_at = {node: at for node, at in self._node_failed_at.items() if node in primaries}
         self._owners = owners
         self._nodes = {node for part in view.ranges for node in part.nodes}
 

@@ -8,6 +8,8 @@ after the other.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, cast
@@ -102,6 +104,9 @@ class _Wire(asyncio.Protocol):
         self._transport.resume_reading()
 
     def call(self, packed: bytes, wanted: int, timeout_s: float) -> asyncio.Future[list[Any]]:
+        if self.lost is not None:
+            # Between being made and the caller's turn: nobody would end a call that comes after that.
+            raise RedisConnectionError("the connection was lost") from self.lost
         if self._transport.get_write_buffer_size() > UNSENT_MAX_BYTES:
             raise RedisConnectionError("Redis does not take what is sent")
         call = _Call(self._loop.create_future(), wanted, self._loop.time() + timeout_s)
@@ -186,6 +191,9 @@ class Link:
         self._callers = 0
         self.losses = 0
         """Connections that were lost: what was written last may be gone, if another server has the data now."""
+        self.lost_at = -math.inf
+        """The last time (monotonic, seconds), whether or not anybody was waiting for a reply: the server may have
+        been restarted in between, with data from before."""
         self._probe: asyncio.Task[None] | None = None
 
     async def call(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
@@ -244,6 +252,7 @@ class Link:
     def _lost(self, wire: _Wire) -> None:
         if wire is self._wire:
             self.losses += 1
+            self.lost_at = time.monotonic()
 
     def _connected(self, task: asyncio.Task[_Wire]) -> None:
         self._connecting = None

@@ -156,11 +156,17 @@ class Routes:
     async def resolve(
         self, channels: Iterable[str], users: Iterable[str] = (), watched: Iterable[str] = ()
     ) -> list[set[str] | ChatError]:
-        """The pods of each, in that order, in one round trip; the error (REDIS_UNAVAILABLE) of each that cannot be
-        read."""
+        """The pods of each, in that order, in one round trip per COMMANDS_MAX; the error (REDIS_UNAVAILABLE) of each
+        that cannot be read."""
         routes = routes_of(channels, users, watched)
-        found = await execute_each(self._redis, [("SMEMBERS", self._keys.route(route)) for route in routes])
-        return [pods if isinstance(pods, ChatError) else {pod.decode() for pod in pods} for pods in found]
+        resolved: list[set[str] | ChatError] = []
+        for start in range(0, len(routes), COMMANDS_MAX):
+            part = routes[start : start + COMMANDS_MAX]
+            found = await execute_each(self._redis, [("SMEMBERS", self._keys.route(route)) for route in part])
+            resolved += [
+                pods if isinstance(pods, ChatError) else {pod.decode() for pod in pods} for pods in found
+            ]
+        return resolved
 
     async def reap(self, pod: str) -> None:
         """Clear a dead pod's routes and stream. Idempotent; safe with several reapers.

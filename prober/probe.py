@@ -79,6 +79,8 @@ class PodLink:
         self.entry, self._probe = entry, probe
         self.link: Link | None = None
         self.task: asyncio.Task[None] | None = None
+        self._problem = ""
+        """Why there is no connection, as it was told last."""
 
     @property
     def name(self) -> str:
@@ -106,10 +108,13 @@ class PodLink:
         try:
             self.link = await Link.open(entry.address or entry.url, probe.ticket(entry), self)
         except LinkError as error:
-            log.info("not connected", extra={"to": self.name, "error": str(error)})
+            if str(error) != self._problem:
+                self._problem = str(error)
+                log.info("not connected", extra={"to": self.name, "error": self._problem})
             if error.code in EXCUSED or probe.away.quiet:
                 judge.excuse_connecting(self.name)
             return
+        self._problem = ""
         judge.connected(self.name)
         try:
             await self.link.run()

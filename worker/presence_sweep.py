@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from chatkernel.bus import Bus, NotPublished
+from chatkernel.errors import ChatError
 from chatkernel.presence import Audience, PresenceStore
 from chatkernel.presence_news import audiences_now, presence_post
 from chatkernel.protocol import PresenceEntry, PresenceState
@@ -14,6 +15,10 @@ SWEEP_INTERVAL_S = 1.0
 
 SWEEP_MAX = 1_600
 """People per sweep, evenly over the shards."""
+
+TOGETHER_MAX = 200
+"""People who are told of, and settled, together: whom the others of a sweep are told to may take long, and who is not
+settled by then is taken by another sweep."""
 
 ROUNDS_MAX = 10
 """Sweeps in one step, when a pod's death took thousands of people offline."""
@@ -45,6 +50,18 @@ class PresenceSweep:
         for user, last in gone:
             if last:
                 self._unwritten[user] = last
+        failure: ChatError | None = None
+        for start in range(0, len(gone), TOGETHER_MAX):
+            try:
+                await self._tell(gone[start : start + TOGETHER_MAX])
+            except ChatError as error:
+                failure = error  # of these people, who are found again
+        if failure is not None:
+            raise failure
+        return len(gone)
+
+    async def _tell(self, gone: Sequence[tuple[str, int]]) -> None:
+        """Raises ChatError."""
         users = [user for user, _ in gone]
         audiences = await audiences_now(self._people, users, await self._presence.audience(users))
         offline = PresenceState.OFFLINE
@@ -65,7 +82,6 @@ class PresenceSweep:
         self.swept += len(posts)
         if failure is not None:
             raise failure
-        return len(gone)
 
     async def _take_back(self, users: Sequence[str], audiences: Mapping[str, Audience]) -> None:
         """Who logged in between the sweep and its telling may have been told of first: the last word is the truth."""

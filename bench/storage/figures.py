@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from rich.table import Table
 
 from bench.plans import Window, merged, middle_percentile_ms, undisturbed
-from bench.report import Target, at_least, at_most, shown
+from bench.report import Target, at_least, at_most, short_of, shown
 from bench.storage.timing import POD, STORE
 
 GROUPED_PER_CPU_S = at_least(8_000)
@@ -78,6 +78,11 @@ def targets(results: dict[str, object], store: str, sizes: Sequence[int]) -> dic
         found |= {key: GROWTH for key in results if key.startswith(store) and key.endswith("_growth")}
     found[f"{store}_plan_faults"] = at_most(0)
     return found
+
+
+def missed(results: dict[str, object], wanted: Mapping[str, Target], *, is_part: bool) -> list[str]:
+    """Targets that were not reached. `is_part`: not all was to be measured, and what was not is not asked for."""
+    return [key for key in short_of(results, wanted) if key in results or not is_part]
 
 
 _TABLES = (

@@ -117,9 +117,8 @@ def explain(
 ) -> None:
     """Why a chat pod is given clients or is not, when it would go at a scale-down, and what was done to it and why.
 
-    By the operator's own rules: first goes who is not ready or does not deliver, then who drains already, who is of
-    an old revision or was asked to go, who has the fewest connections, who is in the zone with the most pods, and who
-    is youngest.
+    By the operator's own rules: first goes who is not ready, then who drains already, who is of an old revision or
+    was asked to go, who has the fewest connections, who is in the zone with the most pods, and who is youngest.
     """
 
     async def work(kube: Kube) -> int:

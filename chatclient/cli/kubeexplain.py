@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import msgspec
-from chatoperator.census import is_leaving, rank_victims
-from chatoperator.kube.podview import PodMemory, Surroundings, view_of
 from msgspec import Struct
 
+from chatclient.cli.kubeapi import Object
 from chatclient.cli.kubelook import Look, PodLook, Told
+from chatoperator.census import is_leaving, rank_victims
+from chatoperator.kube.podview import PodMemory, Surroundings, view_of
 from chatoperator.model import PodView
 
 
@@ -49,7 +51,7 @@ def _views(look: Look, now: float) -> dict[str, PodView]:
     found: dict[str, PodView] = {}
     for pod in look.chat_pods:
         one, node = look.raw[pod.name]
-        around = Surroundings(None, False, node, node is not None, pod.delivers)
+        around = Surroundings(None, False, _node(node), node is not None, pod.delivers)
         view = view_of(one, PodMemory(), around, now)
         if not view.alive:
             continue
@@ -57,6 +59,14 @@ def _views(look: Look, now: float) -> dict[str, PodView]:
         count = None if pod.numbers is None else pod.numbers.connections
         found[pod.name] = msgspec.structs.replace(view, connections=count, drain_told=told)
     return found
+
+
+def _node(node: Object | None) -> Object | None:
+    """As the operator keeps it: of its conditions only whether it is ready."""
+    if node is None:
+        return None
+    told = [one for one in node["status"].get("conditions") or [] if one["type"] == "Ready"]
+    return {"metadata": node["metadata"], "spec": node.get("spec") or {}, "status": {"conditions": told}}
 
 
 def _current(look: Look) -> str:
@@ -95,18 +105,17 @@ def _because(ranked: list[PodView], name: str, revision: str) -> list[str]:
     place = order.index(name)
     said = []
     if place > 0:
-        said.append(
-            f"{order[place - 1]} goes before: {_difference(ranked[place - 1], ranked[place], revision)}"
-        )
+        said.append(f"{order[place - 1]} goes before: {_difference(ranked[place - 1 :], revision)}")
     if place + 1 < len(ranked):
-        said.append(f"before {order[place + 1]}: {_difference(ranked[place], ranked[place + 1], revision)}")
+        said.append(f"before {order[place + 1]}: {_difference(ranked[place:], revision)}")
     return said
 
 
-def _difference(first: PodView, second: PodView, revision: str) -> str:
-    """Why the first goes before the second: the first rule by which they differ."""
-    if _works(first) != _works(second):
-        return "it is not ready" if not first.ready else "it does not deliver"
+def _difference(left: list[PodView], revision: str) -> str:
+    """Why the first of those that are left goes before the second: the first rule by which they differ."""
+    first, second = left[:2]
+    if first.ready != second.ready:
+        return "it is not ready"
     if first.draining != second.draining:
         return "it drains already"
     if _is_old(first, revision) != _is_old(second, revision):
@@ -115,15 +124,14 @@ def _difference(first: PodView, second: PodView, revision: str) -> str:
         if second.connections is None:
             return "the other does not tell its connections, and counts as busy"
         return f"fewer connections ({first.connections} and {second.connections})"
-    if first.zone != second.zone:
-        return f"the zone {first.zone or '(none)'} has more pods"
+    zones = Counter(view.zone for view in left)
+    if zones[first.zone] != zones[second.zone]:
+        return (
+            f"its zone {first.zone or '(none)'} has more pods ({zones[first.zone]} and {zones[second.zone]})"
+        )
     if first.started_at != second.started_at:
         return "it is younger"
     return "by name: nothing else sets them off"
-
-
-def _works(view: PodView) -> bool:
-    return view.ready and view.delivers is not False
 
 
 def _is_old(view: PodView, revision: str) -> bool:

@@ -65,7 +65,7 @@ class PodLook(Struct, frozen=True, kw_only=True):
     name: str
     component: str
     state: str
-    """pending, starting, stuck, ready, not ready, draining, stopping, ended."""
+    """pending, starting, stuck, ready, not ready, draining, stopping, ended, done."""
     why: str = ""
     """What hinders it, or why it goes."""
     node: str = ""
@@ -277,7 +277,9 @@ def _state(one: Object, draining: bool) -> tuple[str, str]:
     """And what hinders it."""
     status = one.get("status") or {}
     conditions = {found["type"]: found for found in status.get("conditions") or []}
-    if status.get("phase") in ("Succeeded", "Failed"):
+    if status.get("phase") == "Succeeded":
+        return "done", ""
+    if status.get("phase") == "Failed":
         return "ended", status.get("reason") or _end(status)
     if one["metadata"].get("deletionTimestamp"):
         return "stopping", ""

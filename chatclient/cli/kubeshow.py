@@ -26,17 +26,20 @@ WELL = {
     ConditionType.PROGRESSING: Truth.FALSE,
 }
 """What these should be; the others should be true."""
-DOTS = {"ready": ("●", "green"), "draining": ("◐", "yellow"), "stuck": ("✗", "red"), "ended": ("✗", "red")}
+DOTS = {
+    "ready": ("●", "green"),
+    "draining": ("◐", "yellow"),
+    "stuck": ("✗", "red"),
+    "ended": ("✗", "red"),
+    "done": ("✓", "green"),
+}
 OTHER_DOT = ("○", "yellow")
 
 
 def picture(look: Look, now: float | None = None) -> RenderableType:
     """The whole cluster: what it is, its pods by node, what is not well, and what happened lately."""
     now = time.time() if now is None else now
-    parts: list[RenderableType] = [_head(look), Text()]
-    for node, pods in groupby(sorted(look.pods, key=_place), key=lambda pod: pod.node):
-        zone = next((f" ({pod.zone})" for pod in look.pods if pod.node == node and pod.zone), "")
-        parts += [Text(f"{node or NOWHERE}{zone}", "bold"), _node(list(pods), look)]
+    parts: list[RenderableType] = [_head(look), Text(), _pods(look)]
     parts += _section("Not as it should be", [_condition(one) for one in amiss(look)])
     parts += _section("Lately", story(look.told[-STORY:], now))
     return Group(*parts)
@@ -73,23 +76,25 @@ def _place(pod: PodLook) -> tuple[bool, str, bool, str, str]:
     return (not pod.node, pod.node, pod.component != CHAT, pod.component, pod.name)
 
 
-def _node(pods: Sequence[PodLook], look: Look) -> Table:
+def _pods(look: Look) -> Table:
+    """By node."""
     most = max((pod.numbers.connections for pod in look.chat_pods if pod.numbers is not None), default=0)
     current = {one.revision for one in look.status.revisions if one.current}
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
-    for _ in range(5):
-        table.add_column()
-    for pod in pods:
-        dot, color = DOTS.get(pod.state, OTHER_DOT)
-        old = "  old revision" if pod.revision and current and pod.revision not in current else ""
-        table.add_row(
-            Text.assemble("  ", (dot, color), f" {pod.name}"),
-            pod.state if pod.draining_s is None else f"{pod.state} for {age(pod.draining_s)}",
-            _bar(pod, most),
-            age(pod.age_s),
-            Text(f"{pod.why}{old}".strip(), "yellow"),
-        )
+    for node, pods in groupby(sorted(look.pods, key=_place), key=lambda pod: pod.node):
+        zone = next((f" ({pod.zone})" for pod in look.pods if pod.node == node and pod.zone), "")
+        table.add_row(Text(f"{node or NOWHERE}{zone}", "bold"))
+        for pod in pods:
+            dot, color = DOTS.get(pod.state, OTHER_DOT)
+            old = "  old revision" if pod.revision and current and pod.revision not in current else ""
+            table.add_row(
+                Text.assemble("  ", (dot, color), f" {pod.name}"),
+                pod.state if pod.draining_s is None else f"{pod.state} for {age(pod.draining_s)}",
+                _bar(pod, most),
+                age(pod.age_s),
+                Text(f"{pod.why}{old}".strip(), "yellow"),
+            )
     return table
 
 

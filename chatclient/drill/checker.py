@@ -3,7 +3,8 @@ promises.
 
 Pure, so that it can be fed a bad history for each thing it is to find. Terms:
 
-- lost: acked and not in the store's log, or in the log and never handed to a device of a member.
+- lost: acked and not in the store's log, or in the log and missing at a device of a member that has what comes after.
+- undelivered: in the log, and a device of a member had not come so far when it was asked for the last time.
 - duplicated: the same (sender, client_msg_id) twice in the log, or handed twice to one device.
 - reordered: a log that is not dense and rising; a device that saw another order than the log, or a hole.
 - behind a cursor: an event with seq ≤ what the device says it has, that it never had.
@@ -35,6 +36,7 @@ class Verdict:
     refused: int = 0
     """Sends that ended with an error that the app saw."""
     lost: int = 0
+    undelivered: int = 0
     duplicated: int = 0
     reordered: int = 0
     behind_cursor: int = 0
@@ -44,7 +46,8 @@ class Verdict:
     @property
     def kept(self) -> bool:
         """Whether no promise about messages was broken. A send that never ended acked is a broken one too."""
-        broken = self.lost + self.duplicated + self.reordered + self.behind_cursor + self.unauthorised
+        broken = self.lost + self.undelivered + self.duplicated + self.reordered
+        broken += self.behind_cursor + self.unauthorised
         return broken == 0 and self.acked == self.sent
 
     def tell(self, detail: str) -> None:
@@ -71,15 +74,19 @@ def check(
     devices: Iterable[DeviceHistory],
     logs: Mapping[str, Sequence[Event]],
     intrusions: Iterable[Intrusion] = (),
+    heads: Mapping[str, int] | None = None,
 ) -> Verdict:
-    """`logs`: channel → its whole log as the store holds it now, in the order that the store gave."""
+    """`logs`: channel → its whole log as the store holds it, in the order that the store gave; read after what was
+    sent and seen was taken, so that this is in it. `heads`: channel → up to where devices should have had everything;
+    without, to the end."""
     verdict = Verdict()
     channels = {channel_id: _read_log(channel_id, log, verdict) for channel_id, log in logs.items()}
     for sent in sends:
         _check_sent(sent, channels, verdict)
     for device in devices:
         for channel_id, channel in channels.items():
-            _check_device(device, channel_id, channel, verdict)
+            head = channel.head if heads is None else heads.get(channel_id, 0)
+            _check_device(device, channel_id, channel, head, verdict)
         _check_refused(device, channels, verdict)
     for intrusion in intrusions:
         if intrusion.worked:
@@ -137,7 +144,9 @@ def _check_sent(sent: Sent, channels: Mapping[str, _Channel], verdict: Verdict) 
         verdict.tell(f"{sent.client_msg_id} was acked as seq {sent.seq} of {sent.channel_id}, is {event.seq}")
 
 
-def _check_device(device: DeviceHistory, channel_id: str, channel: _Channel, verdict: Verdict) -> None:
+def _check_device(
+    device: DeviceHistory, channel_id: str, channel: _Channel, head: int, verdict: Verdict
+) -> None:
     stays = channel.stays.get(device.user_id)
     seen = device.seen.get(channel_id, [])
     _check_order(device, channel_id, channel, seen, verdict)
@@ -146,18 +155,21 @@ def _check_device(device: DeviceHistory, channel_id: str, channel: _Channel, ver
     name = f"{device.user_id}/{device.device}"
     start, end = stays[-1]
     first = max(start - 1, device.baselines.get(channel_id, start - 1))
-    last = min(end, channel.head)
-    had = {record.seq for record in seen}
     cursor = device.cursors.get(channel_id, 0)
+    last = min(end, max(head, cursor))
+    had = {record.seq for record in seen}
     for seq in range(first + 1, last + 1):
         if seq in had or seq not in channel.events:
             continue
         if seq == end:
             continue  # one who was removed need not be told by an event: being told is a courtesy
+        if seq > cursor:
+            verdict.undelivered += 1
+            verdict.tell(f"{name} had not had seq {seq} of {channel_id} in time")
+            continue
         verdict.lost += 1
+        verdict.behind_cursor += 1
         verdict.tell(f"{name} never had seq {seq} of {channel_id}")
-        if seq <= cursor:
-            verdict.behind_cursor += 1
 
 
 def _check_order(

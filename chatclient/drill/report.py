@@ -61,6 +61,7 @@ class Report(Struct):
     acked: int
     refused: int
     lost: int
+    undelivered: int
     duplicated: int
     reordered: int
     behind_cursor: int
@@ -139,6 +140,7 @@ def make_report(verdict: Verdict, measured: Measured) -> Report:
         acked=verdict.acked,
         refused=verdict.refused,
         lost=verdict.lost,
+        undelivered=verdict.undelivered,
         duplicated=verdict.duplicated,
         reordered=verdict.reordered,
         behind_cursor=verdict.behind_cursor,
@@ -191,6 +193,7 @@ def _broken(verdict: Verdict, measured: Measured, moves_max: int, reconnect_p95_
     """The promises that did not hold, in words."""
     counts = {
         "a message was lost": verdict.lost,
+        "a message was not delivered in time": verdict.undelivered,
         "a message came twice": verdict.duplicated,
         "a device saw another order": verdict.reordered,
         "something appeared behind a cursor": verdict.behind_cursor,
@@ -237,6 +240,7 @@ def table_of(report: Report) -> Table:
         ("sent", report.sent, True),
         ("acked", report.acked, report.acked == report.sent),
         ("lost", report.lost, not report.lost),
+        ("not delivered in time", report.undelivered, not report.undelivered),
         ("duplicated", report.duplicated, not report.duplicated),
         ("reordered", report.reordered, not report.reordered),
         ("behind a cursor", report.behind_cursor, not report.behind_cursor),

@@ -35,6 +35,7 @@ from chatclient.drill.report import (
     make_report,
     quantile,
 )
+from chatclient.drill.settling import BACK_WITHIN_S, Evidence, is_level, settled
 from chatclient.drill.shape import DrillOptions, make_shape
 from chatclient.errors import Unreachable
 from chatclient.http import new_http
@@ -45,9 +46,6 @@ CALM_FIRST_S = 3.0
 
 GAP_S = 1.0
 """Between two faults."""
-
-BACK_WITHIN_S = 60.0
-"""Nobody may need longer to be connected and in sync after a fault."""
 
 REBALANCING = "rebalancing"
 """A pod's word for moves that even out the load after a fault; they are not the fault's own."""
@@ -196,11 +194,11 @@ class Drill:
         measured = self._measured
         measured.duration_s = self._now() - self._started
         measured.intrusions_tried = len(intruders.tried)
-        logs = await self._settle(load, arena)
+        found = await self._settle(load, arena)
         self._collect(load, arena)
-        histories = [device.history for device in self._crowd.devices]
         self._tell("comparing what was sent, acked, seen and stored")
-        return make_report(check(load.sent, histories, logs, intruders.tried), measured)
+        verdict = check(found.sends, found.histories, found.logs, intruders.tried, found.heads)
+        return make_report(verdict, measured)
 
     # --- one fault ---
 
@@ -263,9 +261,9 @@ class Drill:
         sent = await arena.until(lambda: not load.open_from_before(over), BACK_WITHIN_S)
         if not sent:
             arena.notes.append(f"{load.open_from_before(over)} sends had not ended")
-        heads, over = load.heads(), self._now()
+        heads = load.heads()
         back = await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
-        if await arena.until(lambda: all(_level(d, heads) for d in arena.devices), BACK_WITHIN_S):
+        if await arena.until(lambda: all(is_level(d, heads) for d in arena.devices), BACK_WITHIN_S):
             record.level_after_s = round(self._now() - over, 1)
         record.recovered = back and (not chat_pods or await arena.whole(chat_pods))
 
@@ -295,12 +293,14 @@ class Drill:
 
     # --- the end ---
 
-    async def _settle(self, load: Load, arena: Arena) -> dict[str, list[Event]]:
-        """Everybody gets what is theirs by the usual means alone: nothing here asks for it."""
+    async def _settle(self, load: Load, arena: Arena) -> Evidence:
         self._tell("settling")
         started = self._now()
-        done = await arena.until(lambda: not load.open, BACK_WITHIN_S)
-        done &= await arena.until(lambda: all(d.client.in_sync for d in arena.devices), BACK_WITHIN_S)
+        found = await settled(load.sent, arena.devices, self._read_logs, arena.until)
+        self._measured.settled, self._measured.settle_s = found.in_time, self._now() - started
+        return found
+
+    async def _read_logs(self) -> dict[str, list[Event]]:
         logs: dict[str, list[Event]] = {}
 
         async def read(index: int) -> None:
@@ -308,11 +308,6 @@ class Drill:
             logs[room.channel_id] = await read_log(room.members[0].api, room.channel_id)
 
         await gather_limited(read, range(len(self._crowd.rooms)), 4)
-        heads = {channel_id: log[-1].seq for channel_id, log in logs.items() if log}
-        # A delivery that was lost is found within a heartbeat; then it takes a moment to heal.
-        heartbeat_s = max((d.client.heartbeat_interval_s for d in arena.devices), default=10.0)
-        done &= await arena.until(lambda: all(_level(d, heads) for d in arena.devices), 2 * heartbeat_s + 10)
-        self._measured.settled, self._measured.settle_s = done, self._now() - started
         return logs
 
     def _collect(self, load: Load, arena: Arena) -> None:
@@ -328,14 +323,8 @@ class Drill:
         measured.users, measured.devices = len(self._crowd.people), len(arena.devices)
         measured.channels = len(self._crowd.rooms)
         for device in arena.devices:
-            device.history.cursors = dict(device.client.cursors)
             measured.seen_live += device.recorder.live
             measured.seen_by_sync += device.recorder.synced
-
-
-def _level(device: Device, heads: dict[str, int]) -> bool:
-    cursors = device.client.cursors
-    return all(cursors[name] >= head for name, head in heads.items() if name in cursors)
 
 
 def _moves(device: Device, since: float, until: float) -> int:

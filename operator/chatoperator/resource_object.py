@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ def cluster_of(resource: Mapping[str, Any]) -> ChatCluster:
     """Fields that this version does not know are left out: a newer schema adds its defaults to every resource, and
     the operator of the version before must be able to go on meanwhile. Raises ResourceError."""
     meta = resource["metadata"]
-    spec = _known(resource.get("spec") or {}, inspect.type_info(Spec))
+    spec = _known(resource.get("spec") or {}, _spec_type())
     parts = ("name", "namespace", "labels", "annotations")
     try:
         cluster = ChatCluster(
@@ -37,6 +38,11 @@ def cluster_of(resource: Mapping[str, Any]) -> ChatCluster:
     if broken:
         raise ResourceError("; ".join(f"{path} {text}" for path, text in broken))
     return cluster
+
+
+@cache
+def _spec_type() -> inspect.Type:
+    return inspect.type_info(Spec)
 
 
 def _known(value: Any, kind: inspect.Type) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -85,9 +86,15 @@ def at(cluster: ChatCluster, path: str) -> Any:
     for part in filter(None, path.split(".")):
         if value is None:
             return None
-        names = {field.encode_name: field.name for field in msgspec.structs.fields(value)}
-        value = getattr(value, names[part])
+        kind: type[Struct] = type(value)
+        value = getattr(value, _names(kind)[part])
     return value
+
+
+@cache
+def _names(kind: type[Struct]) -> dict[str, str]:
+    """From names outside to those here. Looked up once: it is slow, and every resource is read again and again."""
+    return {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
 
 
 def _broken_redis_url(spec: Spec) -> list[tuple[str, str]]:

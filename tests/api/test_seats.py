@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from support.api_calls import Person, problem, sign_up
 from support.api_pod import SECRETS, Pod, serving, settings_of
-from support.redis_servers import one_server
+from support.redis_servers import one_server, until
 from support.valkey import eventually, free_port, redis_client, valkey_server
 
 from apipod.discovery import REFRESH_INTERVAL_S
@@ -194,6 +194,28 @@ async def test_with_no_room_in_redis_everything_goes_on_from_the_last_look(tmp_p
                 return (await world.seats(anna))["best"]["pod"] == "chat-1"
 
             await eventually(looked_again)
+
+
+async def test_a_redis_that_was_restarted_between_two_looks_with_old_data_is_not_believed_at_once(
+    tmp_path, monkeypatch
+):
+    # Looks are taken when somebody asks: so nobody has looked while it was away.
+    monkeypatch.setattr("apipod.discovery.REFRESH_INTERVAL_S", 600.0)
+    monkeypatch.setattr("apipod.discovery.RENEWAL_GRACE_S", 30.0)
+    with one_server() as own:
+        async with world_of(f"redis://127.0.0.1:{own.port}", tmp_path) as world:
+            anna = await sign_up(world.http)
+            assert (await world.registry.renew(entry("chat-0"), 0.3)).ok
+            own.do("SAVE")
+            await asyncio.sleep(0.3)
+            await world.put(entry("chat-0"))
+            assert (await world.seats(anna))["best"]["pod"] == "chat-0"
+            own.kill()
+            own.start()
+            await asyncio.to_thread(until, own.answers)
+            assert (await world.seats(anna))["best"]["pod"] == "chat-0"
+            await world.put(entry("chat-1"))
+            assert (await world.seats(anna))["best"]["pod"] == "chat-1"
 
 
 async def test_a_frozen_redis_costs_one_short_wait_and_no_more(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.machine import describe
 from bench.plans import Window
 from bench.report import short_of
-from bench.storage.figures import figures, growth, markdown, size_name, targets
+from bench.storage.figures import figures, growth, markdown, missed, size_name, targets
 from bench.storage.timing import POD, STORE
 
 
@@ -20,11 +20,11 @@ def measured(small_us: int, large_us: int) -> dict[str, object]:
 
 def test_what_is_read_in_proportion_to_the_log_misses_the_target_of_growth() -> None:
     sizes = [10_000, 10_000_000]
-    for large_us, missed in ((900, False), (5_000, True)):
+    for large_us, is_missed in ((900, False), (5_000, True)):
         results = measured(500, large_us)
         results |= growth(results, "sqlite", sizes)
         wanted = targets(results, "sqlite", sizes)
-        assert ("sqlite_newest_page_growth" in short_of(results, wanted)) is missed
+        assert ("sqlite_newest_page_growth" in short_of(results, wanted)) is is_missed
 
 
 def test_cpu_is_told_apart_and_rates_are_per_second_of_the_pods() -> None:
@@ -38,6 +38,14 @@ def test_cpu_is_told_apart_and_rates_are_per_second_of_the_pods() -> None:
 
 def test_a_target_without_a_figure_is_missed() -> None:
     assert "postgres_1e7_sync_p99_ms" in short_of({}, targets({}, "postgres", [10_000, 10_000_000]))
+
+
+def test_of_a_part_only_what_was_measured_can_be_missed() -> None:
+    sizes = [10_000, 10_000_000]
+    results = measured(500, 5_000) | growth(measured(500, 5_000), "sqlite", sizes)
+    wanted = targets(results, "sqlite", sizes)
+    assert missed(results, wanted, is_part=True) == ["sqlite_newest_page_growth"]
+    assert set(missed(results, wanted, is_part=False)) > {"sqlite_newest_page_growth", "sqlite_plan_faults"}
 
 
 def test_stores_and_sizes_stand_side_by_side() -> None:

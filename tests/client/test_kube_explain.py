@@ -26,6 +26,13 @@ STATUS = Status(
 )
 
 
+def node_in(zone: str) -> dict[str, object]:
+    """As the API server has it, and well."""
+    conditions = [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}]
+    labels = {"topology.kubernetes.io/zone": zone}
+    return {"metadata": {"name": zone, "labels": labels}, "spec": {}, "status": {"conditions": conditions}}
+
+
 class Pods:
     """A cluster with the pods that a test adds."""
 
@@ -43,6 +50,7 @@ class Pods:
         made: str = "2026-01-31T11:00:00Z",
         condemned: bool = False,
         delivers: bool | None = True,
+        zone: str = "",
     ) -> None:
         state = "ready" if ready else "not ready"
         numbers = None if connections is None else Numbers(state=state, connections=connections)
@@ -74,7 +82,7 @@ class Pods:
                 "spec": {"nodeName": "node-1"},
                 "status": {"phase": "Running", "conditions": conditions},
             },
-            None,
+            node_in(zone) if zone else None,
         )
 
     def look(self, told: list[Told] | None = None) -> Look:
@@ -112,7 +120,6 @@ def test_the_pod_with_the_fewest_connections_goes_first(pods: Pods) -> None:
     ("differs", "why"),
     [
         ({"ready": False}, "it is not ready"),
-        ({"delivers": False}, "it does not deliver"),
         ({"revision": "bb"}, "it is of an old revision"),
         ({"condemned": True}, "it is to go anyway"),
         ({"made": "2026-01-31T11:30:00Z"}, "it is younger"),
@@ -122,6 +129,24 @@ def test_the_rule_that_sets_two_pods_off_is_named(pods: Pods, differs: dict[str,
     pods.add("one", 10)
     pods.add("two", 10, **differs)  # type: ignore[arg-type]
     assert explain(pods.look(), "two", NOW).because == [f"before one: {why}"]
+
+
+def test_the_zone_with_the_most_pods_gives_one_first(pods: Pods) -> None:
+    for name, zone in (("one", "a"), ("two", "b"), ("three", "b")):
+        pods.add(name, 5, zone=zone)
+    found = explain(pods.look(), "two", NOW)
+    assert found.order[0] in ("two", "three")
+    first = explain(pods.look(), found.order[0], NOW)
+    assert first.because in (
+        ["before one: its zone b has more pods (2 and 1)"],
+        ["before two: by name: nothing else sets them off"],
+    )
+
+
+def test_on_a_node_that_is_well_a_pod_stays(pods: Pods) -> None:
+    pods.add("one", 5, zone="a")
+    pods.add("two", 5, zone="b")
+    assert explain(pods.look(), "one", NOW).seats
 
 
 def test_a_pod_that_does_not_tell_its_connections_counts_as_busy(pods: Pods) -> None:

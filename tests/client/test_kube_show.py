@@ -83,7 +83,7 @@ PODS = [
 
 
 def test_a_picture_has_every_pod_below_its_node_with_its_share_of_connections() -> None:
-    lines = text(picture(look(PODS), NOW)).splitlines()
+    lines = [line.rstrip() for line in text(picture(look(PODS), NOW)).splitlines()]
     heads = [line for line in lines if line.startswith(("node-", "no node"))]
     assert heads == ["node-1 (a)", "node-2", "no node yet"]
     full = next(line for line in lines if "talk-chat-aa-1" in line)

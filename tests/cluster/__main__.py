@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cluster.machine import images, programs
 from cluster.machine.layout import MACHINE_ENV, Layout, MachineError, entering
@@ -60,7 +61,16 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str
 
 
 def _test(machine: Machine, arguments: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "pytest", "-m", "cluster", "tests/cluster", *arguments]
+    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "cluster",
+        *([] if named else ["tests/cluster"]),
+        *arguments,
+    ]
     if os.environ.get("KUBECONFIG"):
         # Somebody's own cluster: no network to enter, nothing to build.
         os.execv(command[0], command)

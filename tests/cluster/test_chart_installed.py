@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from cluster.kit.api import Api
 from cluster.kit.chat import CHART, Chat, operating
 from cluster.kit.kubectl import Helm, Kubectl, run
@@ -24,7 +25,9 @@ Right = tuple[str, str, str, str]
 
 async def test_helm_test_drills_the_cluster(api: Api, helm: Helm, kubectl: Kubectl) -> None:
     chat = Chat(api, kubectl)
-    with operating(helm, kubectl, drill={"namespace": kubectl.namespace, "seconds": 5}):
+    with operating(
+        helm, kubectl, drill={"namespace": kubectl.namespace, "users": 8, "rate": 10, "seconds": 5}
+    ):
         chat.apply()
         await chat.settled(2)
         said = helm("test", RELEASE, "--logs", "--timeout=180s", timeout_s=200)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from cluster.kit.kubectl import Failed, Kubectl, run
 
 CHART = Path(__file__).parents[2] / "charts" / "chatcluster"

@@ -118,7 +118,7 @@ async def test_a_drain_is_taken_back_and_rebalancing_asked_for(
 
 
 async def test_people_can_be_sent_in_while_a_pod_dies(chat: Chat, plugin: Plugin, kubectl: Kubectl) -> None:
-    said = plugin("drill", "--users=20", "--rate=20", "--duration=20", "--kill", timeout_s=240)
+    said = plugin("drill", "--users=8", "--rate=10", "--duration=20", "--kill", timeout_s=240)
     assert "without warning" in said
     assert "All promises kept" in said
     assert "drill" not in kubectl("get", "pods", "--output=name")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,39 @@ async def test_it_strikes_and_heals_each_time_and_knows_the_cluster(
         assert 0 <= record["level_after_s"] < 5
     assert program.done == ["strike", "heal"] * 2
     assert program.calls[0][1:] == ["dark", "0.5", cluster.url, str(cluster.data)]
+
+
+LOCKED_AFTER_S = 2.5
+LOCK = f"""
+import pathlib, sqlite3, sys, time
+folder, store = pathlib.Path(sys.argv[1]), sqlite3.connect(sys.argv[2], isolation_level=None, timeout=20)
+store.execute("BEGIN IMMEDIATE")
+(folder / "locked").touch()
+while not (folder / "healed").exists():
+    time.sleep(0.02)
+time.sleep({LOCKED_AFTER_S})
+"""
+
+
+@pytest.mark.slow
+async def test_everybody_is_level_counted_from_the_end_of_the_fault(
+    cluster: Cluster, program: Program, tmp_path: Path
+) -> None:
+    """What was sent under it is acked only some seconds after it."""
+    (tmp_path / "lock.py").write_text(LOCK)
+    program.does(
+        f"""
+        cd {tmp_path}
+        [ "$1" = strike ] || exec touch healed
+        {sys.executable} lock.py . {cluster.data}/chat.db >said 2>&1 &
+        while [ ! -e locked ]; do sleep 0.02; done
+        """
+    )
+    fault = f"exec:locked={program.path}"
+    done = Chatctl(cluster.data).run("drill", *SMALL, "--fault", fault, "--hold", "1", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = json.loads(done.stdout)["fault_log"]
+    assert record["level_after_s"] >= LOCKED_AFTER_S - 0.5
 
 
 @pytest.mark.parametrize("fails", ["strike", "heal"])

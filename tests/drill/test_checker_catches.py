@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from chatclient.drill.checker import Verdict, check
+from chatclient.drill.crowd import Device
 from chatclient.drill.histories import DeviceHistory, Intrusion, Seen, Sent
+from chatclient.drill.settling import settled
 from chatkernel.protocol import Event, EventKind
 
 ROOM = "r_g1"
@@ -136,9 +140,9 @@ def removed_member_was_sent_what_the_client_refused(world: World) -> None:
     ("spoil", "column"),
     [
         (acked_message_missing_in_the_store, "lost"),
-        (device_never_saw_an_event, "lost"),
+        (device_never_saw_an_event, "undelivered"),
         (device_saw_what_the_store_lost, "lost"),
-        (device_has_not_heard_of_the_channel, "lost"),
+        (device_has_not_heard_of_the_channel, "undelivered"),
         (stored_twice, "duplicated"),
         (delivered_twice, "duplicated"),
         (seen_in_another_order, "reordered"),
@@ -147,6 +151,7 @@ def removed_member_was_sent_what_the_client_refused(world: World) -> None:
         (hole_in_the_log, "reordered"),
         (ids_that_do_not_rise, "reordered"),
         (cursor_past_an_event_never_had, "behind_cursor"),
+        (cursor_past_an_event_never_had, "lost"),
         (event_that_appeared_behind_the_cursor, "behind_cursor"),
         (stranger_read, "unauthorised"),
         (stranger_wrote, "unauthorised"),
@@ -176,3 +181,60 @@ def test_one_who_was_away_in_between_has_no_hole() -> None:
     world.bob = world.device(BOB, 8)
     world.eve.seen[ROOM] += [seen_of(world.log[6]), seen_of(world.log[7])]
     assert world.judge().kept
+
+
+def test_one_that_is_behind_has_lost_nothing_and_is_not_asked_for_what_came_later() -> None:
+    world = World()
+    world.bob = world.device(BOB, 3)
+    verdict = check(world.sends, [world.bob, world.eve], {ROOM: world.log}, heads={ROOM: 5})
+    assert (verdict.lost, verdict.behind_cursor, verdict.undelivered) == (0, 0, 2)
+    assert not verdict.kept
+    world.bob = world.device(BOB, 5)
+    assert check(world.sends, [world.bob, world.eve], {ROOM: world.log}, heads={ROOM: 5}).kept
+
+
+async def until(condition: Callable[[], bool], within_s: float) -> bool:
+    """Nobody waits here: what happens, happens while the logs are read."""
+    return condition()
+
+
+@pytest.mark.parametrize("acked", [True, False])
+async def test_what_ends_and_arrives_while_the_logs_are_read_is_not_lost(acked: bool) -> None:
+    world = World()
+    late = Sent(ROOM, ANN, "late", 0.0)
+    world.sends.append(late)
+    client = SimpleNamespace(in_sync=True, cursors={ROOM: 6}, heartbeat_interval_s=0.1)
+    device = Device(0, cast(Any, client), cast(Any, None), world.bob)
+    readings = 0
+
+    async def read() -> dict[str, list[Event]]:
+        """Right after each reading the store takes another, and everybody hears of it at once."""
+        nonlocal readings
+        readings += 1
+        found = list(world.log)
+        world.log.append(event(6 + readings, ANN, "late" if readings == 2 else None))
+        client.cursors[ROOM] = world.log[-1].seq
+        world.bob.seen[ROOM].append(seen_of(world.log[-1]))
+        if acked and readings == 2:
+            late.acked_at, late.seq, late.message_id = 1.0, 8, 80
+        return {ROOM: found}
+
+    found = await settled(world.sends, [device], read, until)
+    verdict = check(found.sends, found.histories, found.logs, heads=found.heads)
+    assert readings == 2
+    assert (verdict.lost, verdict.undelivered, verdict.reordered) == (0, 0, 0), verdict.details
+    assert (verdict.sent - verdict.acked, found.in_time) == (1, False)
+
+
+async def test_what_was_acked_and_is_not_stored_is_lost_whenever_one_looks() -> None:
+    world = World()
+    world.sends[-1].client_msg_id = "gone"
+    client = SimpleNamespace(in_sync=True, cursors={ROOM: 6}, heartbeat_interval_s=0.1)
+
+    async def read() -> dict[str, list[Event]]:
+        return {ROOM: world.log}
+
+    device = Device(0, cast(Any, client), cast(Any, None), world.bob)
+    found = await settled(world.sends, [device], read, until)
+    assert found.in_time
+    assert check(found.sends, found.histories, found.logs, heads=found.heads).lost == 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from support.proxy import proxy_to
-from support.redis_servers import REDIS_7, VALKEY, Server, one_server, sentinels, until
+from support.redis_servers import REDIS_7, VALKEY, Server, cluster_servers, one_server, sentinels, until
 
+from chatkernel.redis_cluster import slot_of
+from chatkernel.settings import PresenceSettings
 from drills.rig import Fault, Pods
 
 STOPPED_S = 60.0
@@ -20,6 +23,10 @@ DELAY_S = 0.03
 SPLIT_S = 20.0
 """Longer than three leases, after which a worker forgets a pod, and shorter than the 30 s after which somebody who is
 not heard of is told to be off line: pods on the other side cannot know better."""
+RAN_OUT_S = PresenceSettings().offline_after_s + 1.0
+"""After this every lease of a copy has run out."""
+BLINKS, BLINK_EVERY_S = 12, 1.3
+"""At another moment of what is done each second, each time."""
 PASSING_S = 3.0
 """For what is over at once."""
 
@@ -48,6 +55,28 @@ async def failover() -> AsyncIterator[Fault]:
                 back = killed.pop().start()
                 await asyncio.to_thread(until, lambda: back.do("ROLE")[0] == b"slave", 30.0)
                 await asyncio.to_thread(servers.settle_again)
+
+        yield Fault(("--redis", servers.url), strike, heal, PASSING_S)
+
+
+@asynccontextmanager
+async def cluster_failover() -> AsyncIterator[Fault]:
+    """Of six nodes the primary that has the registry is killed; the strike lasts until its replica has its place."""
+    with cluster_servers(VALKEY) as servers:
+        killed: list[Server] = []
+        registry = slot_of("{registry}")
+
+        async def strike(_: Pods) -> Pods:
+            primary = await asyncio.to_thread(servers.owner_of, registry)
+            primary.kill()
+            killed.append(primary)
+            await asyncio.to_thread(until, lambda: servers.owner_of(registry) is not primary)
+            return []
+
+        async def heal() -> None:
+            """It comes back, and follows: then it can take over in its turn."""
+            if killed:
+                await asyncio.to_thread(servers.comes_back, killed.pop())
 
         yield Fault(("--redis", servers.url), strike, heal, PASSING_S)
 
@@ -92,6 +121,29 @@ async def old_data() -> AsyncIterator[Fault]:
             await save()
 
         yield Fault(("--redis", _url(server.port)), strike, heal, OLD_S, ready=save)
+
+
+@asynccontextmanager
+async def restarted() -> AsyncIterator[Fault]:
+    """Killed, and back before most have noticed, with a copy in which all leases have run out: a dozen times, for
+    chat pods renew theirs at once, and what others believe before they have is a matter of a tenth of a second."""
+    with one_server() as server:
+        saved_at = 0.0
+
+        async def save() -> None:
+            nonlocal saved_at
+            server.do("SAVE")
+            saved_at = time.monotonic()
+
+        async def strike(_: Pods) -> Pods:
+            await asyncio.sleep(saved_at + RAN_OUT_S - time.monotonic())
+            for _ in range(BLINKS):
+                await asyncio.sleep(BLINK_EVERY_S)
+                server.kill()
+                await _start(server)
+            return []
+
+        yield Fault(("--redis", _url(server.port)), strike, save, PASSING_S, ready=save)
 
 
 @asynccontextmanager
@@ -145,9 +197,11 @@ async def split() -> AsyncIterator[Fault]:
 
 FAULTS: dict[str, Callable[[], AbstractAsyncContextManager[Fault]]] = {
     "redis-failover": failover,
+    "redis-cluster-failover": cluster_failover,
     "redis-emptied": emptied,
     "redis-stopped": stopped,
     "redis-old-data": old_data,
+    "redis-restarted": restarted,
     "redis-full": full,
     "redis-slow": slow,
     "redis-split": split,

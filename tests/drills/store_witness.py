@@ -1,5 +1,5 @@
-"""What a drill cannot see from its clients while the store is broken: that each sender hears in time, and that what
-needs no store goes on."""
+"""What a drill cannot see from its clients while the store is broken: that each sender hears in time, that what needs
+no store, or was read from it a moment ago, goes on, and that no pod grows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,17 +26,18 @@ HEALTH_ANSWERS_S = 1.0
 RECOVERS_S = 20.0
 """A heartbeat, the store's own time to come up, and a client's patience."""
 RSS_GROWS_MAX_KIB = 64 * 1024
+"""At any moment, from the beginning on."""
 PRESENCE_S = 12.0
 """Blocks are asked of the store, which gives up by itself."""
 
 
 class StoreWitness:
-    """Two people on two pods, in one channel."""
+    """Two people on two pods, in a group and in their 1:1."""
 
     def __init__(
-        self, cluster: Cluster, http: httpx.AsyncClient, sockets: list[RawSocket], channel: str
+        self, cluster: Cluster, http: httpx.AsyncClient, sockets: list[RawSocket], channel: str, direct: str
     ) -> None:
-        self._cluster, self._http, self._channel = cluster, http, channel
+        self._cluster, self._http, self._channel, self._direct = cluster, http, channel, direct
         self._ann, self._bob = sockets
         self._keys = itertools.count(1)
         self._open: list[str] = []
@@ -50,19 +52,28 @@ class StoreWitness:
             ann, bob = [await sign_up(http, name) for name in ("ann", "bob")]
             body = {"kind": "group", "name": "Team", "members": [bob.id]}
             channel = str((await ann.ok("POST", "/v1/channels", body))["channel_id"])
+            body = {"kind": "direct", "user_id": bob.id}
+            direct = str((await ann.ok("POST", "/v1/channels", body))["channel_id"])
             one, other = await cluster.whole(2)
             sockets = [await RawSocket.log_in(ann, one), await RawSocket.log_in(bob, other)]
-            witness = cls(cluster, http, sockets, channel)
+            witness = cls(cluster, http, sockets, channel, direct)
             witness._pods = await witness._all_pods()
+            for pod in witness._pods.values():
+                _forget_peak(pod["pid"])
             yield witness
             for socket in sockets:
                 await socket.close()
 
+    async def before(self) -> None:
+        """Has the pods read what they then remember for some seconds: that neither of the two blocks the other."""
+        await self._within(QUICK_S, "typing in the 1:1 before the fault", self._types(self._direct))
+
     async def during(self, fault: StoreFault) -> None:
         """What is to be seen while it holds."""
         looks: list[Awaitable[None]] = [
-            self._within(QUICK_S, "a ping", self._ann.ask("ping")),
-            self._within(QUICK_S, "typing", self._types()),
+            self._within(QUICK_S, "a ping", self._reads_heads()),
+            self._within(QUICK_S, "typing", self._types(self._channel)),
+            self._within(QUICK_S, "typing in the 1:1", self._types(self._direct)),
             self._within(
                 PRESENCE_S, "presence", self._bob.ask("presence.watch", PRESENCE_S, user_ids=["u_nobody"])
             ),
@@ -99,9 +110,9 @@ class StoreWitness:
         }:
             self.problems.append(f"pods were replaced: {sorted(self._pods)} became {sorted(now)}")
         for name in now.keys() & self._pods.keys():
-            grown_kib = now[name]["rss_kib"] - self._pods[name]["rss_kib"]
+            grown_kib = _peak_kib(now[name]["pid"]) - self._pods[name]["rss_kib"]
             if grown_kib > RSS_GROWS_MAX_KIB:
-                self.problems.append(f"{name} grew by {grown_kib} KiB")
+                self.problems.append(f"{name} had grown by {grown_kib} KiB")
         return list(dict.fromkeys(self.problems))
 
     # --- looks ---
@@ -113,11 +124,22 @@ class StoreWitness:
         except TimeoutError:
             self.problems.append(f"{what} took more than {most_s:g} s")
 
-    async def _types(self) -> None:
-        seen = len(self._bob.of("typing"))
-        await self._ann.say("typing", channel_id=self._channel, on=True)
-        while len(self._bob.of("typing")) == seen:
+    async def _types(self, channel: str) -> None:
+        seen = len(self._bob.of("typing", channel_id=channel))
+        await self._ann.say("typing", channel_id=channel, on=True)
+        while len(self._bob.of("typing", channel_id=channel)) == seen:
             await asyncio.sleep(0.02)
+
+    async def _reads_heads(self) -> None:
+        """The pod has them in memory: they are those of what it had sent when it answered."""
+        pong = await self._ann.ask("ping")
+        heads: dict[str, int] = {}
+        for frame in self._ann.frames[: self._ann.frames.index(pong)]:
+            heads |= {channel: head["seq"] for channel, head in frame.get("heads", {}).items()}
+            if frame["type"] == "event":
+                heads[frame["channel_id"]] = frame["seq"]
+        if (pong["head_sum"], pong["channels"]) != (sum(heads.values()), len(heads)):
+            self.problems.append(f"a pod says {pong} of channels with the heads {heads}")
 
     async def _sends(self) -> None:
         """An ack or a retryable error, in time."""
@@ -156,3 +178,13 @@ class StoreWitness:
                 answer = await self._http.get(f"http://127.0.0.1:{pod['port']}/statz")
                 pod["rss_kib"] = answer.json()["rss_kib"]
         return found
+
+
+def _forget_peak(pid: int) -> None:
+    """From now on the system notes the most memory that the process has at any moment."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _peak_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

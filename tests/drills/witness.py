@@ -25,10 +25,14 @@ STARTED_S = 15.0
 
 
 class Witness:
-    """Somebody who is connected, asks for seats and for who is on line, and looks at the pods."""
+    """Somebody who is connected, asks for seats and who is on line, and looks at the pods; and somebody else, who is
+    told when the first one comes or goes."""
 
-    def __init__(self, chatctl: Chatctl, http: httpx.AsyncClient, person: Person, socket: RawSocket) -> None:
-        self._control, self._http, self._person, self._socket = Control(chatctl.data), http, person, socket
+    def __init__(
+        self, chatctl: Chatctl, http: httpx.AsyncClient, person: Person, socket: RawSocket, watcher: RawSocket
+    ) -> None:
+        self._control, self._http, self._person = Control(chatctl.data), http, person
+        self._socket, self._watcher = socket, watcher
         self._first: dict[str, int] = {}
         self._away: list[dict[str, Any]] = []
         self._looking: asyncio.Task[None] | None = None
@@ -43,11 +47,13 @@ class Witness:
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as http:
             person = await sign_up(http, "witness")
             socket = await RawSocket.log_in(person)
-            witness = cls(chatctl, http, person, socket)
+            watcher = await RawSocket.log_in(await sign_up(http, "watcher"))
+            witness = cls(chatctl, http, person, socket, watcher)
             try:
                 async with asyncio.timeout(STARTED_S):
                     while await witness._presence() != "online":
                         await asyncio.sleep(LOOK_EVERY_S)
+                await watcher.ask("presence.watch", user_ids=[person.id])
                 witness._first = {pod["name"]: pod["pid"] for pod in await witness.pods()}
                 presence = asyncio.create_task(witness._watch_presence())
                 try:
@@ -56,6 +62,7 @@ class Witness:
                     presence.cancel()
             finally:
                 await socket.close()
+                await watcher.close()
 
     async def pods(self) -> list[dict[str, Any]]:
         return list(json.loads(await self._control.ask("status"))["pods"])
@@ -110,8 +117,12 @@ class Witness:
         now = {pod["name"]: pod["pid"] for pod in await self.pods()}
         if now != self._first:
             problems.append(f"pods were replaced: {self._first} became {now}")
-        if self._socket.closed_with is not None:
-            problems.append(f"the witness's connection was closed with {self._socket.closed_with}")
+        for socket in (self._socket, self._watcher):
+            if socket.closed_with is not None:
+                problems.append(f"a witness's connection was closed with {socket.closed_with}")
+        told = [entry["state"] for frame in self._watcher.of("presence") for entry in frame["entries"]]
+        if "offline" in told or not told:
+            problems.append(f"a watcher was told of one who was on line: {', '.join(told)}")
         lies = [
             f"{state} at {at_s:.1f} s" for at_s, state in self._states if state not in ("online", "unknown")
         ]

@@ -145,7 +145,7 @@ scalings = st.none() | st.builds(
 
 
 @given(happenings, st.integers(1, 4), st.integers(1, 2), scalings, st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_whatever_happens_enough_serve_and_it_ends_with_what_was_asked_for(
     events: list[tuple[str, int]], replicas: int, surge: int, scaling: Autoscaling | None, start_s: int
 ) -> None:

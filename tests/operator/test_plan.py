@@ -198,6 +198,17 @@ def test_the_outgoing_revision_is_served_until_the_new_one_is_ready() -> None:
     assert [action for action in actions if isinstance(action, Drain)] == [Drain("a", "outgoing revision")]
 
 
+def test_pods_of_a_given_up_revision_that_never_worked_make_room_at_once() -> None:
+    old = [chat(name, revision="good") for name in ("a",)]
+    stuck = [chat(name, ready=False, ever_ready=False, started_at=NOW - 1) for name in ("b", "c")]
+    given_up = {"undone": frozenset({REVISION}), "last_good": "good"}
+    assert decided(seen(*old, *stuck, **given_up)) == [
+        Delete("b", "its revision was given up", 0.0),
+        Delete("c", "its revision was given up", 0.0),
+        Start(PodKind.CHAT, "good", "too few pods"),
+    ]
+
+
 def test_a_pod_that_is_unready_for_a_moment_is_not_drained_before_its_successor_is_ready() -> None:
     old = {"revision": "old", "connections": 5}
     blinking = chat("b", ready=False, unready_since=NOW - 1, **old)

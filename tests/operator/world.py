@@ -286,9 +286,10 @@ class World:
         pod.alive, pod.connections = False, 0
 
     def mend(self) -> None:
-        """All nodes have network again."""
+        """All nodes have network again. Who was connected to pods that were cut off is elsewhere by now."""
         for pod in (*self.pods, *self.zombies):
-            pod.cut_at = None
+            if pod.cut_at is not None:
+                pod.cut_at, pod.connections = None, 0
 
     # -- what tests ask
 

@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from support.redis_servers import REDIS_7, VALKEY, Server, cluster_servers, one_server
+from support.redis_servers import REDIS_7, VALKEY, Server, cluster_servers, one_server, sentinels
 from support.redis_usage import use_everything
-from support.valkey import free_port, redis_client
+from support.valkey import eventually, free_port, redis_client
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.keys import Keys
@@ -140,3 +140,39 @@ async def test_a_cluster_by_tls_throughout(certificates: Path, keys: Keys) -> No
     with cluster_servers(REDIS_7, primaries=2, replicas=0, tls=tls_options(certificates)) as nodes:
         async with redis_client(f"{nodes.url}?ssl_ca_certs={certificates / 'ca.pem'}") as redis:
             await use_everything(redis, keys)
+
+
+@pytest.mark.stores
+@pytest.mark.skipif(
+    REDIS_7 is None, reason="the packaged Valkey has no TLS: Debian's package redis-tools has"
+)
+async def test_under_sentinels_by_tls_throughout_with_a_password_of_their_own(
+    certificates: Path, keys: Keys
+) -> None:
+    assert REDIS_7 is not None
+    tls = tls_options(certificates)
+    with sentinels(REDIS_7, tls=tls, password=PASSWORD, sentinel_password="s@nt#nel") as servers:
+        ca, theirs = f"ssl_ca_certs={certificates / 'ca.pem'}", "sentinel_password=s%40nt%23nel"
+        inside = servers.url.replace("://", f"://:{QUOTED}@")
+        async with redis_client(f"{inside}?{ca}&{theirs}") as redis:
+            await use_everything(redis, keys)
+            old = servers.primary()
+            old.kill()
+
+            async def works_again() -> bool:
+                try:
+                    return await execute(redis, [("SET", keys.limit("k"), "1")]) == [b"OK"]
+                except ChatError:
+                    return False
+
+            await eventually(works_again, 20.0)
+            assert servers.primary() is not old
+        for url in (
+            f"{inside}?{ca}",  # nothing for the Sentinels
+            f"{inside}?{ca}&sentinel_password={QUOTED}",
+            f"{servers.url}?{ca}&{theirs}",  # nothing for the primary
+            f"{inside}?{theirs}",  # an authority that nobody knows
+            f"{inside.replace('rediss+', 'redis+')}?{theirs}",  # not by TLS
+        ):
+            async with redis_client(url) as redis:
+                assert await refused(redis)

@@ -58,7 +58,8 @@ class Server:
             lines = {"save": '""', "appendonly": "no", **lines}
         self._config = folder / "redis.conf"
         self._config.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-        self.client = redis.Redis(port=self.port, socket_timeout=5.0)
+        self._password = str(options["requirepass"]) if "requirepass" in options else None
+        self.client = redis.Redis(port=self.port, password=self._password, socket_timeout=5.0)
 
     @property
     def pid(self) -> int:
@@ -85,7 +86,7 @@ class Server:
 
     def raw(self, *command: str | int) -> Any:
         """The reply without what the library makes of it."""
-        with redis.Redis(port=self.port, socket_timeout=5.0) as client:
+        with redis.Redis(port=self.port, password=self._password, socket_timeout=5.0) as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
 
@@ -135,33 +136,44 @@ def one_server(binary: Path = VALKEY, **options: object) -> Iterator[Server]:
 
 
 class Sentinels:
-    """A primary with a replica, and three Sentinels that agree by two."""
+    """A primary with a replica, and three Sentinels that agree by two. With `tls` all of them talk by it; `password`
+    is of the two, `sentinel_password` of the three."""
 
-    def __init__(self, binary: Path, place: Path) -> None:
-        ports = [free_port(), free_port()]
-        self.data = [Server(binary, place / "primary", {"port": ports[0]})]
-        self.data.append(
-            Server(binary, place / "replica", {"port": ports[1], "replicaof": f"127.0.0.1 {ports[0]}"})
-        )
+    def __init__(
+        self, binary: Path, place: Path, tls: Mapping[str, object], password: str, sentinel_password: str
+    ) -> None:
+        by_tls = {**tls, "tls-replication": "yes", "tls-auth-clients": "no"} if tls else {}
+        tls_ports = [free_port() if tls else 0 for _ in range(5)]
+        ports = [free_port() for _ in range(5)]
+        self._used_ports = tls_ports if tls else ports
+        self._tls = bool(tls)
+        primary = f"127.0.0.1 {self._used_ports[0]}"
+        listens = [
+            {"port": port, **({**by_tls, "tls-port": tls_port} if tls else {})}
+            for port, tls_port in zip(ports, tls_ports, strict=True)
+        ]
+        inside = {"requirepass": password, "masterauth": password} if password else {}
+        self.data = [
+            Server(binary, place / "primary", {**listens[0], **inside}),
+            Server(binary, place / "replica", {**listens[1], **inside, "replicaof": primary}),
+        ]
+        watched: dict[str, object] = {
+            f"sentinel monitor {SERVICE}": f"{primary} 2",
+            f"sentinel down-after-milliseconds {SERVICE}": 700,
+            f"sentinel failover-timeout {SERVICE}": 4_000,
+            **({f"sentinel auth-pass {SERVICE}": password} if password else {}),
+            **({"requirepass": sentinel_password} if sentinel_password else {}),
+        }
         self.sentinels = [
-            Server(
-                binary,
-                place / f"sentinel{number}",
-                {
-                    "port": free_port(),
-                    f"sentinel monitor {SERVICE}": f"127.0.0.1 {ports[0]} 2",
-                    f"sentinel down-after-milliseconds {SERVICE}": 700,
-                    f"sentinel failover-timeout {SERVICE}": 4_000,
-                },
-                ["--sentinel"],
-            )
+            Server(binary, place / f"sentinel{number}", {**listens[2 + number], **watched}, ["--sentinel"])
             for number in range(3)
         ]
 
     @property
     def url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/{SERVICE}/0"
+        """Without passwords."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self._used_ports[2:])
+        return f"redis{'s' if self._tls else ''}+sentinel://{hosts}/{SERVICE}/0"
 
     def settle(self) -> None:
         """Wait until the Sentinels know each other and the replica, so that a failover can begin."""
@@ -200,9 +212,15 @@ class Sentinels:
 
 
 @contextmanager
-def sentinels(binary: Path = VALKEY) -> Iterator[Sentinels]:
+def sentinels(
+    binary: Path = VALKEY,
+    *,
+    tls: Mapping[str, object] | None = None,
+    password: str = "",
+    sentinel_password: str = "",
+) -> Iterator[Sentinels]:
     with folder() as place:
-        made = Sentinels(binary, place)
+        made = Sentinels(binary, place, tls or {}, password, sentinel_password)
         with started([*made.data, *made.sentinels]):
             made.settle()
             yield made
@@ -266,6 +284,14 @@ class ClusterServers:
         # A view of a node is complete when it knows who follows whom: only then a failover can begin.
         until(lambda: all(len(_replicas(node)) == len(self.replicas) for node in self.nodes))
 
+    def comes_back(self, killed: Server) -> None:
+        """A node whose replica has its place is started, and follows that one: waits until another failover can
+        begin."""
+        killed.start()
+        until(lambda: b"master_link_status:up" in _info(killed), 30.0)
+        until(lambda: all(_is_ok(node) for node in self.nodes), 30.0)
+        until(lambda: all(len(_live_replicas(node)) == len(self.replicas) for node in self.nodes), 30.0)
+
     def owner_of(self, slot: int) -> Server:
         """The primary of a slot, as the nodes that live see it."""
         for node in self.nodes:
@@ -304,6 +330,10 @@ def _nodes(node: Server) -> list[bytes]:
 
 def _replicas(node: Server) -> list[bytes]:
     return [line for line in _nodes(node) if b"slave" in line.split(b" ")[2]]
+
+
+def _live_replicas(node: Server) -> list[bytes]:
+    return [line for line in _replicas(node) if b"fail" not in line.split(b" ")[2]]
 
 
 def _is_ok(node: Server) -> bool:

@@ -35,7 +35,7 @@ class Town:
         for service in (*self.pods.values(), self.api):
             await service.started()
         self.start_prober()
-        await self.until(lambda report: self.well(report) == set(names) and report.discovery_ok is True, 30)
+        await self.until(lambda report: self.well(report) == set(names) and report.discovery_ok is True, 60)
 
     def start_prober(self) -> Service:
         assert self.api is not None

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 from support.bus_pod import BusPod
+from support.valkey import eventually
 
 from chatkernel import presence as presence_module
-from chatkernel.bus import Bus, PresenceChange
+from chatkernel.bus import Bus, Post, PresenceChange
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import now_ms
 from chatkernel.keys import Keys
@@ -22,6 +23,7 @@ from chatkernel.routes import Routes
 from chatkernel.settings import PresenceSettings
 from chatkernel.storage.model import FriendAction, User
 from chatkernel.storage.open import Store
+from worker import presence_sweep as presence_sweep_module
 from worker.presence_sweep import PresenceSweep
 
 LEASE_S = 0.05
@@ -147,3 +149,38 @@ async def test_a_worker_that_died_before_telling_is_followed_by_one_that_tells(
     await sweep_of(redis, keys, store).step()
     (change,) = await pod.received()
     assert msgspec.structs.asdict(change)["user_id"] == "u"
+
+
+class HeldBus(Bus):
+    """Lets through so many posts, and then waits."""
+
+    passes = 2
+
+    async def publish(self, posts: Sequence[Post]) -> int:
+        if self.passes <= 0:
+            await asyncio.Event().wait()
+        self.passes -= len(posts)
+        return await super().publish(posts)
+
+
+async def test_who_was_told_of_is_settled_while_others_are_still_being_told(
+    redis: Redis, keys: Keys, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_module, "SETTLE_MS", 20)
+    monkeypatch.setattr(presence_sweep_module, "TOGETHER_MAX", 2)
+    pod = BusPod(redis, keys, "a")
+    await pod.start("c")
+    users = [f"u{n}" for n in range(5)]
+    await online_and_gone(redis, keys, *users)
+    bus = HeldBus(redis, keys, Routes(redis, keys, ""), "")
+    sweep = PresenceSweep(presence_of(redis, keys), bus, store, store)
+    stepping = asyncio.create_task(sweep.step())
+
+    async def two_are_told() -> bool:
+        return sweep.swept == 2
+
+    await eventually(two_are_told)
+    told = {change.user_id for change in await pod.received() if isinstance(change, PresenceChange)}
+    await asyncio.sleep(0.03)
+    assert {user for user, _ in await presence_of(redis, keys).sweep(1_600)} == {*users} - told
+    stepping.cancel()

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import uvloop
@@ -70,12 +70,8 @@ async def serve(settings: Settings) -> None:
     """Until SIGTERM or SIGINT. Raises KubeError when there is no way to an API server; ends the process when the
     Lease is lost."""
     stop = asyncio.Event()
-
-    def listen() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-    listen()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         # Connections of its own: nothing that the rest waits for may delay the Lease.
         lease_client, client = await connect(), await connect()
@@ -93,7 +89,7 @@ async def serve(settings: Settings) -> None:
             development=settings.development,
             trust=trust,
         )
-        working = asyncio.create_task(_work(settings, operator, leader, listen), name="operator")
+        working = asyncio.create_task(_work(settings, operator, leader), name="operator")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         done, _ = await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -104,14 +100,12 @@ async def serve(settings: Settings) -> None:
         await leader.release()
 
 
-async def _work(
-    settings: Settings, operator: Operator, leader: Leader, kopf_started: Callable[[], None]
-) -> None:
+async def _work(settings: Settings, operator: Operator, leader: Leader) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(operator.serve_http(settings.host, settings.port), name="http")
         await leader.acquire()
         group.create_task(_hold(leader), name="lease")
-        group.create_task(operator.run(kopf_started), name="clusters")
+        group.create_task(operator.run(), name="clusters")
 
 
 async def _hold(leader: Leader) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from chatkernel.listening import listen
@@ -57,18 +57,18 @@ class Operator:
         self._tasks: dict[tuple[str, str], ClusterTask] = {}
         self._supervisor = Supervisor(self._cache, self._tend)
 
-    async def run(self, kopf_started: Callable[[], None]) -> None:
+    async def run(self) -> None:
         """What only the leader does. Until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._cache.run(), name="cache")
-            group.create_task(self._hear(kopf_started), name="kopf")
+            group.create_task(self._hear(), name="kopf")
             group.create_task(self._events.run(), name="events")
             group.create_task(self._supervisor.run(), name="supervisor")
 
-    async def _hear(self, kopf_started: Callable[[], None]) -> None:
+    async def _hear(self) -> None:
         for each in self._cache.resources:
             await each.until_listed()
-        await run_kopf(self._namespaces, self._cache[CHAT_CLUSTER], kopf_started)
+        await run_kopf(self._namespaces, self._cache[CHAT_CLUSTER])
 
     async def serve_http(self, host: str, port: int) -> None:
         """Raises OSError when the port is taken."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,6 +31,8 @@ RELIST_S = 45.0
 RETRY_S = 2.0
 STREAM_S = 240.0
 """After about this long kopf begins a watch anew."""
+STOP_S = 5.0
+"""How long its end is waited for."""
 
 
 class Relisting:
@@ -75,34 +78,66 @@ class Relisting:
                 await asyncio.sleep(self._relist_s)
 
 
-async def run_kopf(namespaces: Sequence[str], store: Store, started: Callable[[], None]) -> None:
-    """Until it is cancelled. `started` is called once kopf has set what it sets in the process (signal handlers)."""
+def log_in_as_the_process() -> kopf.ConnectionInfo | None:
+    """As the ServiceAccount of the pod, or by the kubeconfig."""
+    settings = kopf.OperatorSettings()
+    return kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+
+
+async def run_kopf(
+    namespaces: Sequence[str],
+    store: Store,
+    *,
+    log_in: Callable[[], kopf.ConnectionInfo | None] = log_in_as_the_process,
+) -> None:
+    """Until it is cancelled. kopf gets a thread and a loop of its own: when it ends it takes every task of its loop for
+    its own, and in the main thread it takes the signals. What it heard is put into the store by this loop."""
+    loop, stop = asyncio.get_running_loop(), threading.Event()
+    registry = _registry(store, loop, log_in)
+    logging.getLogger("kopf").setLevel(logging.ERROR)
+
+    def work() -> None:
+        asyncio.run(
+            kopf.operator(
+                registry=registry,
+                settings=kopf.OperatorSettings(),
+                standalone=True,  # the Lease decides who acts, not kopf's peering
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                stop_flag=stop,
+            )
+        )
+
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(working)
+    finally:
+        stop.set()
+        await asyncio.wait([working], timeout=STOP_S)
+    raise KubeError("kopf ended by itself")
+
+
+def _registry(
+    store: Store, loop: asyncio.AbstractEventLoop, log_in: Callable[[], kopf.ConnectionInfo | None]
+) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False  # our own events tell the story in words
-        settings.scanning.disabled = True  # needs no right to see namespaces and resource definitions
+        settings.scanning.disabled = True  # needs no right to watch namespaces and resource definitions
         settings.watching.server_timeout = STREAM_S
-        started()
 
     @kopf.on.login(registry=registry)
-    def log_in(**about: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**about) or kopf.login_with_kubeconfig(**about)
+    async def come_in(**_: Any) -> kopf.ConnectionInfo | None:
+        return log_in()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def heard(event: Mapping[str, Any], **_: Any) -> None:
         whole: Object = {**event["object"], "metadata": {**event["object"]["metadata"]}}
         if event["type"] == "DELETED":
-            store.drop(namespace_of(whole), name_of(whole), version_of(whole))
+            loop.call_soon_threadsafe(store.drop, namespace_of(whole), name_of(whole), version_of(whole))
         else:
-            store.put(whole)
+            loop.call_soon_threadsafe(store.put, whole)
 
-    logging.getLogger("kopf").setLevel(logging.WARNING)
-    await kopf.operator(
-        registry=registry,
-        settings=kopf.OperatorSettings(),
-        standalone=True,  # the Lease decides who acts, not kopf's peering
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-    )
+    return registry

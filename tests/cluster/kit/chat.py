@@ -13,7 +13,8 @@ from cluster.kit.api import Api, Object, Objects, condition, is_ready
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.machine.images import MONGODB, POSTGRESQL, PRODUCT, PRODUCT_TAG, REDIS
 
-CHART = Path(__file__).parents[3] / "charts" / "chatcluster"
+REPOSITORY = Path(__file__).parents[3]
+CHART, CRDS = REPOSITORY / "charts" / "chatcluster", REPOSITORY / "crds"
 GROUP = "/apis/chatcluster.dev/v1alpha1"
 AVAILABLE_S = 30.0
 """From `kubectl apply` to Available, when images are present."""
@@ -125,6 +126,8 @@ class Operator:
         self._helm, self.kubectl = helm, kubectl
 
     def install(self, namespaces: Sequence[str], **values: Any) -> None:
+        """With the resource definition of this version, which all operators of a cluster share."""
+        self.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={CRDS}")
         given = {
             "image": {"repository": PRODUCT, "tag": PRODUCT_TAG},
             "developmentImages": {"redis": REDIS, "postgresql": POSTGRESQL, "mongodb": MONGODB},

@@ -77,6 +77,12 @@ def product(source: Path = REPOSITORY, tag: str = PRODUCT_TAG) -> Image:
     return Image(f"{PRODUCT}:{tag}", [debian, packages, ours], config)
 
 
+def packages(source: Path = REPOSITORY) -> Image:
+    """Ours without us: what stays the same while code changes."""
+    debian = layers.base()
+    return Image(f"{PRODUCT}-packages:base", [debian, _packages(debian, source / LOCK)])
+
+
 def redis() -> Image:
     layer = _debian_server("redis", "redis-server", "mkdir -m 0777 /data", "redis", _REDIS_UID)
     return Image(REDIS, layer, _server(["redis-server"], 6379, _REDIS_UID, WorkingDir="/data"))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from cluster.machine import certificates, images, network, programs, system
+from cluster.machine import certificates, images, imagestore, network, programs, system
 from cluster.machine.archive import Image
 from cluster.machine.controlplane import ControlPlane
 from cluster.machine.kwok import Kwok
@@ -61,15 +61,24 @@ class Machine:
         system.prepare()
         programs.built()
         self._say("programs are built")
+        wanted = [self.layout.node(number + 1) for number in range(max(nodes, len(self.layout.nodes())))]
         with ThreadPoolExecutor(1) as beside:
-            ours = beside.submit(self._images)
-            wanted = [self.layout.node(number + 1) for number in range(max(nodes, len(self.layout.nodes())))]
-            self._start(wanted)
-            loaded = ours.result()
-        self._say("images are built")
-        self.load(loaded)
-        self._say("images are loaded")
-        for server in map(self.server, wanted):
+            making = beside.submit(images.product)
+            standing = [images.pause(self.programs), *(make() for make in images.stores()), images.packages()]
+            store = imagestore.made(standing)
+            self._say("images are built")
+            self._lay_out(wanted)
+            servers = [self.server(node) for node in wanted]
+            for server in servers:
+                server.start_runtime(store)
+            self.control_plane.start()
+            self._say("the API server answers")
+            for server in servers:
+                log = self.processes.log(server.runtime)
+                until(server.containerd.answers, CONTAINERD_S, f"containerd: see {log}")
+            self.load([*standing, making.result()])
+            self._say("images are loaded")
+        for server in servers:
             server.start()
         if kwok:
             self.kwok.start()
@@ -88,10 +97,8 @@ class Machine:
         runtimes = {server.runtime for server in nodes}
         # First whoever would start containers again; then the containers; then who holds them.
         self.processes.stop(name for name in self.processes.names() if name not in runtimes)
-        for server in nodes:
-            if self.processes.pid(server.runtime) is not None:
-                with suppress(MachineError):
-                    server.containerd.clear()
+        with ThreadPoolExecutor(NODES_MAX) as several:
+            list(several.map(self._end_containers, nodes))
         self.processes.stop(runtimes)
         for server in nodes:
             server.clear()
@@ -99,7 +106,7 @@ class Machine:
         network.remove(self.layout.name)
         shutil.rmtree(self.layout.state, ignore_errors=True)
         shutil.rmtree(self.layout.run, ignore_errors=True)
-        system.restore_sysctls(self.layout)
+        system.tidy(self.layout)
         with suppress(OSError):
             self.layout.root.rmdir()
         self._say("nothing of it is left")
@@ -119,8 +126,8 @@ class Machine:
         ]
         return run(*entering(self.layout.name), *command)
 
-    def _start(self, nodes: Sequence[Node]) -> None:
-        """All but kubelets."""
+    def _lay_out(self, nodes: Sequence[Node]) -> None:
+        """Folders, certificates and networks."""
         self.layout.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.layout.run.mkdir(parents=True, exist_ok=True)
         # Nobody answers for names that are not the cluster's.
@@ -128,20 +135,11 @@ class Machine:
         system.note_sysctls(self.layout)
         certificates.make(self.layout, nodes)
         network.build(self.layout, nodes)
-        servers = [self.server(node) for node in nodes]
-        for server in servers:
-            server.start_runtime()
-        self.control_plane.start()
-        self._say("the API server answers")
-        for server in servers:
-            until(
-                server.containerd.answers,
-                CONTAINERD_S,
-                f"containerd: see {self.processes.log(server.runtime)}",
-            )
 
-    def _images(self) -> list[Image]:
-        return [images.pause(self.programs), images.product(), *(make() for make in images.stores())]
+    def _end_containers(self, server: NodeServer) -> None:
+        if self.processes.pid(server.runtime) is not None:
+            with suppress(MachineError):
+                server.containerd.clear()
 
     def _is_ready(self, node: Node) -> bool:
         path = '{.status.conditions[?(@.type=="Ready")].status}'

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from cluster.machine import imagestore
 from cluster.machine.containers import Containerd
 from cluster.machine.layout import API_ADDRESS, DNS_DOMAIN, PODS, Layout, Node, entering
 from cluster.machine.processes import Processes
@@ -41,8 +42,11 @@ class NodeServer:
     def runtime(self) -> str:
         return f"{self.node.name}.containerd"
 
-    def start_runtime(self) -> None:
-        """containerd: images can be loaded before there is a Kubernetes."""
+    def start_runtime(self, store: Path) -> None:
+        """containerd, with the images of an image store from its first start. They can be there before Kubernetes."""
+        root = self._state / "containerd"
+        if not root.exists():
+            imagestore.give(store, root)
         for folder in (self._state / "cni", self._run):
             folder.mkdir(parents=True, exist_ok=True)
         (self._state / "cni" / "10-bridge.conflist").write_text(json.dumps(self._cni()))
@@ -188,6 +192,8 @@ root = "{self._state}/containerd"
 state = "{self._run}/containerd"
 [grpc]
   address = "{self._layout.containerd(self.node)}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{self._state}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   restrict_oom_score_adj = true

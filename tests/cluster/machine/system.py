@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.machine.layout import Layout, MachineError
@@ -25,6 +26,16 @@ PACKAGES = {
     "procps": "sysctl",
     "util-linux": "nsenter",
 }
+CNI_RESULTS = Path("/var/lib/cni/results")
+COMMON_FOLDERS = [
+    CNI_RESULTS,
+    CNI_RESULTS.parent,
+    Path("/run/containerd/s"),
+    Path("/run/containerd"),
+    Path("/var/lib/kubelet/device-plugins"),
+    Path("/var/lib/kubelet"),
+]
+"""Whose paths are built into CNI's library, containerd's shims and kubelets; inner ones first."""
 KEPT_SYSCTLS = ("vm.overcommit_memory", "kernel.panic", "kernel.panic_on_oops")
 """What a kubelet sets for the whole machine when it starts."""
 
@@ -55,14 +66,14 @@ def note_sysctls(layout: Layout) -> None:
         layout.sysctls.write_text(run("sysctl", *KEPT_SYSCTLS))
 
 
-def restore_sysctls(layout: Layout) -> None:
-    """After the last cluster."""
-    others = (
-        [path for path in layout.sysctls.parent.iterdir() if path.is_dir()]
-        if layout.sysctls.exists()
-        else [Path()]
-    )
-    if not others:
+def tidy(layout: Layout) -> None:
+    """What programs write beside the folders that they are told; and after the last cluster all that is common."""
+    for result in CNI_RESULTS.glob(f"{layout.name}-*"):
+        result.unlink()
+    others = [path for path in layout.sockets.glob("*") if path.is_dir()]
+    if layout.sysctls.exists() and not others:
         run("sysctl", "--quiet", "--load", layout.sysctls)
         layout.sysctls.unlink()
-        layout.sysctls.parent.rmdir()
+        for folder in (layout.sockets, *COMMON_FOLDERS):
+            with suppress(OSError):  # somebody else's things are in it
+                folder.rmdir()

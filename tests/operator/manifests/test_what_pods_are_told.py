@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from support.manifest_samples import (
     of_kind,
 )
 
-from chatkernel.settings import LiveSettings, ServiceSettings, load_settings
+from chatkernel.settings import LiveSettings, ServiceSettings, load_secrets, load_settings
 from chatoperator.manifests import schema, settings, sources
+from chatoperator.manifests.inputs import Manifest
 from chatoperator.spec import ChatCluster
 
 
@@ -45,25 +47,10 @@ def test_every_kind_of_pod_can_read_its_settings(spec: dict[str, Any]) -> None:
 
 def test_a_chat_pod_starts_from_what_is_mounted(tmp_path: Path) -> None:
     """Everything as in the pod, but under another root."""
-    pod = chat_pod(cluster_of(SMALL))
     objects = all_objects(cluster_of(SMALL))
-    maps = of_kind(objects, "ConfigMap")
+    pod = chat_pod(cluster_of(SMALL))
     container = pod["spec"]["containers"][0]
-    paths = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    files: dict[str, str] = {}
-    for volume in pod["spec"]["volumes"]:
-        if "configMap" in volume:
-            source = volume["configMap"]
-            files |= {
-                f"{paths[volume['name']]}/{item['path']}": maps[source["name"]]["data"][item["key"]]
-                for item in source["items"]
-            }
-        elif "secret" in volume:
-            files |= {
-                f"{paths[volume['name']]}/{item['path']}": f"url-of-{volume['name']}"
-                for item in volume["secret"]["items"]
-            }
-    for path, text in files.items():
+    for path, text in mounted(pod, objects).items():
         at = tmp_path / path.removeprefix("/")
         at.parent.mkdir(parents=True, exist_ok=True)
         at.write_text(text.replace("/etc/chat", f"{tmp_path}/etc/chat"))
@@ -73,8 +60,28 @@ def test_a_chat_pod_starts_from_what_is_mounted(tmp_path: Path) -> None:
     read = load_settings({**environ, "CHAT_POD": name, "CHAT_POD_IP": "10.1.2.3"})
     assert read.pod == name
     assert read.public_url == "ws://10.1.2.3:8080/v1/socket"
-    assert (read.redis_url, read.store_url) == ("url-of-redis", "url-of-store")
+    assert read.redis_url == "redis://:pass-word_1@talk-redis.apps.svc:6379/0"
+    assert read.store_url == "postgresql://chat:pass-word_1@talk-postgresql.apps.svc:5432/chat"
+    assert load_secrets(read).signing_keys[0].kid == "k-1"
     assert read.revision == pod["metadata"]["labels"]["chatcluster.dev/revision"]
+
+
+def mounted(pod: Manifest, objects: list[Manifest]) -> dict[str, str]:
+    """The files that the kubelet puts into the pod: path to text."""
+    maps, secrets = of_kind(objects, "ConfigMap"), of_kind(objects, "Secret")
+    paths = {one["name"]: one["mountPath"] for one in pod["spec"]["containers"][0]["volumeMounts"]}
+    files = {}
+    for volume in pod["spec"]["volumes"]:
+        if "configMap" in volume:
+            source, data = volume["configMap"], maps[volume["configMap"]["name"]]["data"]
+        elif "secret" in volume:
+            source, coded = volume["secret"], secrets[volume["secret"]["secretName"]]["data"]
+            data = {key: base64.b64decode(value).decode() for key, value in coded.items()}
+        else:
+            continue
+        for item in source["items"]:
+            files[f"{paths[volume['name']]}/{item['path']}"] = data[item["key"]]
+    return files
 
 
 def test_clients_are_told_the_way_from_outside() -> None:

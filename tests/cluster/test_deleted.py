@@ -1,0 +1,47 @@
+"""A ChatCluster that is deleted takes everything with it but what it is to keep."""
+
+from __future__ import annotations
+
+from cluster.kit.api import Api, eventually
+from cluster.kit.chat import Chat, operating
+from cluster.kit.kubectl import Helm, Kubectl
+
+KINDS = (
+    "pods,services,configmaps,secrets,deployments,jobs,controllerrevisions,poddisruptionbudgets,"
+    "networkpolicies,ingresses,serviceaccounts"
+)
+
+
+def left(kubectl: Kubectl) -> set[str]:
+    """What there is of the cluster `talk`."""
+    found = kubectl("get", KINDS, "--selector=chatcluster.dev/cluster=talk", "--output=name")
+    return set(found.split())
+
+
+async def test_everything_goes_but_the_keys(api: Api, helm: Helm, kubectl: Kubectl) -> None:
+    chat = Chat(api, kubectl)
+    with operating(helm, kubectl):
+        chat.apply(exposure={"host": "chat.example.com", "ingress": {}})
+        await chat.settled(2)
+        kubectl("delete", "chat", "talk", "--timeout=10s")
+
+        async def gone() -> bool:
+            return left(kubectl) <= {"secret/talk-keys"}
+
+        await eventually(gone, 90, "everything is collected")
+        assert left(kubectl) == {"secret/talk-keys"}
+
+
+async def test_the_keys_as_well_if_asked_for_and_without_an_operator(
+    api: Api, helm: Helm, kubectl: Kubectl
+) -> None:
+    chat = Chat(api, kubectl)
+    with operating(helm, kubectl):
+        chat.apply(deletionPolicy="Delete")
+        await chat.settled(2)
+    kubectl("delete", "chat", "talk", "--timeout=10s")
+
+    async def gone() -> bool:
+        return not left(kubectl)
+
+    await eventually(gone, 90, "everything is collected")

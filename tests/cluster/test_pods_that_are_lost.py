@@ -1,0 +1,85 @@
+"""Processes killed, pods deleted by force, a node cut off: replaced at once, and nobody misses a message."""
+
+from __future__ import annotations
+
+import time
+
+from cluster.kit.api import Api, Objects, condition, is_ready
+from cluster.kit.chat import SLOW, Chat, operating
+from cluster.kit.faults import Faults
+from cluster.kit.kubectl import Helm, Kubectl
+from cluster.kit.talk import Talk, talking
+
+REPLACED_S = 5.0
+"""From when it is known that a pod is lost until another is made."""
+
+
+async def lost_one(chat: Chat, talk: Talk, before: Objects, name: str) -> None:
+    """Another pod is made in time, people talk on, and the cluster settles."""
+    began = time.monotonic()
+    await chat.chat_pods_until(lambda pods: bool(set(pods) - set(before)), REPLACED_S, "another pod")
+    assert time.monotonic() - began < REPLACED_S * SLOW
+    await talk.goes_on(20)
+    after = await chat.settled(2, 90)
+    assert name not in after
+
+
+async def test_a_killed_process(api: Api, helm: Helm, kubectl: Kubectl, faults: Faults) -> None:
+    chat = Chat(api, kubectl)
+    with operating(helm, kubectl):
+        chat.apply()
+        before = await chat.settled(2)
+        async with talking(chat.url) as talk:
+            name = min(before)
+            faults.kill(chat.namespace, name)
+            await lost_one(chat, talk, before, name)
+        # It stays for its log, and is no pod of the cluster any more.
+        assert kubectl.get("pod", name)["status"]["phase"] == "Failed"
+
+
+async def test_a_pod_deleted_by_force(api: Api, helm: Helm, kubectl: Kubectl) -> None:
+    chat = Chat(api, kubectl)
+    with operating(helm, kubectl):
+        chat.apply()
+        before = await chat.settled(2)
+        async with talking(chat.url) as talk:
+            name = min(before)
+            kubectl("delete", "pod", name, "--force", "--grace-period=0")
+            await lost_one(chat, talk, before, name)
+
+
+async def test_a_node_that_is_cut_off_and_comes_back(
+    api: Api, helm: Helm, kubectl: Kubectl, faults: Faults
+) -> None:
+    """Its pods run on as zombies, and come back with it: they may not register, and nobody is sent to them."""
+    chat = Chat(api, kubectl)
+    with operating(helm, kubectl, replicas=1):
+        chat.apply()
+        before = await chat.settled(2)
+        stays = {pod["spec"]["nodeName"] for pod in kubectl.get("pods")["items"] if not _is_chat(pod)}
+        far = [name for name, pod in before.items() if pod["spec"]["nodeName"] not in stays]
+        if not far:
+            return
+        zombie = far[0]
+        node = before[zombie]["spec"]["nodeName"]
+        async with talking(chat.url) as talk:
+            with faults.node_cut_off(node):
+                await api.until(
+                    "/api/v1/nodes", lambda nodes: condition(nodes[node], "Ready") != "True", 90, "missed"
+                )
+                await chat.chat_pods_until(
+                    lambda pods: sum(map(is_ready, pods.values())) >= 2 and bool(set(pods) - set(before)),
+                    60,
+                    "replaced elsewhere",
+                )
+                await talk.goes_on(20)
+            await api.until("/api/v1/nodes", lambda nodes: condition(nodes[node], "Ready") == "True", 90)
+            await chat.settled(2, 120)
+            await talk.goes_on(20)
+            assert not talk.on(zombie)
+
+
+def _is_chat(pod: dict[str, object]) -> bool:
+    meta = pod["metadata"]
+    assert isinstance(meta, dict)
+    return (meta.get("labels") or {}).get("app.kubernetes.io/component") == "chat"
