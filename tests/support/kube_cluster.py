@@ -19,8 +19,8 @@ from chatoperator.kube.cache import Cache
 from chatoperator.kube.cluster import ClusterTask
 from chatoperator.kube.events import Events
 from chatoperator.kube.kinds import CHAT_CLUSTER
-from chatoperator.kube.resources import run_kopf
 from chatoperator.kube.metrics import Counts
+from chatoperator.kube.resources import run_kopf
 from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
