@@ -90,8 +90,8 @@ async def run_kopf(
     *,
     log_in: Callable[[], kopf.ConnectionInfo | None] = log_in_as_the_process,
 ) -> None:
-    """Until it is cancelled. kopf gets a thread and a loop of its own: when it ends it takes every task of its loop for
-    its own, and in the main thread it takes the signals. What it heard is put into the store by this loop."""
+    """Until it is cancelled. kopf gets a thread and a loop of its own: when it ends it takes every task of its loop
+    for its own, and in the main thread it takes the signals. What it heard is put into the store by this loop."""
     loop, stop = asyncio.get_running_loop(), threading.Event()
     registry = _registry(store, loop, log_in)
     logging.getLogger("kopf").setLevel(logging.ERROR)
