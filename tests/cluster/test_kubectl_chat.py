@@ -121,7 +121,9 @@ async def test_people_can_be_sent_in_while_a_pod_dies(chat: Chat, plugin: Plugin
     said = plugin("drill", "--users=8", "--rate=10", "--duration=20", "--kill", timeout_s=240)
     assert "without warning" in said
     assert "All promises kept" in said
-    assert "drill" not in kubectl("get", "pods", "--output=name")
+    kubectl(
+        "wait", "--for=delete", "pod", "--selector=app.kubernetes.io/name=chatcluster-drill", "--timeout=30s"
+    )
 
 
 def test_what_is_not_there_is_said_in_one_line(kubectl: Kubectl, namespace: str) -> None:

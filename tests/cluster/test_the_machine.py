@@ -13,6 +13,7 @@ from cluster.kit.api import Api, Objects, condition, is_ready
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Kubectl
 from cluster.machine import images
+from cluster.machine.kwok import TAINT
 from cluster.machine.machine import Machine
 
 ASK = "import urllib.request, sys; print(urllib.request.urlopen(sys.argv[1], timeout=5).status)"
@@ -131,6 +132,20 @@ async def test_a_node_that_is_cut_off_is_missed_and_comes_back(
         assert faults.processes(namespace, "far"), "what runs on it runs on"
     await api.until("/api/v1/nodes", lambda nodes: condition(nodes[node], "Ready") == "True", 60)
     await api.until(path(namespace), ready("far"), 60)
+
+
+async def test_fake_nodes_take_many_pods(
+    api: Api, namespace: str, kubectl: Kubectl, fake_nodes: Callable[[int], list[str]]
+) -> None:
+    names = fake_nodes(2)
+    await api.until(
+        "/api/v1/nodes", lambda nodes: all(condition(nodes[name], "Ready") == "True" for name in names), 60
+    )
+    many = [pods.pod(f"fake-{number}", ["true"], node=names[number % 2]) for number in range(20)]
+    for each in many:
+        each["spec"]["tolerations"] = [TAINT]
+    kubectl.apply(*many)
+    await api.until(path(namespace), ready(*(f"fake-{number}" for number in range(20))), 60)
 
 
 async def test_the_api_server_goes_away_and_comes_back(api: Api, namespace: str, faults: Faults) -> None:

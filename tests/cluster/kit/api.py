@@ -138,7 +138,7 @@ class Api:
 @asynccontextmanager
 async def connected() -> AsyncIterator[Api]:
     """To the cluster of KUBECONFIG."""
-    client = await config.new_client_from_config()  # type: ignore[no-untyped-call]
+    client = await config.new_client_from_config()
     try:
         yield Api(client)
     finally:
