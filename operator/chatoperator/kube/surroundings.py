@@ -35,8 +35,8 @@ ON_SCHEMA = (names.API, names.WORKER, names.PROBE)
 
 
 class Tended(Struct):
-    """What a round has found. `may_start`: pods that are started now have all that they need. But for the store's tables
-    of a new version: of these `has_tables` tells."""
+    """What a round has found. `may_start`: pods that are started now have all that they need, besides the store's
+    tables: of these `has_tables` tells."""
 
     storage: Finding = Finding(Reason.NOT_LOOKED_AT)
     registry: Finding | None = None
