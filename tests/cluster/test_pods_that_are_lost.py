@@ -53,33 +53,31 @@ async def test_a_node_that_is_cut_off_and_comes_back(
 ) -> None:
     """Its pods run on as zombies, and come back with it: they may not register, and nobody is sent to them."""
     chat = Chat(api, kubectl)
-    with operating(helm, kubectl, replicas=1):
-        chat.apply()
-        before = await chat.settled(2)
-        stays = {pod["spec"]["nodeName"] for pod in kubectl.get("pods")["items"] if not _is_chat(pod)}
-        far = [name for name, pod in before.items() if pod["spec"]["nodeName"] not in stays]
-        if not far:
-            return
-        zombie = far[0]
-        node = before[zombie]["spec"]["nodeName"]
-        async with talking(chat.url) as talk:
-            with faults.node_cut_off(node):
-                await api.until(
-                    "/api/v1/nodes", lambda nodes: condition(nodes[node], "Ready") != "True", 90, "missed"
-                )
-                await chat.chat_pods_until(
-                    lambda pods: sum(map(is_ready, pods.values())) >= 2 and bool(set(pods) - set(before)),
-                    60,
-                    "replaced elsewhere",
-                )
+    node = max(found["metadata"]["name"] for found in kubectl.get("nodes")["items"])
+    kubectl("cordon", node)  # so that nothing but a chat pod is there
+    try:
+        with operating(helm, kubectl):
+            chat.apply(chatPods={"replicas": 1, "connectionsPerPod": 100})
+            await chat.settled(1)
+            kubectl("uncordon", node)
+            await chat.scale(2)
+            before = await chat.settled(2)
+            zombie = next(name for name, pod in before.items() if pod["spec"]["nodeName"] == node)
+            async with talking(chat.url) as talk:
+                with faults.node_cut_off(node):
+                    await api.until(
+                        "/api/v1/nodes", lambda nodes: condition(nodes[node], "Ready") != "True", 90, "missed"
+                    )
+                    await chat.chat_pods_until(
+                        lambda pods: sum(is_ready(pod) for name, pod in pods.items() if name != zombie) == 2,
+                        60,
+                        "replaced elsewhere",
+                    )
+                    await talk.goes_on(20)
+                    assert faults.processes(chat.namespace, zombie), "it runs on"
+                await api.until("/api/v1/nodes", lambda nodes: condition(nodes[node], "Ready") == "True", 90)
+                assert zombie not in await chat.settled(2, 120)
                 await talk.goes_on(20)
-            await api.until("/api/v1/nodes", lambda nodes: condition(nodes[node], "Ready") == "True", 90)
-            await chat.settled(2, 120)
-            await talk.goes_on(20)
-            assert not talk.on(zombie)
-
-
-def _is_chat(pod: dict[str, object]) -> bool:
-    meta = pod["metadata"]
-    assert isinstance(meta, dict)
-    return (meta.get("labels") or {}).get("app.kubernetes.io/component") == "chat"
+                assert not talk.on(zombie)
+    finally:
+        kubectl("uncordon", node)

@@ -18,13 +18,13 @@ async def test_up_and_down_while_people_talk(api: Api, helm: Helm, kubectl: Kube
             more = await chat.settled(5, 90)
             assert set(first) < set(more)
             await talk.goes_on(20)
-            moves = {device.client.device_id: device.client.moves for device in talk.devices}
+            moves = [device.client.moves for device in talk.devices]
             await chat.scale(2)
             await chat.settled(2, 90)
             await talk.goes_on(20)
             # Each was told to move before its socket closed, and at most once.
-            for device in talk.devices:
-                assert device.client.moves - moves[device.client.device_id] <= 1
+            for device, before in zip(talk.devices, moves, strict=True):
+                assert device.client.moves - before <= 1
                 assert not device.recorder.losses
         said = chat.events()
         assert sum("Drains the chat pod" in note for note in said) == 3

@@ -13,12 +13,30 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import kopf
 from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
 from chatoperator.kube.client import KubeClient
+from chatoperator.manifests.names import GROUP, PLURAL, VERSION
 
 Object = dict[str, Any]
+
+
+def _resource(plural: str, kind: str, *, namespaced: bool) -> Object:
+    verbs = ["get", "list", "watch", "patch"]
+    about = {"name": plural, "singularName": kind.lower(), "kind": kind}
+    return {"resources": [{**about, "namespaced": namespaced, "verbs": verbs}]}
+
+
+_VERSIONS = {"versions": [{"version": VERSION}], "preferredVersion": {"version": VERSION}}
+DISCOVERY: dict[str, Object] = {
+    "/api": {"versions": ["v1"]},
+    "/api/v1": _resource("namespaces", "Namespace", namespaced=False),
+    "/apis": {"groups": [{"name": GROUP, **_VERSIONS}]},
+    f"/apis/{GROUP}/{VERSION}": _resource(PLURAL, "ChatCluster", namespaced=True),
+}
+"""What kopf asks for before it watches."""
 
 
 class KubeApi:
@@ -55,6 +73,9 @@ class KubeApi:
         finally:
             self.interrupt()
             await runner.cleanup()
+
+    def log_in(self) -> kopf.ConnectionInfo:
+        return kopf.ConnectionInfo(server=self.url)
 
     def client(self) -> KubeClient:
         configuration = Configuration()
@@ -120,7 +141,7 @@ class KubeApi:
         if request.method == "GET" and is_list:
             return await (self._watch(request) if "watch" in request.query else self._list(path))
         if request.method == "GET":
-            return _found(self.objects.get(path))
+            return _found(DISCOVERY.get(path) or self.objects.get(path))
         body = json.loads(await request.read() or b"{}")
         return self._write(request.method, path, body)
 
@@ -144,7 +165,8 @@ class KubeApi:
 
     async def _list(self, path: str) -> web.Response:
         items = [found for where, found in self.objects.items() if where.startswith(f"{path}/")]
-        return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
+        about = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": str(self._version)}}
+        return web.json_response({**about, "items": items})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         since, prefix = int(request.query["resourceVersion"]), f"{request.path}/"
@@ -158,7 +180,7 @@ class KubeApi:
                 queue.put_nowait((kind, content))
         self._watches.append((prefix, queue))
         try:
-            async with asyncio.timeout(int(request.query["timeoutSeconds"])):
+            async with asyncio.timeout(int(float(request.query["timeoutSeconds"]))):
                 while (change := await queue.get()) is not None:
                     if not self.silent:
                         line = json.dumps({"type": change[0], "object": change[1]})

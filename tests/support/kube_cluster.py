@@ -18,7 +18,9 @@ from chatkernel.registry import PodEntry, PodState, Registry
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.cluster import ClusterTask
 from chatoperator.kube.events import Events
+from chatoperator.kube.kinds import CHAT_CLUSTER
 from chatoperator.kube.metrics import Counts
+from chatoperator.kube.resources import run_kopf
 from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
@@ -146,7 +148,9 @@ async def tended(world: World, trust: Path) -> AsyncIterator[World]:
         may_act=lambda: True,
     )
     supervisor = Supervisor(cache, lambda key, uid: ClusterTask(shared, key, uid))
+    hearing = run_kopf(["team"], cache[CHAT_CLUSTER], log_in=world.api.log_in)
     tasks = [asyncio.create_task(part.run()) for part in (cache, events, supervisor)]
+    tasks.append(asyncio.create_task(hearing))
     world.cache = cache
     try:
         yield world

@@ -18,6 +18,7 @@ from chatoperator.kube.kinds import (
     Object,
     annotations_of,
 )
+from chatoperator.kube.resources import Relisting
 from chatoperator.kube.store import Changed, Store
 from chatoperator.kube.watcher import SILENCE_S, Watcher
 from chatoperator.manifests.names import GROUP, LABEL_MANAGED_BY, MANAGED_BY
@@ -30,14 +31,13 @@ STALE_S = SILENCE_S + 15.0
 
 
 def selections(namespaces: Sequence[str]) -> list[Selection]:
-    """What is watched: in all namespaces when none is named.
+    """What is watched besides the ChatClusters: in all namespaces when none is named.
 
     Of Secrets only that they change: what is in those that a resource names is read one by one.
     """
     found = [Selection(NODE)]
     for namespace in namespaces or [""]:
         found += [
-            Selection(CHAT_CLUSTER, namespace),
             Selection(POD, namespace, labels=OURS),
             Selection(SECRET, namespace, metadata_only=True),
         ]
@@ -56,10 +56,15 @@ class Cache:
             kind: Store(kind, TRIM.get(kind, without_managers))
             for kind in (CHAT_CLUSTER, POD, NODE, SECRET, *CHILDREN)
         }
-        self.watchers = [
+        self.resources = [
+            Relisting(client, namespace, self.stores[CHAT_CLUSTER], now=now)
+            for namespace in namespaces or [""]
+        ]
+        self.watchers: list[Watcher | Relisting] = [
             Watcher(client, selection, self.stores[selection.kind], now=now)
             for selection in selections(namespaces)
         ]
+        self.watchers += self.resources
 
     def __getitem__(self, kind: Kind) -> Store:
         return self.stores[kind]
@@ -90,7 +95,7 @@ class Cache:
         problems.sort(key=lambda error: not isinstance(error, Forbidden))
         return problems[0] if problems else None
 
-    def _is_stale(self, watcher: Watcher) -> bool:
+    def _is_stale(self, watcher: Watcher | Relisting) -> bool:
         if watcher.problem is not None:
             return not (watcher.listed and watcher.selection.kind.optional)
         return not watcher.listed or self._now() - watcher.heard_at > STALE_S

@@ -13,8 +13,10 @@ from chatoperator.kube.client import KubeClient
 from chatoperator.kube.cluster import ClusterTask
 from chatoperator.kube.events import Events
 from chatoperator.kube.health import make_app, make_server
+from chatoperator.kube.kinds import CHAT_CLUSTER
 from chatoperator.kube.leader import Leader
 from chatoperator.kube.metrics import Counts, Family, Labels, family, operator_families
+from chatoperator.kube.resources import run_kopf
 from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
@@ -36,7 +38,7 @@ class Operator:
         development: DevelopmentImages,
         trust: Path,
     ) -> None:
-        self._client, self._leader = client, leader
+        self._client, self._leader, self._namespaces = client, leader, namespaces
         self._cache = Cache(client, namespaces)
         self._counts = Counts()
         self._events = Events(client, leader.identity)
@@ -59,8 +61,14 @@ class Operator:
         """What only the leader does. Until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._cache.run(), name="cache")
+            group.create_task(self._hear(), name="kopf")
             group.create_task(self._events.run(), name="events")
             group.create_task(self._supervisor.run(), name="supervisor")
+
+    async def _hear(self) -> None:
+        for each in self._cache.resources:
+            await each.until_listed()
+        await run_kopf(self._namespaces, self._cache[CHAT_CLUSTER])
 
     async def serve_http(self, host: str, port: int) -> None:
         """Raises OSError when the port is taken."""

@@ -1,7 +1,8 @@
 """Keeps a store as the API server has it: a list, then the stream of changes, and from the beginning when that fails.
 
-A framework for operators could do this, too. But kopf's watches tell nothing of an object that was deleted while they
-were interrupted, so it would stay in the cache for ever. Here a list replaces what is known: what it lacks is gone.
+For what belongs to ChatClusters (`resources.py` has these themselves): kopf knows no label selectors, so it would
+bring every Pod and Secret there is, and it tells nothing of an object that was deleted while a watch was interrupted.
+Here a list replaces what is known: what it lacks is gone.
 """
 
 from __future__ import annotations

@@ -1,0 +1,143 @@
+"""The ChatClusters themselves, as kopf brings them.
+
+kopf lists, watches, notices streams that went silent, and logs in again. Its handlers here only store and wake:
+change handlers, timers and daemons would put a finalizer and annotations on the resource, and one with a finalizer
+cannot be deleted once its operator is gone. What was deleted while a watch was interrupted kopf never tells: so now
+and then a list of our own replaces what is known. Children are watched by `watcher.py`, since kopf knows no label
+selectors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import kopf
+
+from chatoperator.kube.client import KubeClient, Selection
+from chatoperator.kube.errors import KubeError
+from chatoperator.kube.kinds import CHAT_CLUSTER, Object, name_of, namespace_of, version_of
+from chatoperator.kube.store import Store
+from chatoperator.manifests.names import GROUP, PLURAL, VERSION
+
+log = logging.getLogger(__name__)
+
+RELIST_S = 45.0
+"""Between two lists; more often than a watch's silence makes the cache stale."""
+RETRY_S = 2.0
+STREAM_S = 240.0
+"""After about this long kopf begins a watch anew."""
+STOP_S = 5.0
+"""How long its end is waited for."""
+
+
+class Relisting:
+    """One namespace's ChatClusters, or all: the cache is current while its list is."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        namespace: str,
+        store: Store,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        relist_s: float = RELIST_S,
+    ) -> None:
+        self.selection = Selection(CHAT_CLUSTER, namespace)
+        self._client, self._store, self._now, self._relist_s = client, store, now, relist_s
+        self.heard_at = -1e9
+        self._first = asyncio.Event()
+        self.problem: KubeError | None = None
+
+    @property
+    def listed(self) -> bool:
+        return self._first.is_set()
+
+    async def until_listed(self) -> None:
+        """kopf looks for the kind once, when it starts: so it starts after this."""
+        await self._first.wait()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            try:
+                items, since = await self._client.list(self.selection)
+            except KubeError as error:
+                if self.problem is None:
+                    log.warning("list failed", extra={"kind": CHAT_CLUSTER.name, "error": str(error)})
+                self.problem = error
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._store.replace(self.selection.namespace, items, int(since))
+                self.heard_at, self.problem = self._now(), None
+                self._first.set()
+                await asyncio.sleep(self._relist_s)
+
+
+def log_in_as_the_process() -> kopf.ConnectionInfo | None:
+    """As the ServiceAccount of the pod, or by the kubeconfig."""
+    settings = kopf.OperatorSettings()
+    return kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+
+
+async def run_kopf(
+    namespaces: Sequence[str],
+    store: Store,
+    *,
+    log_in: Callable[[], kopf.ConnectionInfo | None] = log_in_as_the_process,
+) -> None:
+    """Until it is cancelled. kopf gets a thread and a loop of its own: when it ends it takes every task of its loop
+    for its own, and in the main thread it takes the signals. What it heard is put into the store by this loop."""
+    loop, stop = asyncio.get_running_loop(), threading.Event()
+    registry = _registry(store, loop, log_in)
+    logging.getLogger("kopf").setLevel(logging.ERROR)
+
+    def work() -> None:
+        asyncio.run(
+            kopf.operator(
+                registry=registry,
+                settings=kopf.OperatorSettings(),
+                standalone=True,  # the Lease decides who acts, not kopf's peering
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                stop_flag=stop,
+            )
+        )
+
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(working)
+    finally:
+        stop.set()
+        await asyncio.wait([working], timeout=STOP_S)
+    raise KubeError("kopf ended by itself")
+
+
+def _registry(
+    store: Store, loop: asyncio.AbstractEventLoop, log_in: Callable[[], kopf.ConnectionInfo | None]
+) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False  # our own events tell the story in words
+        settings.scanning.disabled = True  # needs no right to watch namespaces and resource definitions
+        settings.watching.server_timeout = STREAM_S
+
+    @kopf.on.login(registry=registry)
+    async def come_in(**_: Any) -> kopf.ConnectionInfo | None:
+        return log_in()
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def heard(event: Mapping[str, Any], **_: Any) -> None:
+        whole: Object = {**event["object"], "metadata": {**event["object"]["metadata"]}}
+        if event["type"] == "DELETED":
+            loop.call_soon_threadsafe(store.drop, namespace_of(whole), name_of(whole), version_of(whole))
+        else:
+            loop.call_soon_threadsafe(store.put, whole)
+
+    return registry
