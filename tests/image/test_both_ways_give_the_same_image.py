@@ -110,7 +110,7 @@ def digest(name: str, path: Path) -> str:
     elif name.endswith("direct_url.json"):
         content = json.dumps(json.loads(content)["url"]).encode()
     elif name.startswith(f"{images.VENV[1:]}/bin/") and content.startswith(b"#!"):
-        content = "\n".join(re.findall(r"^#!.*|^from .*|^import .*", content.decode(), re.MULTILINE)).encode()
+        content = "\n".join(re.findall(r"^#!.*|^from .*", content.decode(), re.MULTILINE)).encode()
     return hashlib.sha256(content).hexdigest()
 
 
