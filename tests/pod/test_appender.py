@@ -67,7 +67,7 @@ async def fails() -> None:
 class Writer:
     """One pod's appender, with what it told."""
 
-    def __init__(self, faults: Faults, now: Callable[[], int] = lambda: START_MS, **more: Any) -> None:
+    def __init__(self, faults: Faults, now: Callable[[], int] = lambda: START_MS) -> None:
         self.faults, self.told = faults, []  # type: ignore[var-annotated]
         self.appender = Appender(
             faults,  # type: ignore[arg-type]
@@ -76,7 +76,6 @@ class Writer:
             before_insert=lambda _: None,
             on_stored=self.told.extend,
             random_source=Random(1),
-            **more,
         )
 
     async def say(
@@ -366,7 +365,8 @@ async def test_an_outage_is_over_for_all_senders_at_the_deadline(
 
 
 async def test_what_waits_is_bounded_in_bytes_and_free_again_afterwards(faults: Faults) -> None:
-    writer = Writer(faults, waiting_max_bytes=100_000)
+    writer = Writer(faults)
+    writer.appender.wait_for_at_most(100_000)
     await writer.create("c", "u_ann")
     for _ in range(2):  # the second time shows that what was stored does not count any more
         held = asyncio.Event()
