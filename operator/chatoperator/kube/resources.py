@@ -22,7 +22,7 @@ from chatoperator.kube.client import KubeClient, Selection
 from chatoperator.kube.errors import KubeError
 from chatoperator.kube.kinds import CHAT_CLUSTER, Object, name_of, namespace_of, version_of
 from chatoperator.kube.store import Store
-from chatoperator.manifests.names import GROUP, PLURAL, VERSION
+from chatoperator.manifests.names import FIELD_MANAGER, GROUP, PLURAL, VERSION
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ STREAM_S = 240.0
 """After about this long kopf begins a watch anew."""
 STOP_S = 5.0
 """How long its end is waited for."""
+IDENTITY: Any = FIELD_MANAGER
+"""For kopf's peering, which is not used. Without one it asks for the user's name, and that of a container has none."""
 
 
 class Relisting:
@@ -102,6 +104,7 @@ async def run_kopf(
                 registry=registry,
                 settings=kopf.OperatorSettings(),
                 standalone=True,  # the Lease decides who acts, not kopf's peering
+                identity=IDENTITY,
                 clusterwide=not namespaces,
                 namespaces=namespaces,
                 stop_flag=stop,
