@@ -34,7 +34,7 @@ STREAM_S = 240.0
 STOP_S = 5.0
 """How long its end is waited for."""
 IDENTITY: Any = FIELD_MANAGER
-"""For kopf's peering, which is not used. Without one it asks for the user's name, and that of a container has none."""
+"""For kopf's peering, which is not used. Without one it asks for the user's name: a container has none."""
 
 
 class Relisting:

@@ -162,13 +162,15 @@ def _server(command: Sequence[str], port: int, uid: int, path: str = "", **more:
 
 
 def _packages(debian: Layer, lock: Path) -> Layer:
+    # The newest first, as pip itself chooses on that Debian: a package may have a wheel for each of several.
+    machine = platform.machine()
+    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 4, -1)]
+    abis = ["--abi=cp311", "--abi=abi3", "--abi=none"]
+    fits = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", *abis, *platforms]
+
     def bring(mnt: Path) -> None:
         shutil.copy(lock, mnt / "lock")
         _bring_pip(mnt)
-        machine = platform.machine()
-        platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(5, GLIBC_MINOR + 1)]
-        abis = ["--abi=cp311", "--abi=abi3", "--abi=none"]
-        fits = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", *abis, *platforms]
         # All of the lock: which of it is for that Python is decided there, and pip would go by the one that runs it.
         every = mnt / "every"
         every.write_text(re.sub(r" ; .*?( \\)?$", r"\1", lock.read_text(), flags=re.MULTILINE))
@@ -176,7 +178,7 @@ def _packages(debian: Layer, lock: Path) -> Layer:
 
     install = f"{_PIP} --find-links /mnt --require-hashes -r /mnt/lock"
     command = f"python3 -m venv --without-pip {VENV} && {install} && {_COMPILE} {VENV}/lib"
-    return layers.on([debian], "packages", command, [lock.read_text()], bring)
+    return layers.on([debian], "packages", command, [lock.read_text(), *fits], bring)
 
 
 def _bring_pip(mnt: Path, beside: Path | None = None) -> None:
