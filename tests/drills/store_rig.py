@@ -51,10 +51,8 @@ async def run_drill(store: StoreUnderTest, place: Path, *others: str, times: int
     """`place`: where the cluster's data go. `others`: faults of `chatctl drill` besides the store's; a witness, who
     stays on one pod, cannot live through those."""
     spec = default_spec(presence={"heartbeatSeconds": HEARTBEAT_S})
-    if store.url:
-        kind = "mongodb" if store.url.startswith("mongodb") else "postgresql"
-        spec[kind] = {"url": store.url}
     cluster = Cluster(place / "data", spec, {})
+    cluster.store_url = store.url
     await asyncio.to_thread(cluster.start)
     try:
         async with AsyncExitStack() as stack:

@@ -46,6 +46,8 @@ class Cluster:
         self.url = ""
         self.port = 0
         """Of its URL; 0: any free one. Clients that are to find it again need the same."""
+        self.store_url = ""
+        """Over what `spec` says, if there is one."""
         self._builds = {kind: str(path) for kind, path in builds.items()}
         self._file = data.with_suffix(".yaml")
         self._log = data.with_suffix(".log")
@@ -57,6 +59,7 @@ class Cluster:
     def start(self, environ: Mapping[str, str] | None = None) -> Cluster:
         self.apply()
         asked = {"data": str(self.data), "file": str(self._file), "port": self.port, "builds": self._builds}
+        asked["store"] = self.store_url
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(RUNNER), json.dumps(asked)],  # -P: its neighbours are no packages

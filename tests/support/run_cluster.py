@@ -17,7 +17,9 @@ SERVICES = {PodKind.CHAT: "chatpod.main", PodKind.API: "apipod.main", PodKind.WO
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
-    options = Options(Path(asked["data"]), Path(asked["file"]), port=asked["port"])
+    options = Options(
+        Path(asked["data"]), Path(asked["file"]), port=asked["port"], store_url=asked["store"] or None
+    )
     if asked["builds"]:
         commands = {kind: (sys.executable, "-m", module) for kind, module in SERVICES.items()}
         commands |= {PodKind(kind): (sys.executable, path) for kind, path in asked["builds"].items()}
