@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
-
 import uvicorn
 
 from apipod.app import build_app
 from apipod.services import Services
 from chatkernel.httpprotocol import http_protocol
-from chatkernel.lifeline import inherited_listeners, watch_parent
+from chatkernel.lifeline import ends_with_parent, inherited_listeners
 from chatkernel.listening import believes_proxies, listen
 from chatkernel.process import run_service
 from chatkernel.settings import ServiceSettings, load_secrets
@@ -43,21 +39,10 @@ async def serve(settings: ServiceSettings) -> None:
     """Until SIGTERM or SIGINT. Raises SettingsError, ChatError or OSError when it cannot start."""
     kernel = await Kernel.build(settings, load_secrets(settings))
     server = server_of(Services(kernel))
-    watching = [asyncio.create_task(work) for work in _watch(server)]
-    await server.serve(sockets=[listen(settings.host, settings.port, shared=True), *inherited_listeners()])
-    for task in watching:
-        task.cancel()
-
-
-def _watch(server: uvicorn.Server) -> list[Coroutine[Any, Any, None]]:
-    """Stops the server when the supervisor that started this process is gone."""
-    parent_gone = asyncio.Event()
-
-    async def stop() -> None:
-        await parent_gone.wait()
-        server.should_exit = True
-
-    return [watch_parent(parent_gone), stop()]
+    async with ends_with_parent(server):
+        await server.serve(
+            sockets=[listen(settings.host, settings.port, shared=True), *inherited_listeners()]
+        )
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 LIFELINE_ENV = "CHAT_LIFELINE_FD"
 """The environment variable that holds the read end's file descriptor. Absent: nobody to watch."""
@@ -69,3 +72,26 @@ async def watch_parent(stop: asyncio.Event) -> None:
     log.warning("supervisor is gone")
     stop.set()
     loop.call_later(STOP_DEADLINE_S, os._exit, 1)
+
+
+class Stoppable(Protocol):
+    """A server that ends when this is set: uvicorn's."""
+
+    should_exit: bool
+
+
+@asynccontextmanager
+async def ends_with_parent(server: Stoppable) -> AsyncIterator[None]:
+    """Within, the server is told to end when the supervisor that started this process is gone."""
+    parent_gone = asyncio.Event()
+
+    async def stop_when_alone() -> None:
+        await parent_gone.wait()
+        server.should_exit = True
+
+    watching = [asyncio.create_task(watch_parent(parent_gone)), asyncio.create_task(stop_when_alone())]
+    try:
+        yield
+    finally:
+        for task in watching:
+            task.cancel()

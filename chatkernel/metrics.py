@@ -62,16 +62,33 @@ def rss_kib() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+Labels = tuple[tuple[str, str], ...]
+"""Names and values."""
+
+
+def lines_of(name: str, kind: str, help: str, values: Iterable[tuple[Labels, float | None]]) -> list[str]:
+    """One figure's. A value that is None is left out."""
+    lines = [f"# HELP {name} {help}", f"# TYPE {name} {kind}"]
+    for labels, value in values:
+        if value is not None:
+            shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
+            lines.append(f"{name}{{{shown}}} {value:.10g}" if shown else f"{name} {value:.10g}")
+    return lines
+
+
+def text_of(lines: Iterable[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
+
+
 def exposition(metrics: Iterable[Metric]) -> bytes:
     """The text."""
     lines: list[str] = []
     for metric in metrics:
-        lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
-        for labelled, value in metric.values.items():
-            if value is not None:
-                labels = f'{{{metric.label}="{_escaped(labelled)}"}}' if metric.label else ""
-                lines.append(f"{metric.name}{labels} {value:.10g}")
-    return ("\n".join(lines) + "\n").encode()
+        labelled: list[tuple[Labels, float | None]] = [
+            (((metric.label, text),) if metric.label else (), value) for text, value in metric.values.items()
+        ]
+        lines += lines_of(metric.name, metric.kind, metric.help, labelled)
+    return text_of(lines)
 
 
 def _escaped(text: str) -> str:

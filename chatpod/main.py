@@ -6,17 +6,17 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import uvicorn
 import uvloop
 
 from chatkernel.errors import ChatError
 from chatkernel.httpprotocol import http_protocol
-from chatkernel.lifeline import watch_parent
+from chatkernel.lifeline import ends_with_parent
 from chatkernel.listening import believes_proxies, listen
 from chatkernel.logs import configure_logs
+from chatkernel.operations import leave_signals
 from chatkernel.process import settle_in
 from chatkernel.settings import ServiceSettings, SettingsError, load_secrets, load_settings
 from chatkernel.wiring import Kernel
@@ -81,28 +81,12 @@ async def serve(settings: ServiceSettings) -> None:
     server = PodServer(config)
     logging.getLogger("uvicorn").setLevel("WARNING")
     loop = asyncio.get_running_loop()
-    parent_gone = asyncio.Event()
-    watching = [
-        asyncio.create_task(watch_parent(parent_gone)),
-        asyncio.create_task(_leave_when(parent_gone, server)),
-    ]
     # uvicorn's own handlers would close the sockets first.
-    server.capture_signals = _no_signals  # type: ignore[method-assign]
+    leave_signals(server)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, server.leave)
-    await server.serve(sockets=[listen(settings.host, settings.port)])
-    for task in watching:
-        task.cancel()
-
-
-async def _leave_when(parent_gone: asyncio.Event, server: PodServer) -> None:
-    await parent_gone.wait()
-    server.should_exit = True
-
-
-@contextmanager
-def _no_signals() -> Iterator[None]:
-    yield
+    async with ends_with_parent(server):
+        await server.serve(sockets=[listen(settings.host, settings.port)])
 
 
 def main() -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from chatkernel.errors import invalid
 from chatkernel.storage.mongo import open_mongo
 from chatkernel.storage.split import split
 from chatkernel.storage.sql import open_postgres, open_sql
 from chatkernel.storage.store import Store
-from chatkernel.storage.url import parts_of
-
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
-"""What does not begin so may be anything, a password too: it is not shown."""
+from chatkernel.storage.url import SCHEME, parts_of
 
 
 async def open_store(url: str) -> Store:
@@ -32,7 +27,8 @@ async def open_store(url: str) -> Store:
 
 
 async def _open(url: str) -> Store:
-    scheme = url.partition(":")[0].partition("+")[0] if _SCHEME.match(url) else ""
+    # What does not begin so may be anything, a password too: it is not shown.
+    scheme = url.partition(":")[0].partition("+")[0] if SCHEME.match(url) else ""
     if scheme == "sqlite":
         return await open_sql(url)
     if scheme in ("postgresql", "postgres"):

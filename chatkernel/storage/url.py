@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-_BETWEEN = re.compile(r"\s+(?=[a-z][a-z0-9+.-]*://)")
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_BETWEEN = re.compile(rf"\s+(?={SCHEME.pattern})")
 
 
 def parts_of(url: str) -> list[str]:

@@ -34,6 +34,16 @@ class UrlFrom(SpecPart, frozen=True):
     ] = None
 
 
+InsteadOfUrl = Annotated[UrlFrom | None, Meta(description="Where the URL is read, instead of `url`")]
+InPod = Annotated[
+    bool,
+    Meta(
+        description="The operator runs one whose data goes with its pod, instead of `url`. Kubernetes only, "
+        "and not for production"
+    ),
+]
+
+
 class Tls(SpecPart, frozen=True):
     """How the server's certificate is checked, if the URL asks for TLS. Kubernetes only: elsewhere by the URL."""
 
@@ -56,7 +66,7 @@ class Redis(SpecPart, frozen=True):
             "(redis+cluster://), by TLS with rediss; absent: an embedded server (laptop only)"
         ),
     ] = None
-    url_from: Annotated[UrlFrom | None, Meta(description="Where the URL is read, instead of `url`")] = None
+    url_from: InsteadOfUrl = None
     key_prefix: Annotated[
         str,
         Meta(
@@ -90,7 +100,7 @@ class MongoDb(SpecPart, frozen=True):
         Url | None,
         Meta(description="mongodb:// or mongodb+srv://, with the database's name; better without a password"),
     ] = None
-    url_from: Annotated[UrlFrom | None, Meta(description="Where the URL is read, instead of `url`")] = None
+    url_from: InsteadOfUrl = None
     tls: Tls = Tls()
     zones: Annotated[
         list[StorageZone],
@@ -100,13 +110,7 @@ class MongoDb(SpecPart, frozen=True):
             extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["region"]},
         ),
     ] = []
-    development: Annotated[
-        bool,
-        Meta(
-            description="The operator runs one whose data goes with its pod, instead of `url`. Kubernetes only, "
-            "and not for production"
-        ),
-    ] = False
+    development: InPod = False
 
 
 class PostgreSql(SpecPart, frozen=True):
@@ -116,12 +120,6 @@ class PostgreSql(SpecPart, frozen=True):
         Url | None,
         Meta(description="postgresql://, with the database's name; better without a password"),
     ] = None
-    url_from: Annotated[UrlFrom | None, Meta(description="Where the URL is read, instead of `url`")] = None
+    url_from: InsteadOfUrl = None
     tls: Tls = Tls()
-    development: Annotated[
-        bool,
-        Meta(
-            description="The operator runs one whose data goes with its pod, instead of `url`. Kubernetes only, "
-            "and not for production"
-        ),
-    ] = False
+    development: InPod = False

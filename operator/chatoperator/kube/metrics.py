@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-Labels = tuple[tuple[str, str], ...]
+from chatkernel.metrics import Labels, lines_of, text_of
+
 PREFIX = "chatcluster"
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class Sample(Struct, frozen=True):
-    name: str
-    value: float
-    labels: Labels = ()
 
 
 class Family(Struct, frozen=True):
@@ -24,7 +18,7 @@ class Family(Struct, frozen=True):
     name: str
     kind: str
     help: str
-    samples: tuple[Sample, ...]
+    values: Mapping[Labels, float]
 
 
 class Counts:
@@ -41,10 +35,7 @@ class Counts:
 
 
 def family(name: str, kind: str, text: str, values: Mapping[Labels, float]) -> Family:
-    full = f"{PREFIX}_{name}"
-    return Family(
-        full, kind, text, tuple(Sample(full, value, labels) for labels, value in sorted(values.items()))
-    )
+    return Family(f"{PREFIX}_{name}", kind, text, values)
 
 
 def operator_families(
@@ -79,19 +70,11 @@ def operator_families(
     ]
 
 
-def render(families: Iterable[Family]) -> str:
-    return "".join(line + "\n" for one in families for line in _lines(one))
-
-
-def _lines(one: Family) -> Iterator[str]:
-    if not one.samples:
-        return
-    yield f"# HELP {one.name} {one.help}"
-    yield f"# TYPE {one.name} {one.kind}"
-    for sample in one.samples:
-        labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in sample.labels)
-        yield f"{sample.name}{{{labels}}} {sample.value:g}" if labels else f"{sample.name} {sample.value:g}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def render(families: Iterable[Family]) -> bytes:
+    """Of those that have values, by their labels."""
+    return text_of(
+        line
+        for one in families
+        if one.values
+        for line in lines_of(one.name, one.kind, one.help, sorted(one.values.items()))
+    )

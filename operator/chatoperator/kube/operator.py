@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chatkernel.listening import listen
+from chatkernel.metrics import Labels
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.cluster import ClusterTask
@@ -15,7 +16,7 @@ from chatoperator.kube.events import Events
 from chatoperator.kube.health import make_app, make_server
 from chatoperator.kube.kinds import CHAT_CLUSTER
 from chatoperator.kube.leader import Leader
-from chatoperator.kube.metrics import Counts, Family, Labels, family, operator_families
+from chatoperator.kube.metrics import Counts, Family, family, operator_families
 from chatoperator.kube.resources import run_kopf
 from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared

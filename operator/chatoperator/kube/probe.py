@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
+from chatkernel.probe_report import ProbeReport
 from chatoperator.manifests.names import PORT
 from chatoperator.minihttp import PodHttp
 from chatoperator.model import DeliveryView
@@ -21,25 +22,6 @@ STORE_ASK_S = 5.0
 ASK_TIMEOUT_S = 1.0
 BELIEVED_S = 15.0
 """What the probe measured longer ago says nothing of now."""
-
-
-class PodReport(Struct, frozen=True):
-    """`failing_since`: Unix ms, since when nothing that is sent by or to this pod arrives."""
-
-    ok: bool
-    failing_since: int | None = None
-    p99_ms: float | None = None
-
-
-class Report(Struct, frozen=True):
-    """`GET /statz` of the probe. `checked_at`: Unix ms."""
-
-    checked_at: int | None = None
-    p50_ms: float | None = None
-    p99_ms: float | None = None
-    gaps: int = 0
-    discovery_ok: bool | None = None
-    pods: dict[str, PodReport] = {}
 
 
 class Asker:
@@ -84,7 +66,7 @@ class Prober:
     def __init__(self, *, changed: Callable[[], None], now: Callable[[], float] = time.time) -> None:
         self._changed, self._now = changed, now
         self._asker = Asker(ASK_S, self._note)
-        self.report: Report | None = None
+        self.report: ProbeReport | None = None
         self._healthy: bool | None = None
         self._since = now()
 
@@ -107,21 +89,21 @@ class Prober:
         healthy = self._judge()
         if healthy is not self._healthy:
             self._healthy, self._since = healthy, self._now()
-        said = self.report or Report()
+        said = self.report or ProbeReport()
         return DeliveryView(
             healthy=healthy,
             since=self._since,
             p50_ms=said.p50_ms,
             p99_ms=said.p99_ms,
             gaps=said.gaps,
-            checked_at=said.checked_at / 1000 if said.checked_at is not None else None,
+            checked_at=said.checked_at / 1000 if self.report is not None else None,
             message=self._words(said) if healthy is False else "",
         )
 
     def _note(self, body: bytes) -> None:
         before = self._judge()
         try:
-            self.report = msgspec.json.decode(body, type=Report)
+            self.report = msgspec.json.decode(body, type=ProbeReport)
         except msgspec.DecodeError as error:
             log.warning("the probe is not understood", extra={"error": str(error)})
             return
@@ -129,8 +111,7 @@ class Prober:
             self._changed()
 
     def _is_believed(self) -> bool:
-        checked = self.report.checked_at if self.report is not None else None
-        return checked is not None and self._now() - checked / 1000 < BELIEVED_S
+        return self.report is not None and self._now() - self.report.checked_at / 1000 < BELIEVED_S
 
     def _judge(self) -> bool | None:
         if self.report is None or not self._is_believed():
@@ -138,7 +119,7 @@ class Prober:
         said = self.report
         return said.gaps == 0 and said.discovery_ok is not False and all(pod.ok for pod in said.pods.values())
 
-    def _words(self, said: Report) -> str:
+    def _words(self, said: ProbeReport) -> str:
         failing = sorted(name for name, pod in said.pods.items() if not pod.ok)
         parts = [f"nothing is delivered by or to {', '.join(failing)}"] if failing else []
         if said.gaps:
