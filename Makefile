@@ -16,7 +16,7 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help run install dev check test test-slow test-contract test-stores docs mongo-java bench bench-short \
-  bench-storage drill drill-short drill-stores drill-redis cluster-up cluster-down cluster-load cluster-run \
+  bench-storage bench-cluster drill drill-short drill-stores drill-redis cluster-up cluster-down cluster-load cluster-run \
   test-cluster test-image lock clean
 
 help:  ## This list
@@ -74,6 +74,9 @@ cluster-run: $(DEV)  ## A command in the cluster's network (ARGS="kubectl get po
 
 test-cluster: $(DEV)  ## The tests that need a Kubernetes: the one of `make cluster-up`, or yours by KUBECONFIG
 	PYTHONPATH=tests $(BIN)/python -m cluster test $(ARGS)
+
+bench-cluster: $(DEV)  ## 200 ChatClusters under one operator, on nodes that only pretend; after `make cluster-up`
+	@PYTHONPATH=tests $(BIN)/python -m cluster run $(BIN)/python -m bench.fleet $(ARGS)
 
 test-image: $(DEV)  ## The Dockerfile by buildah, beside the image that the tests make without it (as root)
 	$(BIN)/python -m pytest tests/image $(ARGS)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cluster.kit.api import Api, connected
+from cluster.kit.fakenodes import faking
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.kit.namespaces import Namespaces
-from cluster.machine.kwok import fake_nodes as fake_nodes_of
 from cluster.machine.layout import MACHINE_ENV, Layout
 from cluster.machine.machine import Machine
 
@@ -88,29 +88,9 @@ def machine() -> Machine:
 
 @pytest.fixture
 def fake_nodes(machine: Machine) -> Iterator[Callable[[int], list[str]]]:
-    """Call it with a number: so many nodes whose pods only say that they run, beside the real ones. They tolerate
-    `kwok.TAINT`, and choose nodes by the label `type: kwok`."""
-    made: list[str] = []
-    kubectl = Kubectl("default")
-
-    def make(number: int) -> list[str]:
-        names = [f"fake-{len(made) + each}" for each in range(1, number + 1)]
-        made.extend(names)
-        kubectl("apply", "--server-side", "--filename=-", stdin=fake_nodes_of(names))
-        return names
-
-    machine.kwok.start()
-    yield make
-    try:
-        for name in made:
-            # While somebody still says of its pods that they have ended: without, it takes Kubernetes a minute.
-            here = f"--field-selector=spec.nodeName={name}"
-            found = kubectl.get("pods", "--all-namespaces", here)["items"]
-            for namespace in {pod["metadata"]["namespace"] for pod in found}:
-                Kubectl(namespace)("delete", "pods", here)
-            kubectl("delete", "node", name)
-    finally:
-        machine.kwok.stop()
+    """Call it with a number of nodes."""
+    with faking(machine) as make:
+        yield make
 
 
 @pytest.fixture
