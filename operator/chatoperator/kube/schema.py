@@ -29,7 +29,7 @@ from chatoperator.kube.refusals import Refusals
 from chatoperator.manifests import names, schema, sources
 from chatoperator.manifests.inputs import Inputs
 from chatoperator.reasons import Reason
-from chatoperator.schemajob import REFUSED
+from chatoperator.schemajob import DENIED, REFUSED
 from chatoperator.spec import ChatCluster
 
 AGAIN_FIRST_S = 10.0
@@ -167,7 +167,8 @@ class SchemaStep:
         detail = said.strip()[-MESSAGE_MAX_CHARS:] or f"{names.SCHEMA} ended with exit code {code}"
         if "newer" in detail:
             return Finding(Reason.SCHEMA_TOO_NEW, detail)
-        reasons = {REFUSED: Reason.STORE_REFUSES, 1: Reason.STORE_UNREACHABLE}
+        refuses = Reason.STORE_REFUSES
+        reasons = {REFUSED: refuses, DENIED: refuses, 1: Reason.STORE_UNREACHABLE}
         return Finding(reasons.get(code, Reason.SCHEMA_FAILED), detail)
 
 

@@ -138,7 +138,7 @@ async def test_what_the_store_said_stands_until_it_says_something_else(world: Wo
 
 
 def failed_pod(job_uid: str, said: str) -> dict[str, object]:
-    ended = {"exitCode": 78, "message": said, "finishedAt": "2026-01-01T00:00:00Z"}
+    ended = {"exitCode": 77, "message": said, "finishedAt": "2026-01-01T00:00:00Z"}
     return {
         "metadata": {
             "labels": {
