@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from support.kube_api import KubeApi, eventually
 from support.kube_cluster import CORE, World, tended
-from support.valkey import Valkey, valkey_server
+from support.valkey import Valkey, redis_client, valkey_server
+
+from chatkernel.redis_client import execute
 
 QUOTA = "pods is forbidden: exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2"
 ROLE = 'is forbidden: User "operator" cannot do that in the namespace "team"'
@@ -151,3 +153,20 @@ def failed_pod(job_uid: str, said: str) -> dict[str, object]:
         "spec": {},
         "status": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]},
     }
+
+
+async def test_what_no_pod_has_written_in_the_registry_goes(world: World) -> None:
+    first, second = await started(world)
+    async with redis_client(world.valkey.url) as redis:
+        ((key,),) = await execute(redis, [("KEYS", "*{registry}")])
+        await execute(redis, [("HSET", key, "pod:talk-chat-nonsense", "{", f"pod:{first}", "{")])
+        async with asyncio.timeout(10):
+            while True:
+                (names,) = await execute(redis, [("HKEYS", key)])
+                if b"pod:talk-chat-nonsense" not in names:
+                    break
+                await asyncio.sleep(0.05)
+        # Under the name of a living pod it is left to that pod, which writes over it.
+        assert f"pod:{first}".encode() in names
+    assert await world.may_register(first)
+    assert await world.registered() == {first, second}
