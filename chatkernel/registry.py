@@ -66,8 +66,8 @@ class Policy(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """The registry at one moment: `entries` within their lease, `expired` beyond it and not removed yet. `unread`: names
-    of entries that nobody understands."""
+    """The registry at one moment: `entries` within their lease, `expired` beyond it and not removed yet. Of `unread`
+    nobody understands more than the names."""
 
     entries: list[PodEntry]
     expired: list[PodEntry]

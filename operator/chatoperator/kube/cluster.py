@@ -328,7 +328,9 @@ def _is_unsettled(thought: Round) -> bool:
     """Something is about to happen: what takes seconds is looked at every second."""
     observed = thought.observed
     moving = any(not pod.ready or pod.draining or pod.stopping or pod.condemned for pod in observed.pods)
-    return moving or len(observed.pods) != observed.desired
+    entries = observed.registry.entries if observed.registry is not None else ()
+    strangers = {entry.name for entry in entries} - {pod.name for pod in observed.pods}
+    return moving or bool(strangers) or len(observed.pods) != observed.desired
 
 
 def _generation(found: Object) -> int:

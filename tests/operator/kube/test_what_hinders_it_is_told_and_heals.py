@@ -160,7 +160,7 @@ async def test_what_no_pod_has_written_in_the_registry_goes(world: World) -> Non
     async with redis_client(world.valkey.url) as redis:
         ((key,),) = await execute(redis, [("KEYS", "*{registry}")])
         await execute(redis, [("HSET", key, "pod:talk-chat-nonsense", "{", f"pod:{first}", "{")])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(8):
             while True:
                 (names,) = await execute(redis, [("HKEYS", key)])
                 if b"pod:talk-chat-nonsense" not in names:
