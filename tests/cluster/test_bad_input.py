@@ -131,7 +131,10 @@ def may_not_make_pods(world: World) -> Iterator[None]:
 def may_not_see_services(world: World) -> Iterator[None]:
     """An operator that has just been started: one that watches goes on for minutes."""
     with role_without(world.kubectl, "services", "list", "watch"):
-        world.kubectl("delete", "pods", "--selector=app.kubernetes.io/name=chatcluster-operator")
+        ours = "--selector=app.kubernetes.io/name=chatcluster-operator"
+        world.kubectl(
+            "delete", "pods", ours, "--wait=false"
+        )  # people talk meanwhile: nothing may stand still
         yield
 
 
