@@ -170,6 +170,14 @@ class ChatError(Exception):
         return CATALOGUE[self.code].retryable
 
 
+class StoreRefuses(ChatError):
+    """The store answers, and does not let us in or has not what we are to use. For clients it is away like any other
+    that is; but a person has to see to it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Code.STORAGE_UNAVAILABLE, detail)
+
+
 def invalid(field: str, detail: str, limit: int | None = None) -> ChatError:
     """A refused field, naming it and its limit."""
     return ChatError(Code.INVALID_FIELD, f"{field}: {detail}", field=field, limit=limit)

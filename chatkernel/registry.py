@@ -66,12 +66,14 @@ class Policy(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """The registry at one moment: `entries` within their lease, `expired` beyond it and not removed yet."""
+    """The registry at one moment: `entries` within their lease, `expired` beyond it and not removed yet. Of `unread`
+    nobody understands more than the names."""
 
     entries: list[PodEntry]
     expired: list[PodEntry]
     policy: Policy
     redis_now_ms: int
+    unread: list[str] = []
 
 
 class RenewResult(NamedTuple):
@@ -147,18 +149,21 @@ class Registry:
         return bool(removed)
 
     async def snapshot(self) -> Snapshot:
-        """Entries that nobody understands are left out, and logged once."""
+        """Entries that nobody understands are named only, and logged once."""
         ((now, fields),) = await run_scripts(self._redis, [_SNAPSHOT.call(self._key, ())])
         found = dict(_pairs(fields))
         entries: list[PodEntry] = []
         expired: list[PodEntry] = []
+        unread: list[str] = []
         for name, data in _named(b"pod:", found):
             entry = self._read("registry entry", name, data, _entry_decoder)
-            if entry is not None:
+            if entry is None:
+                unread.append(name.decode(errors="replace"))
+            else:
                 until = _number(found.get(b"lease:" + name, b""))
                 entry = msgspec.structs.replace(entry, lease_until=until)
                 (entries if until > now else expired).append(entry)
-        return Snapshot(entries, expired, self._policy_of(found), now)
+        return Snapshot(entries, expired, self._policy_of(found), now, unread)
 
     async def set_policy(self, policy: Policy) -> None:
         """Numbered, so that one that comes back with old data is not taken for a newer one."""

@@ -21,6 +21,7 @@ INPUTS = Inputs(
     image="chatcluster:0.1.0",
     operator_namespace="chatcluster",
     development=DevelopmentImages("redis:7", "postgres:16", "mongo:7"),
+    chat_pods=3,
 )
 POD_UID = "66666666-7777-8888-9999-000000000000"
 POD_SUFFIX = "x7k2p"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from msgspec import structs
+
 from chatoperator.degraded import degraded
-from chatoperator.facts import Facts, Finding, Verdict, chat_pods, takes_clients, verdict
+from chatoperator.facts import Facts, Finding, Verdict, chat_pods, takes_clients, told, verdict
 from chatoperator.model import PodKind
 from chatoperator.progress import progress
 from chatoperator.reasons import Reason
-from chatoperator.resource_status import Condition, ConditionType, Phase, Truth
+from chatoperator.resource_status import Condition, ConditionType, Phase, Status, Truth
 from chatoperator.rollout import wanted_replicas
 from chatoperator.spec import ChatCluster, Spec
 
@@ -23,6 +25,8 @@ PROBE_SILENT_S = 30.0
 """The same for a prober that does not answer: it may be restarting."""
 THERE_S = 30.0
 """A pod that has taken clients for this long makes the cluster available, even if others never come."""
+
+_SECRETS = frozenset({Reason.SECRET_MISSING, Reason.SECRET_INVALID})
 
 
 def conditions(cluster: ChatCluster, facts: Facts, now: float) -> list[Condition]:
@@ -42,6 +46,25 @@ def conditions(cluster: ChatCluster, facts: Facts, now: float) -> list[Condition
         ConditionType.PAUSED: verdict(Truth.TRUE if spec.pause else Truth.FALSE, paused),
     }
     return [_written(facts, kind, found[kind], now) for kind in ConditionType]
+
+
+def blind(before: Status, why: Finding, generation: int, now: float) -> Status:
+    """As it was told last, with the one thing that is known while the operator does not see all: why it does not."""
+    last = {condition.type: condition for condition in before.conditions}
+    was = last.get(ConditionType.DEGRADED)
+    kept = was.last_transition_time if was is not None and was.status is Truth.TRUE else rfc3339(now)
+    last[ConditionType.DEGRADED] = Condition(
+        type=ConditionType.DEGRADED,
+        status=Truth.TRUE,
+        reason=why.reason,
+        message=told(why),
+        observed_generation=generation,
+        last_transition_time=kept,
+    )
+    available = last.get(ConditionType.AVAILABLE)
+    serves = available is not None and available.status is Truth.TRUE
+    found = [last[kind] for kind in ConditionType if kind in last]
+    return structs.replace(before, conditions=found, phase=Phase.DEGRADED if serves else Phase.FAILED)
 
 
 def phase_of(cluster: ChatCluster, facts: Facts, found: list[Condition]) -> Phase:
@@ -101,6 +124,9 @@ def _storage(spec: Spec, facts: Facts) -> Verdict:
 
 
 def _registry(spec: Spec, facts: Facts) -> Verdict:
+    if facts.registry is not None and facts.registry.reason in _SECRETS:
+        # Whoever is connected stays so; a pod that starts now would not be.
+        return verdict(Truth.FALSE, facts.registry)
     if facts.observed.registry is not None:
         return verdict(
             Truth.TRUE,

@@ -33,15 +33,15 @@ class RedisRegistry:
             policy = await self._registry.policy()
         self._away_until = 0.0
         self.entries = {entry.name: entry for entry in snapshot.entries}
-        found = [(entry, True) for entry in snapshot.entries] + [(entry, False) for entry in snapshot.expired]
-        self._seen = {
-            run: self._seen.get(run, now) for run in ((entry.name, entry.incarnation) for entry, _ in found)
-        }
+        found = [
+            *((entry.name, entry.incarnation, True) for entry in snapshot.entries),
+            *((entry.name, entry.incarnation, False) for entry in snapshot.expired),
+            # A living pod writes over what stands there under its name; other names are nobody's.
+            *((name, "", False) for name in snapshot.unread),
+        ]
+        self._seen = {run: self._seen.get(run, now) for run in ((name, own) for name, own, _ in found)}
         return RegistryView(
-            tuple(
-                EntryView(entry.name, entry.incarnation, live, self._seen[entry.name, entry.incarnation])
-                for entry, live in found
-            ),
+            tuple(EntryView(name, own, live, self._seen[name, own]) for name, own, live in found),
             policy.serving_revision,
             frozenset(policy.excluded),
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from chatkernel.errors import ChatError
+from chatkernel.errors import ChatError, StoreRefuses
 from chatkernel.settings import SettingsError, read_url
 from chatkernel.storage.schema_step import Placement
 from chatkernel.trust import TrustError, trusting_store
@@ -23,6 +23,8 @@ PLACEMENT_ENV = "CHAT_STORE_PLACEMENT"
 """A `Placement` as JSON."""
 REFUSED = 78
 """The exit code when trying again cannot help (a URL that no adapter knows)."""
+DENIED = 77
+"""The exit code when the store does not let us in: a person may see to that without our knowing."""
 
 
 def store_url(environ: Mapping[str, str]) -> str:
@@ -58,11 +60,17 @@ def main() -> None:
         asyncio.run(make_schema(store_url(os.environ), placement))
     except ChatError as error:
         sys.stderr.write(f"{error.detail}\n")
-        raise SystemExit(1 if error.retryable else REFUSED) from error
+        raise SystemExit(_code(error)) from error
     except (SettingsError, TrustError) as error:
         # A Secret may be filled later, and a mounted one is then seen.
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
+
+
+def _code(error: ChatError) -> int:
+    if isinstance(error, StoreRefuses):
+        return DENIED
+    return 1 if error.retryable else REFUSED
 
 
 if __name__ == "__main__":

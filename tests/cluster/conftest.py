@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.kit.api import Api, connected
+from cluster.kit.chat import Operator, operating
 from cluster.kit.fakenodes import faking
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl
@@ -71,13 +72,22 @@ def helm(namespace: str) -> Helm:
     return Helm(namespace)
 
 
+@pytest.fixture(scope="module")
+def operator(namespaces: Namespaces) -> Iterator[Operator]:
+    """At work in a namespace of the file's own: what it looks after is there from one test to the next."""
+    name = namespaces.make()
+    with operating(Helm(name), Kubectl(name)) as installed:
+        yield installed
+    namespaces.leave(name)
+
+
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
     async with connected() as opened:
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def machine() -> Machine:
     """The cluster's machine. A test that breaks a node or the API server can only do it to one of ours."""
     name = os.environ.get(MACHINE_ENV)

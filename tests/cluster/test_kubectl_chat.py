@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pytest
 
 from chatoperator.manifests.names import CONDEMNED, REBALANCE
 from cluster.kit.api import Api, is_ready
-from cluster.kit.chat import Chat, operating
-from cluster.kit.kubectl import Helm, Kubectl
+from cluster.kit.chat import Chat, Operator
+from cluster.kit.kubectl import Kubectl
 
 HERE = Path(sys.executable).parent
 
@@ -44,13 +43,12 @@ class Plugin:
 
 
 @pytest.fixture
-async def chat(api: Api, helm: Helm, kubectl: Kubectl) -> AsyncIterator[Chat]:
-    """A cluster with two chat pods."""
-    one = Chat(api, kubectl)
-    with operating(helm, kubectl):
-        one.apply()
-        await one.settled(2)
-        yield one
+async def chat(api: Api, operator: Operator) -> Chat:
+    """A cluster with two chat pods, the same for all tests."""
+    one = Chat(api, operator.kubectl)
+    one.apply()
+    await one.settled(2)
+    return one
 
 
 @pytest.fixture
@@ -102,10 +100,9 @@ async def test_a_pod_that_is_drained_is_replaced_first(chat: Chat, plugin: Plugi
     assert any(f"Drains the chat pod {victim}: was asked to go" in note for note in chat.events())
 
 
-async def test_a_drain_is_taken_back_and_rebalancing_asked_for(
-    chat: Chat, plugin: Plugin, kubectl: Kubectl
-) -> None:
-    kubectl("patch", "chat", "talk", "--type=merge", '--patch={"spec":{"pause":true}}')
+async def test_a_drain_is_taken_back_and_rebalancing_asked_for(chat: Chat, plugin: Plugin) -> None:
+    kubectl = chat.kubectl
+    chat.apply(pause=True)
     await chat.reason("Paused", "Paused")
     pod = min(await chat.chat_pods())
     plugin("drain", pod)
@@ -117,11 +114,11 @@ async def test_a_drain_is_taken_back_and_rebalancing_asked_for(
     assert REBALANCE in kubectl.get("chat", "talk")["metadata"]["annotations"]
 
 
-async def test_people_can_be_sent_in_while_a_pod_dies(chat: Chat, plugin: Plugin, kubectl: Kubectl) -> None:
+async def test_people_can_be_sent_in_while_a_pod_dies(chat: Chat, plugin: Plugin) -> None:
     said = plugin("drill", "--users=8", "--rate=10", "--duration=20", "--kill", timeout_s=240)
     assert "without warning" in said
     assert "All promises kept" in said
-    kubectl(
+    chat.kubectl(
         "wait", "--for=delete", "pod", "--selector=app.kubernetes.io/name=chatcluster-drill", "--timeout=30s"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cluster.kit.api import Api, Objects, condition, is_ready
-from cluster.kit.chat import SLOW, Chat, operating
+from cluster.kit.chat import SLOW, Chat, Operator, operating
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.kit.talk import Talk, talking
@@ -17,35 +17,38 @@ REPLACED_S = 5.0
 async def lost_one(chat: Chat, talk: Talk, before: Objects, name: str) -> None:
     """Another pod is made in time, people talk on, and the cluster settles."""
     began = time.monotonic()
-    await chat.chat_pods_until(lambda pods: bool(set(pods) - set(before)), REPLACED_S, "another pod")
+
+    def another(pods: Objects) -> bool:
+        alive = {other for other, pod in pods.items() if pod["status"].get("phase") != "Failed"}
+        return bool(alive - set(before))
+
+    await chat.chat_pods_until(another, REPLACED_S, "another pod")
     assert time.monotonic() - began < REPLACED_S * SLOW
     await talk.goes_on(20)
     after = await chat.settled(2, 90)
     assert name not in after
 
 
-async def test_a_killed_process(api: Api, helm: Helm, kubectl: Kubectl, faults: Faults) -> None:
-    chat = Chat(api, kubectl)
-    with operating(helm, kubectl):
-        chat.apply()
-        before = await chat.settled(2)
-        async with talking(chat.url) as talk:
-            name = min(before)
-            faults.kill(chat.namespace, name)
-            await lost_one(chat, talk, before, name)
-        # It stays for its log, and is no pod of the cluster any more.
-        assert kubectl.get("pod", name)["status"]["phase"] == "Failed"
+async def test_a_killed_process(api: Api, operator: Operator, faults: Faults) -> None:
+    chat = Chat(api, operator.kubectl)
+    chat.apply()
+    before = await chat.settled(2)
+    async with talking(chat.url) as talk:
+        name = min(before)
+        faults.kill(chat.namespace, name)
+        await lost_one(chat, talk, before, name)
+    # It stays for its log, and is no pod of the cluster any more.
+    assert chat.kubectl.get("pod", name)["status"]["phase"] == "Failed"
 
 
-async def test_a_pod_deleted_by_force(api: Api, helm: Helm, kubectl: Kubectl) -> None:
-    chat = Chat(api, kubectl)
-    with operating(helm, kubectl):
-        chat.apply()
-        before = await chat.settled(2)
-        async with talking(chat.url) as talk:
-            name = min(before)
-            kubectl("delete", "pod", name, "--force", "--grace-period=0")
-            await lost_one(chat, talk, before, name)
+async def test_a_pod_deleted_by_force(api: Api, operator: Operator) -> None:
+    chat = Chat(api, operator.kubectl)
+    chat.apply()
+    before = await chat.settled(2)
+    async with talking(chat.url) as talk:
+        name = min(before)
+        chat.kubectl("delete", "pod", name, "--force", "--grace-period=0")
+        await lost_one(chat, talk, before, name)
 
 
 async def test_a_node_that_is_cut_off_and_comes_back(

@@ -19,7 +19,7 @@ from support.mongo.scripted import ScriptedServer, scripted_server
 from support.mongo.topology import replica_set
 from support.mongo.wire import Document
 
-from chatkernel.errors import ChatError, Code
+from chatkernel.errors import ChatError, Code, StoreRefuses
 from chatkernel.storage.model import PageQuery
 from chatkernel.storage.mongo.client import OPERATION_TIMEOUT_MS, POOL_MAX, connect
 from chatkernel.storage.mongo.store import MongoStore, open_mongo
@@ -221,7 +221,7 @@ async def test_a_password_logs_in(mechanism: str) -> None:
             await store.check()
         finally:
             await store.aclose()
-        with pytest.raises(ChatError, match="refuses our credentials") as refused:
+        with pytest.raises(StoreRefuses, match="refuses our credentials") as refused:
             await opened(server, chosen, "ann:wrong@")
         assert refused.value.retryable and "wrong" not in refused.value.detail
 

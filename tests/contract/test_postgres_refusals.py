@@ -12,7 +12,7 @@ from channel_log import ChannelLog
 from support.postgres import PASSWORD, Postgres, drop_database, fresh_database
 
 import chatkernel.storage.sql.postgres_engine as engine_module
-from chatkernel.errors import ChatError, Code
+from chatkernel.errors import ChatError, Code, StoreRefuses
 from chatkernel.protocol import EventKind
 from chatkernel.storage.model import InsertOutcome, Run, User
 from chatkernel.storage.open import open_store
@@ -114,7 +114,10 @@ async def test_a_wrong_password_or_database_is_told_without_either(postgres: Pos
         "The database refuses our credentials",
     )
     assert "another-secret" not in repr(wrong.__cause__)
-    assert (await refusal(postgres.url("nowhere"))).detail == "There is no such database"
+    missing = await refusal(postgres.url("nowhere"))
+    assert missing.detail == "There is no such database"
+    assert isinstance(wrong, StoreRefuses)
+    assert isinstance(missing, StoreRefuses)
 
 
 async def test_a_server_that_is_too_old_is_refused(

@@ -196,6 +196,7 @@ async def test_an_entry_that_nobody_understands_is_passed_over_and_said_once(
     for _ in range(2):
         snapshot = await registry.snapshot()
         assert [e.name for e in snapshot.entries] == ["b"] and snapshot.expired == []
+        assert snapshot.unread == ["forged"]
     assert [(record.message, record.__dict__["of"]) for record in caplog.records] == [
         ("not understood", "forged")
     ]

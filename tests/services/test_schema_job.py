@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.postgres import PASSWORD, postgres_server
+from support.valkey import free_port
 
 pytestmark = pytest.mark.slow
 
-REFUSED = 78
+REFUSED, DENIED, AWAY = 78, 77, 1
 
 
 def run(**variables: str) -> subprocess.CompletedProcess[str]:
@@ -53,3 +55,13 @@ def test_what_is_missing_may_come_and_what_is_wrong_is_refused(tmp_path: Path) -
 def test_a_ca_is_for_who_is_reached_by_tls(tmp_path: Path) -> None:
     done = run(CHAT_STORE_URL=f"sqlite:///{tmp_path}/chat.db", CHAT_STORE_URL_CA_FILE="/trust/store.crt")
     assert done.returncode == 1 and "not reached by TLS" in done.stderr
+
+
+def test_a_store_that_lets_nobody_in_is_told_from_one_that_is_not_there() -> None:
+    with postgres_server() as server:
+        done = run(CHAT_STORE_URL=server.url().replace(PASSWORD, "wrong"))
+        assert (done.returncode, done.stderr) == (DENIED, "The database refuses our credentials\n")
+        done = run(CHAT_STORE_URL=server.url("nowhere"))
+        assert (done.returncode, done.stderr) == (DENIED, "There is no such database\n")
+    done = run(CHAT_STORE_URL=f"postgresql://chat@127.0.0.1:{free_port()}/chat")
+    assert done.returncode == AWAY

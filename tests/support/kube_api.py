@@ -50,6 +50,8 @@ class KubeApi:
         """Watches are taken, and say nothing."""
         self.busy: list[str] = []
         """Retry-After of the next requests, which are answered with 429."""
+        self.forbidden: dict[tuple[str, str], str] = {}
+        """What is said, with 403, to requests of this method whose path ends so."""
         self.stand_still: asyncio.Event | None = None
         """No request is answered before this is set."""
         self._versions = itertools.count(100)
@@ -136,6 +138,9 @@ class KubeApi:
             await self.stand_still.wait()
         if self.busy:
             return _status(429, "too busy", {"Retry-After": self.busy.pop(0)})
+        for (method, end), said in self.forbidden.items():
+            if request.method == method and request.path.endswith(end):
+                return _status(403, said)
         path = request.path.removesuffix("/status")
         is_list = len(path.partition("/namespaces/")[2].split("/")) == 2 or path.endswith("/nodes")
         if request.method == "GET" and is_list:
@@ -143,6 +148,8 @@ class KubeApi:
         if request.method == "GET":
             return _found(DISCOVERY.get(path) or self.objects.get(path))
         body = json.loads(await request.read() or b"{}")
+        if "dryRun" in request.query:
+            return _found(body)
         return self._write(request.method, path, body)
 
     def _write(self, method: str, path: str, body: Object) -> web.Response:

@@ -19,7 +19,7 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
   verbs:
   - list    # which there are
   - watch   # whether they are ready, stuck, or gone
-  - create  # a chat pod
+  - create  # a chat pod; and, as a question only, whether the pod of the schema Job could be made
   - patch   # notes on a pod: that it drains, that it was seen to, that its live settings changed
   - delete  # a chat pod that was drained, or is lost
 - apiGroups: [""]

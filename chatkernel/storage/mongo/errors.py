@@ -14,7 +14,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from chatkernel.errors import ChatError, Code
+from chatkernel.errors import ChatError, Code, StoreRefuses
 
 DUPLICATE_KEY = 11000
 WRITE_CONFLICT = 112
@@ -55,7 +55,7 @@ def translate(error: PyMongoError) -> ChatError:
     if code in _FULL:
         return ChatError(Code.STORAGE_FULL)
     if code in _REFUSED or isinstance(error, ConfigurationError):
-        return ChatError(Code.STORAGE_UNAVAILABLE, "The store refuses our credentials or settings")
+        return StoreRefuses("The store refuses our credentials or settings")
     name = type(error).__name__ if code is None else f"{type(error).__name__} {code}"
     return ChatError(Code.STORAGE_UNAVAILABLE, f"The store does not answer ({name})")
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from chatkernel.errors import ChatError, Code
+from chatkernel.errors import ChatError, Code, StoreRefuses
 
 RETRY_AFTER_S = 1.0
 """What is told to a sender whom no connection is left for."""
@@ -35,6 +35,8 @@ _SENTENCES = {
     "55P03": "The database stayed locked by somebody else",
     "57014": "The database took too long",
 }
+_REFUSES = ("28", "3D", "42501")
+"""It lets nobody in as us, or what we name is not there, or not ours to use."""
 
 
 class OutcomeUnknown(Exception):
@@ -106,6 +108,8 @@ def translate(error: BaseException) -> ChatError:
     if sentence is None:
         name = type(driver_error(error)).__name__
         sentence = f"The store does not answer ({name})"
+    if state is not None and state.startswith(_REFUSES):
+        return StoreRefuses(sentence)
     return ChatError(Code.STORAGE_UNAVAILABLE, sentence)
 
 

@@ -32,6 +32,7 @@ from chatoperator.kube.kinds import (
     uid_of,
     version_of,
 )
+from chatoperator.kube.refusals import Refusals
 from chatoperator.manifests.names import LABEL_REVISION
 
 log = logging.getLogger(__name__)
@@ -72,8 +73,8 @@ def prepare(manifests: Iterable[Object]) -> list[Wanted]:
 class Children:
     """Of one cluster."""
 
-    def __init__(self, client: KubeClient, cache: Cache) -> None:
-        self._client, self._cache = client, cache
+    def __init__(self, client: KubeClient, cache: Cache, refusals: Refusals) -> None:
+        self._client, self._cache, self._refusals = client, cache, refusals
         self._settled: dict[Id, int] = {}
         """The resource version at which an object was found to be as wanted."""
 
@@ -103,7 +104,8 @@ class Children:
                 if not is_ours or (kind, name_of(live)) in keep or is_going(live):
                     continue
                 try:
-                    await remove(self._client, self._cache, kind, live)
+                    with self._refusals(("delete", kind, name_of(live))):
+                        await remove(self._client, self._cache, kind, live)
                     outcome.removed.append(f"{kind.name} {name_of(live)}")
                 except KubeError as error:
                     outcome.failed.append(error)
@@ -121,7 +123,8 @@ class Children:
             if covers(live, _content(manifest)):
                 self._settled[kind, name] = version
                 return
-        applied = await self._client.apply(_marked(manifest, wanted.digest))
+        with self._refusals(("apply", *wanted.id), wanted.digest):
+            applied = await self._client.apply(_marked(manifest, wanted.digest))
         store.put(applied)
         self._settled[kind, name] = version_of(applied)
         if live is None:

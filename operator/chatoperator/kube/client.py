@@ -172,10 +172,11 @@ class KubeClient:
             content_type=APPLY,
         )
 
-    async def create(self, manifest: Object) -> Object:
+    async def create(self, manifest: Object, *, dry_run: bool = False) -> Object:
+        """`dry_run`: nothing is made; it only shows whether it could be."""
         kind = kind_of(manifest)
         path = kind.path(namespace_of(manifest))
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
         return await self._request("create", kind, path, query, method="POST", body=manifest)
 
     async def replace(self, manifest: Object) -> Object:

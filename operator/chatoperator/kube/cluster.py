@@ -13,8 +13,9 @@ import msgspec
 from chatkernel.errors import ChatError
 from chatoperator.acting import Failure
 from chatoperator.again import Again
+from chatoperator.conditions import blind
 from chatoperator.facts import Facts, Finding
-from chatoperator.kube.errors import KubeError, NotLeading
+from chatoperator.kube.errors import Forbidden, KubeError, NotLeading
 from chatoperator.kube.findings import (
     problem_of_deployment,
     problem_of_error,
@@ -25,7 +26,9 @@ from chatoperator.kube.kinds import CHAT_CLUSTER, DEPLOYMENT, POD, Object, annot
 from chatoperator.kube.memory import read_memory
 from chatoperator.kube.parts import Parts
 from chatoperator.kube.podview import is_alive, is_stopping, unix_s
+from chatoperator.kube.refusals import Refusals
 from chatoperator.kube.shared import Shared
+from chatoperator.kube.statuswriter import StatusWriter
 from chatoperator.kube.surroundings import Tended, invalid_source
 from chatoperator.manifests import names
 from chatoperator.manifests.inputs import Inputs, resolved
@@ -45,6 +48,8 @@ BUSY_S = 1.0
 REST_S = 5.0
 GAP_S = 0.1
 """Changes come in showers: one look sees them all."""
+BLIND_S = 5.0
+"""A right that is missing for less may be one that is just being given."""
 TIDY_S = 60.0
 """Between two looks for what nobody needs any more."""
 FOLLOWING = (names.CHAT, names.API, names.WORKER, names.PROBE)
@@ -65,6 +70,11 @@ class ClusterTask:
         self._read: tuple[int, ChatCluster | ResourceError] = (-1, ResourceError())
         self._memory: Memory | None = None
         self._parts: Parts | None = None
+        self._status = StatusWriter(shared.client, shared.cache)
+        self._refusals = Refusals()
+        self._noted: dict[str, str] = {}
+        """What could not be done, and why: told once."""
+        self._blind_since: float | None = None
         self._tidied_at = 0.0
         self.facts: Facts | None = None
 
@@ -104,8 +114,12 @@ class ClusterTask:
     async def _round_if_current(self) -> str:
         """Nothing is done, or undone, because of what may be so no longer."""
         shared = self._shared
-        if not (shared.cache.is_current() and shared.may_act()):
+        if not shared.may_act():
             return "skipped"
+        if not shared.cache.is_current():
+            await self._tell_blind()
+            return "skipped"
+        self._blind_since = None
         found = shared.cache[CHAT_CLUSTER].get(self._namespace, self._name)
         if found is None or is_stopping(found):
             return "rest"
@@ -113,6 +127,22 @@ class ClusterTask:
             return "busy" if await self._round(found) else "rest"
         except NotLeading:
             return "skipped"
+
+    async def _tell_blind(self) -> None:
+        """Nothing is done while not all is seen. That it is a right of the operator that is missing, a person has to
+        be told all the same."""
+        problem, now = self._shared.cache.problem(), time.time()
+        if not isinstance(problem, Forbidden):
+            self._blind_since = None
+            return
+        self._blind_since = now if self._blind_since is None else self._blind_since
+        found = self._shared.cache[CHAT_CLUSTER].get(self._namespace, self._name)
+        if now - self._blind_since < BLIND_S or found is None or is_stopping(found):
+            return
+        before = self._status.read(found)
+        after = blind(before, Finding(Reason.FORBIDDEN, str(problem)), _generation(found), now)
+        with self._noting("writing the status"):
+            await self._status.write(found, after)
 
     async def _round(self, found: Object) -> bool:
         """Whether something is under way."""
@@ -129,13 +159,15 @@ class ClusterTask:
         observed = self._observe(found, parts, registry, now)
         if self._memory is None:
             self._memory = read_memory(
-                parts.status.read(found), parts.revisions.last_good(parts.cluster), now
+                self._status.read(found), parts.revisions.last_good(parts.cluster), now
             )
         thought = think(parts.cluster.spec, observed, self._memory, now, KINDS)
         self._memory = thought.memory
+        if parts.cluster.spec.chat_pods.autoscaling is not None:
+            parts.inputs = msgspec.structs.replace(parts.inputs, chat_pods=thought.decision.replicas)
         actions = [action for action in thought.actions if _may_be_done(action, tended, thought)]
         failures = await parts.acting.apply(parts.cluster, actions)
-        await self._see_to_the_rest(parts, thought)
+        tended.problems += await self._see_to_the_rest(parts, thought)
         self._add_problems(parts, tended, failures)
         self.facts = self._gather(found, parts, thought, tended)
         await self._write_status(found, parts, self.facts)
@@ -154,8 +186,9 @@ class ClusterTask:
                 image=shared.image,
                 operator_namespace=shared.operator_namespace,
                 development=shared.development,
+                chat_pods=max(1, self._status.read(found).chat_pods.desired),
             )
-            self._parts = Parts(shared, resolved(read, inputs), inputs, self.wake)
+            self._parts = Parts(shared, resolved(read, inputs), inputs, self._refusals, self.wake)
         self._parts.cluster = resolved(read, self._parts.inputs)
         return None
 
@@ -186,32 +219,42 @@ class ClusterTask:
             rebalance_asked_at=unix_s(asked, now) if asked is not None else None,
         )
 
-    async def _see_to_the_rest(self, parts: Parts, thought: Round) -> None:
-        """What need not be done at once, and never keeps the status from being written."""
+    async def _see_to_the_rest(self, parts: Parts, thought: Round) -> list[Finding]:
+        """What need not be done at once, and never keeps the status from being written. What hinders it."""
+        problems: list[Finding] = []
         if parts.cluster.spec.pause:
-            return
-        with self._noting("keeping names out of the registry"):
+            return problems
+        with self._noting("keeping names out of the registry", problems):
             for pod in sorted(parts.place.over if thought.observed.registry is not None else ()):
                 await parts.link.remove(pod, "", for_good=True)
                 parts.place.over.discard(pod)
-        with self._noting("telling pods of live settings"):
+        with self._noting("telling pods of live settings", problems):
             await self._tell_live(parts)
-        with self._noting("keeping the revision"):
+        with self._noting("keeping the revision", problems):
             await parts.revisions.keep(parts.cluster)
             if thought.memory.rollout.last_good:
                 await parts.revisions.mark_good(parts.cluster, thought.memory.rollout.last_good)
         if time.monotonic() - self._tidied_at > TIDY_S:
-            with self._noting("tidying up"):
+            with self._noting("tidying up", problems):
                 await self._tidy(parts, thought)
             self._tidied_at = time.monotonic()
+        return problems
 
     @contextlib.contextmanager
-    def _noting(self, what: str) -> Iterator[None]:
+    def _noting(self, what: str, problems: list[Finding] | None = None) -> Iterator[None]:
         with self._again(what):
             try:
-                yield
+                with self._refusals(what):
+                    yield
             except (KubeError, ChatError, TimeoutError, SourceError) as error:
-                log.warning("not done", extra={"what": what, "error": str(error)})
+                if self._noted.get(what) != str(error):
+                    log.warning("not done", extra={"what": what, "error": str(error)})
+                self._noted[what] = str(error)
+                problem = problem_of_error(error) if isinstance(error, KubeError) else None
+                if problem is not None and problems is not None:
+                    problems.append(problem)
+            else:
+                self._noted.pop(what, None)
 
     async def _tell_live(self, parts: Parts) -> None:
         """A changed annotation makes the kubelet look at once, instead of within a minute or two."""
@@ -245,7 +288,7 @@ class ClusterTask:
             deployments.get(names.of(self._name, component)) for component in (names.API, names.WORKER)
         )
         return Facts(
-            generation=int(found["metadata"].get("generation", 0)),
+            generation=_generation(found),
             observed=thought.observed,
             decision=thought.decision,
             rollout=thought.memory.rollout,
@@ -255,7 +298,7 @@ class ClusterTask:
             registry=tended.registry or parts.link.refusal,
             problems=tuple(tended.problems),
             versions=parts.revisions.releases(parts.cluster),
-            before=tuple(parts.status.read(found).conditions),
+            before=tuple(self._status.read(found).conditions),
         )
 
     async def _write_status(self, found: Object, parts: Parts, facts: Facts) -> None:
@@ -266,7 +309,7 @@ class ClusterTask:
         with self._noting("writing the status"):
             # The newest: what was written since, by us or by others, is not to be lost.
             newest = self._shared.cache[CHAT_CLUSTER].get(self._namespace, self._name) or found
-            await parts.status.write(newest, status)
+            await self._status.write(newest, status)
             parts.telling.conditions(facts.before, status.conditions)
 
     def _deployments(self) -> list[Object]:
@@ -285,7 +328,13 @@ def _is_unsettled(thought: Round) -> bool:
     """Something is about to happen: what takes seconds is looked at every second."""
     observed = thought.observed
     moving = any(not pod.ready or pod.draining or pod.stopping or pod.condemned for pod in observed.pods)
-    return moving or len(observed.pods) != observed.desired
+    entries = observed.registry.entries if observed.registry is not None else ()
+    strangers = {entry.name for entry in entries} - {pod.name for pod in observed.pods}
+    return moving or bool(strangers) or len(observed.pods) != observed.desired
+
+
+def _generation(found: Object) -> int:
+    return int(found["metadata"].get("generation", 0))
 
 
 def _understood(found: Object) -> ChatCluster | ResourceError:

@@ -40,7 +40,7 @@ class RedisLink:
         if wanted == self._opened:
             return
         await self.aclose()
-        self._opened, self._redis = wanted, connect(url)
+        self._opened, self._redis, self.refusal = wanted, connect(url), None
         keys = Keys(cluster.spec.redis.key_prefix, cluster.metadata.name)
         self._registry = RedisRegistry(Registry(self._redis, keys))
 

@@ -13,9 +13,9 @@ from chatoperator.kube.link import RedisLink
 from chatoperator.kube.place import KubePlace, Whose
 from chatoperator.kube.podview import ip_of, is_ready, is_stopping
 from chatoperator.kube.probe import Prober, StoreWatch
+from chatoperator.kube.refusals import Refusals
 from chatoperator.kube.revisions import Revisions
 from chatoperator.kube.shared import Shared
-from chatoperator.kube.statuswriter import StatusWriter
 from chatoperator.kube.surroundings import Surroundings
 from chatoperator.kube.telling import Telling
 from chatoperator.manifests import keys, names, sources
@@ -30,7 +30,12 @@ class Parts:
     """`cluster` and `inputs` are as of the last round."""
 
     def __init__(
-        self, shared: Shared, cluster: ChatCluster, inputs: Inputs, wake: Callable[[], None]
+        self,
+        shared: Shared,
+        cluster: ChatCluster,
+        inputs: Inputs,
+        refusals: Refusals,
+        wake: Callable[[], None],
     ) -> None:
         self.cluster, self.inputs = cluster, inputs
         self._cache = shared.cache
@@ -41,12 +46,17 @@ class Parts:
         self.prober, self.store = Prober(changed=wake), StoreWatch(changed=wake)
         self.revisions = Revisions(client, cache, inputs)
         self.place = KubePlace(
-            client, cache, Whose(namespace, owner), self.revisions, self.prober, changed=wake
+            client,
+            cache,
+            Whose(namespace, owner),
+            self.revisions,
+            self.prober,
+            refusals=refusals,
+            changed=wake,
         )
         self.telling = Telling(shared.events, Regarding(owner, namespace), shared.counts)
         self.acting = Acting(self.place, self.link, self.history, tell=self.telling.action, now=time.time)
-        self.surroundings = Surroundings(shared, self.link, self.place, self.telling)
-        self.status = StatusWriter(client, cache)
+        self.surroundings = Surroundings(shared, self.link, self.place, self.telling, refusals)
 
     async def aclose(self) -> None:
         self.place.close()

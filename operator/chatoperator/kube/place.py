@@ -27,6 +27,7 @@ from chatoperator.kube.podview import (
     unix_s,
     view_of,
 )
+from chatoperator.kube.refusals import Refusals
 from chatoperator.kube.revisions import Revisions
 from chatoperator.manifests import chatpod
 from chatoperator.manifests.inputs import Owner
@@ -75,12 +76,14 @@ class KubePlace:
         revisions: Revisions,
         delivery: Delivery,
         *,
+        refusals: Refusals,
         changed: Callable[[], None],
         now: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
         self._client, self._cache, self._whose = client, cache, whose
         self._revisions, self._delivery, self._changed = revisions, delivery, changed
+        self._refusals = refusals
         self._now, self._rng = now, rng or random.SystemRandom()
         self.entries: Mapping[str, PodEntry] | None = None
         self.token = ""
@@ -103,6 +106,10 @@ class KubePlace:
         return views
 
     async def start(self, pod: PodSpec) -> str:
+        with self._refusals("start", pod.revision):
+            return await self._start(pod)
+
+    async def _start(self, pod: PodSpec) -> str:
         template = await self._revisions.template(pod.cluster, pod.revision)
         for _ in range(3):
             name = f"{self._whose.name}-{CHAT}-{pod.revision}-{self._random()}"

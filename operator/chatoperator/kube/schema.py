@@ -9,27 +9,34 @@ from chatoperator.facts import Finding
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.children import create_once, is_going, remove
 from chatoperator.kube.client import KubeClient
-from chatoperator.kube.findings import problems_of_pods
+from chatoperator.kube.errors import KubeError
+from chatoperator.kube.findings import problem_of_error, problems_of_pods
 from chatoperator.kube.kinds import (
     DEPLOYMENT,
     JOB,
     POD,
+    SECRET,
     Object,
     labels_of,
     name_of,
     namespace_of,
     owner_uids,
     uid_of,
+    version_of,
 )
+from chatoperator.kube.podview import unix_s
+from chatoperator.kube.refusals import Refusals
 from chatoperator.manifests import names, schema, sources
 from chatoperator.manifests.inputs import Inputs
 from chatoperator.reasons import Reason
-from chatoperator.schemajob import REFUSED
+from chatoperator.schemajob import DENIED, REFUSED
 from chatoperator.spec import ChatCluster
 
 AGAIN_FIRST_S = 10.0
 AGAIN_MAX_S = 300.0
 """After a Job that has failed the next is made: its own four pods have taken more than a minute."""
+NO_POD_S = 5.0
+"""A Job whose pod may be made has one long before."""
 MESSAGE_MAX_CHARS = 500
 
 
@@ -37,36 +44,79 @@ class SchemaStep:
     """Of one cluster. `is_done`: the store's tables are those that this version needs. `lacks_image`: no node can get
     what is to make them."""
 
-    def __init__(self, client: KubeClient, cache: Cache, *, now: Callable[[], float] = time.time) -> None:
-        self._client, self._cache, self._now = client, cache, now
+    def __init__(
+        self,
+        client: KubeClient,
+        cache: Cache,
+        refusals: Refusals,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._client, self._cache, self._refusals, self._now = client, cache, refusals, now
         self._failures = 0
         self._failed_at = 0.0
+        self._of: tuple[str, tuple[int, ...]] = ("", ())
+        """What `_last` is about: the Job's name, and the versions of the Secrets that its pods read."""
+        self._last: Finding | None = None
+        """What was wrong last: still so while it is tried again."""
         self.is_done = self.lacks_image = False
 
     async def look(self, cluster: ChatCluster, inputs: Inputs) -> Finding:
         """Goes on, and says how far it is. Raises KubeError and SourceError."""
         wanted = schema.job(cluster, inputs)
         await self._remove_others(cluster, wanted)
+        await self._begin_anew_if_mended(cluster, wanted)
         live = self._cache[JOB].get(cluster.metadata.namespace, name_of(wanted))
         self.is_done = live is not None and bool((live.get("status") or {}).get("succeeded"))
         self.lacks_image = live is not None and self._lacks_image(cluster, live)
         if self.is_done:
-            self._failures = 0
+            self._failures, self._last = 0, None
             is_development = any(store.development for store in sources.stores(cluster))
             return Finding(Reason.DEVELOPMENT_STORE if is_development else Reason.SCHEMA_READY)
         if live is None:
             return await self._begin(cluster, wanted)
         if _is_over(live):
             await self._again_later(live)
-        return self._problem(cluster, live) or Finding(Reason.SCHEMA_PENDING)
+        self._last = self._problem(cluster, live) or await self._why_no_pod(cluster, live) or self._last
+        return self._last or Finding(Reason.SCHEMA_PENDING)
 
     async def _begin(self, cluster: ChatCluster, wanted: Object) -> Finding:
         for store in sources.stores(cluster):
             if store.development and not self._runs(cluster, store.component):
                 # It would fail, and wait for longer than the store needs to start.
                 return Finding(Reason.SCHEMA_PENDING, "the development store is starting")
-        await create_once(self._client, self._cache, wanted)
-        return Finding(Reason.SCHEMA_PENDING)
+        with self._refusals("make the schema Job", name_of(wanted)):
+            await create_once(self._client, self._cache, wanted)
+        return self._last or Finding(Reason.SCHEMA_PENDING)
+
+    async def _begin_anew_if_mended(self, cluster: ChatCluster, wanted: Object) -> None:
+        """A Secret that has changed may be what was wrong: nobody is to wait for the next try."""
+        secrets = [store.secret.name for store in sources.stores(cluster) if store.secret is not None]
+        seen = [self._cache[SECRET].get(cluster.metadata.namespace, name) for name in secrets]
+        of = name_of(wanted), tuple(version_of(one) for one in seen if one is not None)
+        if of == self._of:
+            return
+        failed, self._of, self._last = self._last is not None, of, None
+        live = self._cache[JOB].get(cluster.metadata.namespace, name_of(wanted))
+        if failed and live is not None and not is_going(live):
+            self._failures, self._failed_at = 0, 0.0
+            await remove(self._client, self._cache, JOB, live)
+
+    async def _why_no_pod(self, cluster: ChatCluster, job: Object) -> Finding | None:
+        """Why the Job has no pod: it does not say itself. Once one can be made it begins anew, as its own controller
+        waits ever longer."""
+        age_s = self._now() - unix_s(job["metadata"].get("creationTimestamp"), self._now())
+        if age_s < NO_POD_S or _is_over(job) or is_going(job) or self._pods(cluster, job):
+            return None
+        try:
+            with self._refusals("a pod of the schema Job", uid_of(job)):
+                await self._client.create(_pod_of(job), dry_run=True)
+        except KubeError as error:
+            return problem_of_error(error)
+        if self._last is not None:
+            self._last = None
+            await remove(self._client, self._cache, JOB, job)
+        return None
 
     async def _again_later(self, live: Object) -> None:
         """Removed in time, so that the next look makes it anew."""
@@ -117,8 +167,16 @@ class SchemaStep:
         detail = said.strip()[-MESSAGE_MAX_CHARS:] or f"{names.SCHEMA} ended with exit code {code}"
         if "newer" in detail:
             return Finding(Reason.SCHEMA_TOO_NEW, detail)
-        reasons = {REFUSED: Reason.STORE_REFUSES, 1: Reason.STORE_UNREACHABLE}
+        refuses = Reason.STORE_REFUSES
+        reasons = {REFUSED: refuses, DENIED: refuses, 1: Reason.STORE_UNREACHABLE}
         return Finding(reasons.get(code, Reason.SCHEMA_FAILED), detail)
+
+
+def _pod_of(job: Object) -> Object:
+    """As its controller would make it."""
+    template = job["spec"]["template"]
+    meta = {**template["metadata"], "name": f"{name_of(job)}-x", "namespace": namespace_of(job)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}
 
 
 def _is_over(job: Object) -> bool:

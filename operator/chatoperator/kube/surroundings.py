@@ -18,6 +18,7 @@ from chatoperator.kube.findings import problem_of_error
 from chatoperator.kube.kinds import DEPLOYMENT, SECRET, name_of, uid_of
 from chatoperator.kube.link import RedisLink
 from chatoperator.kube.place import KubePlace
+from chatoperator.kube.refusals import Refusals
 from chatoperator.kube.schema import SchemaStep
 from chatoperator.kube.secrets import ClusterSecrets, SecretProblem
 from chatoperator.kube.shared import Shared
@@ -48,12 +49,14 @@ class Tended(Struct):
 class Surroundings:
     """Of one cluster."""
 
-    def __init__(self, shared: Shared, link: RedisLink, place: KubePlace, telling: Telling) -> None:
-        self._client, self._cache = shared.client, shared.cache
+    def __init__(
+        self, shared: Shared, link: RedisLink, place: KubePlace, telling: Telling, refusals: Refusals
+    ) -> None:
+        self._cache, self._refusals = shared.cache, refusals
         self._link, self._place, self._telling = link, place, telling
         self._secrets = ClusterSecrets(shared.reader, shared.client, shared.cache, shared.trust)
-        self._children = Children(shared.client, shared.cache)
-        self._schema = SchemaStep(shared.client, shared.cache)
+        self._children = Children(shared.client, shared.cache, refusals)
+        self._schema = SchemaStep(shared.client, shared.cache, refusals)
         self._built: tuple[object, list[Wanted]] | None = None
 
     async def tend(self, cluster: ChatCluster, inputs: Inputs) -> tuple[Tended, Inputs]:
@@ -70,7 +73,9 @@ class Surroundings:
         replace = msgspec.structs.replace
         try:
             if not cluster.spec.pause:
-                for name in await self._secrets.ensure(cluster):
+                with self._refusals("make Secrets"):
+                    made = await self._secrets.ensure(cluster)
+                for name in made:
                     self._telling.note("SecretMade", f"Made the Secret {name}")
             self._place.token = ops_token(await self._secrets.signing_keys(cluster))
         except SecretProblem as error:

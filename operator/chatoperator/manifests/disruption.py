@@ -14,13 +14,18 @@ def budgets(cluster: ChatCluster, inputs: Inputs) -> list[Manifest]:
 
 def _budget(cluster: ChatCluster, inputs: Inputs, component: str) -> Manifest:
     name = cluster.metadata.name
+    if component == names.CHAT and cluster.spec.chat_pods.autoscaling is not None:
+        # The scale subresource tells `spec.chatPods.replicas`, which is not their number then.
+        bound = {"minAvailable": max(0, inputs.chat_pods - 1)}
+    else:
+        # A number, so that Kubernetes asks the ChatCluster's scale subresource how many there should be.
+        bound = {"maxUnavailable": 1}
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": metadata(cluster, owner_of(cluster, inputs), names.of(name, component), component),
         "spec": {
-            # A number, so that Kubernetes asks the ChatCluster's scale subresource how many there should be.
-            "maxUnavailable": 1,
+            **bound,
             "selector": {"matchLabels": names.selector(name, component)},
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },

@@ -34,6 +34,8 @@ class Inputs(Struct, frozen=True, kw_only=True):
     store_ports: tuple[int, ...] = ()
     """What pods may connect to, where Secrets hold the URLs (`ports.redis_ports`, `ports.store_ports` tell; of two
     stores those of both). Empty: any port."""
+    chat_pods: int = 1
+    """How many there are to be, where `spec.chatPods.autoscaling` decides."""
 
 
 class Owner(Struct, frozen=True):

@@ -23,7 +23,7 @@ SLOW = 2.0
 
 
 def resource(name: str = "talk", **spec: Any) -> Object:
-    """With a Redis and a PostgreSQL that the operator runs."""
+    """With a Redis and a PostgreSQL that the operator runs; None leaves one out."""
     wanted: Object = {
         "redis": {"development": True},
         "postgresql": {"development": True},
@@ -34,7 +34,7 @@ def resource(name: str = "talk", **spec: Any) -> Object:
         "apiVersion": "chatcluster.dev/v1alpha1",
         "kind": "ChatCluster",
         "metadata": {"name": name},
-        "spec": wanted,
+        "spec": {key: value for key, value in wanted.items() if value is not None},
     }
 
 

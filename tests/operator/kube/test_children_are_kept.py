@@ -13,6 +13,7 @@ from support.kube_api import KubeApi, eventually
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.children import Children, covers, prepare
 from chatoperator.kube.kinds import CONFIG_MAP
+from chatoperator.kube.refusals import Refusals
 from chatoperator.manifests.names import LABEL_CLUSTER
 
 MAP = "/api/v1/namespaces/team/configmaps/talk-live"
@@ -45,7 +46,7 @@ async def children_of(api: KubeApi) -> AsyncIterator[tuple[Children, Cache]]:
     task = asyncio.create_task(cache.run())
     try:
         await eventually(cache.is_current)
-        yield Children(client, cache), cache
+        yield Children(client, cache, Refusals()), cache
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
