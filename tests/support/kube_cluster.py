@@ -101,7 +101,7 @@ class World:
     @contextlib.asynccontextmanager
     async def registry(self) -> AsyncIterator[Registry]:
         async with redis_client(self.valkey.url) as redis:
-            yield Registry(redis, Keys("chat", "talk"))
+            yield Registry(redis, Keys("chat", "team/talk"))
 
     def finish_schema(self) -> None:
         for path, found in list(self.api.objects.items()):
