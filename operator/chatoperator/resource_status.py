@@ -168,6 +168,9 @@ class Status(StatusPart, frozen=True):
     ] = ""
     url: Annotated[str, Meta(max_length=2048, description="Where clients reach the API")] = ""
     version: Annotated[Name, Meta(description="The release that the pods of the current revision run")] = ""
+    image: Annotated[
+        str, Meta(max_length=512, description="The container image that the current revision runs")
+    ] = ""
     last_scaling: Annotated[
         ScalingStatus | None, Meta(description="The last decision about the number of chat pods")
     ] = None

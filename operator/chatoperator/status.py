@@ -91,6 +91,7 @@ def resource_status(cluster: ChatCluster, facts: Facts, now: float, *, selector:
         selector=selector,
         url=url,
         version=cluster.spec.version,
+        image=cluster.spec.image,
         last_scaling=_last_scaling(facts),
         undone=_undone(facts),
         delivery=_delivery(facts.observed),

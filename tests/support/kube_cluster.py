@@ -129,9 +129,23 @@ class World:
         return sorted(self.chat_pods())
 
 
+async def started(world: World, count: int = 2) -> list[str]:
+    """The names of the chat pods of a cluster that runs."""
+    world.apply()
+    await eventually(lambda: bool(world.children("jobs")))
+    world.finish_schema()
+    names = await world.chat_pods_are(count)
+    for name in names:
+        await world.run(name)
+    await eventually(lambda: world.status().get("chatPods", {}).get("ready") == count)
+    return names
+
+
 @contextlib.asynccontextmanager
-async def tended(world: World, trust: Path) -> AsyncIterator[World]:
-    """With the operator at work, as its leader."""
+async def tended(
+    world: World, trust: Path, *, image: str = "localhost/chatcluster:1"
+) -> AsyncIterator[World]:
+    """With the operator at work, as its leader; `image` is its own."""
     client = world.api.client()
     cache = Cache(client, ["team"])
     events = Events(client, "test")
@@ -141,7 +155,7 @@ async def tended(world: World, trust: Path) -> AsyncIterator[World]:
         events=events,
         reader=SecretReader(client, cache),
         counts=Counts(),
-        image="localhost/chatcluster:1",
+        image=image,
         operator_namespace="ops",
         development=DevelopmentImages(),
         trust=trust,

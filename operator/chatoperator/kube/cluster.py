@@ -155,8 +155,11 @@ class ClusterTask:
                 operator_namespace=shared.operator_namespace,
                 development=shared.development,
             )
-            self._parts = Parts(shared, resolved(read, inputs), inputs, self.wake)
-        self._parts.cluster = resolved(read, self._parts.inputs)
+            self._parts = Parts(shared, read, inputs, self.wake)
+        parts = self._parts
+        image = parts.revisions.image_for(read, shared.image)
+        parts.inputs = msgspec.structs.replace(parts.inputs, image=image)
+        parts.cluster = resolved(read, parts.inputs)
         return None
 
     async def _tend(self, parts: Parts) -> Tended:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.kube_api import KubeApi, eventually
-from support.kube_cluster import CORE, World, tended
+from support.kube_cluster import CORE, World, started, tended
 from support.valkey import Valkey, valkey_server
 
 
@@ -25,17 +25,6 @@ async def world(valkey: Valkey, tmp_path: Path) -> AsyncIterator[World]:
         made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
         async with tended(made, tmp_path):
             yield made
-
-
-async def started(world: World, count: int = 2) -> list[str]:
-    world.apply()
-    await eventually(lambda: bool(world.children("jobs")))
-    world.finish_schema()
-    names = await world.chat_pods_are(count)
-    for name in names:
-        await world.run(name)
-    await eventually(lambda: world.status().get("chatPods", {}).get("ready") == count)
-    return names
 
 
 async def becomes_quiet(world: World) -> bool:
