@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.kube_api import KubeApi, Object, eventually
-from support.kube_cluster import CORE, World, started, tended
+from support.kube_cluster import World, started, tended
 from support.manifest_samples import GATEWAY, INPUTS, cluster_of
 from support.valkey import Valkey, valkey_server
 
