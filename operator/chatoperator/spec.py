@@ -78,8 +78,8 @@ class Spec(SpecPart, frozen=True):
         Meta(
             max_length=512,
             pattern=r"^\S*$",
-            description="The container image of all pods; empty: the operator's own when the cluster is made, and then what "
-            "ran well last, until `version` changes. Kubernetes only",
+            description="The container image of all pods; empty: the operator's own when the cluster is made, and "
+            "then what ran well last, until `version` changes. Kubernetes only",
         ),
     ] = ""
     image_pull_policy: Annotated[

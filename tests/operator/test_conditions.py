@@ -61,7 +61,7 @@ def said(known: Facts, kind: ConditionType, spec: Spec = SPEC, now: float = NOW)
 
 
 def phase(known: Facts, spec: Spec = SPEC) -> Phase:
-    return phase_of(cluster_of(spec), known, conditions(cluster_of(spec), known, NOW))
+    return phase_of(cluster_of(spec), known, conditions(cluster_of(spec), known, NOW), NOW)
 
 
 def test_all_well() -> None:
@@ -265,6 +265,22 @@ def test_phases() -> None:
     assert phase(msgspec.structs.replace(empty, problems=(missing,))) is Phase.FAILED
     assert phase(facts(pod("a"), pod("b", revision="old"))) is Phase.PROGRESSING
     assert phase(facts(), msgspec.structs.replace(SPEC, pause=True)) is Phase.PAUSED
+
+
+def test_a_new_cluster_has_not_failed_because_its_redis_is_not_there_yet() -> None:
+    waits = msgspec.structs.replace(
+        facts(), observed=Observed(registry_since=NOW - 9), storage=Finding(Reason.SCHEMA_PENDING)
+    )
+    starting = pod("b", ready=False, ever_ready=False, started_at=NOW)
+    begins = msgspec.structs.replace(waits, observed=Observed(pods=(starting,), registry_since=NOW - 9))
+    for known, so_far in ((waits, Phase.PENDING), (begins, Phase.STARTING)):
+        young = msgspec.structs.replace(known, created_at=NOW - 59)
+        assert said(young, ConditionType.DEGRADED).status is Truth.TRUE, "and the condition says why"
+        assert phase(young) is so_far
+        assert phase(msgspec.structs.replace(known, created_at=NOW - 60)) is Phase.FAILED
+    # One that had pods which worked is another matter, however young it is.
+    missing = Finding(Reason.SECRET_MISSING)
+    assert phase(facts(pod("a"), problems=(missing,), created_at=NOW - 9)) is Phase.DEGRADED
 
 
 def test_the_status_counts() -> None:

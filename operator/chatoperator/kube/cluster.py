@@ -259,6 +259,7 @@ class ClusterTask:
             problems=tuple(tended.problems),
             versions=parts.revisions.releases(parts.cluster),
             before=tuple(parts.status.read(found).conditions),
+            created_at=unix_s(found["metadata"].get("creationTimestamp"), time.time()),
         )
 
     async def _write_status(self, found: Object, parts: Parts, facts: Facts) -> None:
