@@ -54,6 +54,13 @@ class World:
         content = {**present, "metadata": {"generation": generation}, "spec": {**SPEC, **spec}}
         self.api.put(CLUSTER, content)
 
+    def resource(self) -> Object:
+        return self.api.objects[CLUSTER]
+
+    def put_status(self, status: Object) -> None:
+        """As an operator of before has written it."""
+        self.api.put(CLUSTER, {**self.api.objects[CLUSTER], "status": status})
+
     # -- the kubelet
 
     def chat_pods(self) -> dict[str, Object]:
@@ -124,6 +131,9 @@ class World:
     def children(self, plural: str) -> set[str]:
         return {path.rpartition("/")[2] for path in self.api.objects if f"/{plural}/" in path}
 
+    def objects(self, plural: str) -> list[Object]:
+        return [found for path, found in self.api.objects.items() if f"/{plural}/" in path]
+
     async def chat_pods_are(self, count: int, within_s: float = 10.0) -> list[str]:
         await eventually(lambda: len(self.chat_pods()) == count, within_s)
         return sorted(self.chat_pods())
@@ -167,6 +177,8 @@ async def tended(
     tasks.append(asyncio.create_task(hearing))
     world.cache = cache
     try:
+        # What is ended while it connects for the first time takes seconds to end.
+        await eventually(lambda: world.api.is_watched(CLUSTER))
         yield world
         for task in tasks:
             if task.done():

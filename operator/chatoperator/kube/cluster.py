@@ -35,6 +35,7 @@ from chatoperator.model import Action, Observed, PodKind, RegistryView, Start
 from chatoperator.reasons import Reason
 from chatoperator.resource_object import ResourceError, cluster_of
 from chatoperator.revision import revision_of
+from chatoperator.rollout import RolloutMemory
 from chatoperator.round import Memory, Round, think
 from chatoperator.spec import ChatCluster
 from chatoperator.status import resource_status
@@ -120,17 +121,17 @@ class ClusterTask:
         parts = self._parts
         if parts is None:
             return False
-        tended = await self._tend(parts)
+        if self._memory is None:
+            self._memory = read_memory(
+                parts.status.read(found), parts.revisions.last_good(parts.cluster), time.time()
+            )
+        tended = await self._tend(parts, self._gone_back(parts, self._memory.rollout))
         if refused is not None:
             tended.problems.insert(0, refused)
         now = time.time()
         registry = await parts.link.observe(now)
         parts.place.entries = parts.link.entries
         observed = self._observe(found, parts, registry, now)
-        if self._memory is None:
-            self._memory = read_memory(
-                parts.status.read(found), parts.revisions.last_good(parts.cluster), now
-            )
         thought = think(parts.cluster.spec, observed, self._memory, now, KINDS)
         self._memory = thought.memory
         actions = [action for action in thought.actions if _may_be_done(action, tended, thought)]
@@ -162,9 +163,17 @@ class ClusterTask:
         parts.cluster = resolved(read, parts.inputs)
         return None
 
-    async def _tend(self, parts: Parts) -> Tended:
+    def _gone_back(self, parts: Parts, rollout: RolloutMemory) -> ChatCluster | None:
+        """Where the resource's revision was given up: the resource with the image of the last good one. API pods,
+        workers and the probe go back with the chat pods."""
+        asked_for = revision_of(parts.cluster.spec, PodKind.CHAT)
+        if rollout.undone is None or rollout.undone.revision != asked_for or not rollout.last_good:
+            return None
+        return parts.revisions.gone_back(parts.cluster, rollout.last_good)
+
+    async def _tend(self, parts: Parts, gone_back: ChatCluster | None) -> Tended:
         try:
-            tended, parts.inputs = await parts.surroundings.tend(parts.cluster, parts.inputs)
+            tended, parts.inputs = await parts.surroundings.tend(parts.cluster, parts.inputs, gone_back)
         except SourceError as error:
             return Tended(problems=[invalid_source(error)], may_start=False)
         parts.revisions.inputs = parts.inputs

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+import msgspec
 from msgspec import Struct
 
 from chatoperator.kube.cache import Cache
@@ -102,6 +103,15 @@ class Revisions:
         good = self.kept(cluster).get(self.last_good(cluster))
         recorded = self._found if good is None else [_recorded(good)]
         return next((one.image for one in recorded if one.release == cluster.spec.version), default)
+
+    def gone_back(self, cluster: ChatCluster, revision: str) -> ChatCluster:
+        """The resource with the image and release of a revision that is kept, if it is."""
+        kept = self.kept(cluster).get(revision)
+        if kept is None:
+            return cluster
+        recorded = _recorded(kept)
+        spec = msgspec.structs.replace(cluster.spec, image=recorded.image, version=recorded.release)
+        return msgspec.structs.replace(cluster, spec=spec)
 
     def _serving(self, cluster: ChatCluster) -> list[Recorded]:
         """Of revisions with ready pods, those with most of them first. Before any was good there is nothing else to
