@@ -40,6 +40,8 @@ class PodView(Struct, frozen=True, kw_only=True):
     answered_at: float | None = None
     """When its health route last answered; on Kubernetes: when its lease was last seen renewed, and while no
     lease can be seen, now."""
+    told_at: float | None = None
+    """When it last said itself which incarnation it is."""
     drain_intent: bool = False
     """The operator has decided that it goes; survives the operator."""
     drain_told: bool = False

@@ -142,6 +142,7 @@ class World:
             ever_ready=pod.ever_ready,
             unready_since=pod.unready_since,
             answered_at=pod.answered_at,
+            told_at=pod.answered_at,
             drain_intent=pod.drain_intent,
             drain_told=pod.drain_told,
             draining_since=pod.draining_since,

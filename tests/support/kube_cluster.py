@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from support.kube_api import KubeApi, Object, eventually
 from support.valkey import Valkey, redis_client
 
 from chatkernel.keys import Keys
+from chatkernel.redis_client import execute
 from chatkernel.registry import PodEntry, PodState, Registry
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.cluster import ClusterTask
@@ -37,8 +39,8 @@ SPEC = {
 class World:
     """The resource `talk` in the namespace `team`, its operator, and the kubelet."""
 
-    def __init__(self, api: KubeApi, valkey: Valkey) -> None:
-        self.api, self.valkey = api, valkey
+    def __init__(self, api: KubeApi, valkey: Valkey, *, address: str = "127.0.0.1") -> None:
+        self.api, self.valkey, self.address = api, valkey, address
         self.cache: Cache
         self._revisions: dict[str, str] = {}
 
@@ -85,7 +87,7 @@ class World:
             {"type": "Ready", "status": str(ready), "lastTransitionTime": now},
         ]
         pod = self.api.objects[path]
-        status = {"phase": phase, "podIP": "127.0.0.1", "conditions": conditions}
+        status = {"phase": phase, "podIP": self.address, "conditions": conditions}
         self.api.put(path, {**pod, "spec": {**pod["spec"], "nodeName": "n1"}, "status": status})
 
     async def renew(self, name: str, *, connections: int = 0, state: PodState = PodState.READY) -> bool:
@@ -100,6 +102,12 @@ class World:
     async def may_register(self, name: str) -> bool:
         """Also of a pod that Kubernetes does not know any more: a zombie."""
         return await self.renew(name)
+
+    async def forge(self, entry: PodEntry) -> None:
+        """Somebody writes it into Redis by hand, with a lease that does not end."""
+        fields = (f"pod:{entry.name}", msgspec.json.encode(entry), f"lease:{entry.name}", 10**15)
+        async with redis_client(self.valkey.url) as redis:
+            await execute(redis, [("HSET", Keys("chat", "team/talk").registry, *fields)])
 
     async def registered(self) -> set[str]:
         async with self.registry() as registry:

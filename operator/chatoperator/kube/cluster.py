@@ -298,7 +298,13 @@ def _is_unsettled(thought: Round) -> bool:
     """Something is about to happen: what takes seconds is looked at every second."""
     observed = thought.observed
     moving = any(not pod.ready or pod.draining or pod.stopping or pod.condemned for pod in observed.pods)
-    return moving or len(observed.pods) != observed.desired
+    return moving or len(observed.pods) != observed.desired or _has_foreign_entry(observed)
+
+
+def _has_foreign_entry(observed: Observed) -> bool:
+    entries = observed.registry.entries if observed.registry is not None else ()
+    runs = {pod.name: pod.incarnation for pod in observed.pods}
+    return any(runs.get(entry.name) != entry.incarnation for entry in entries)
 
 
 def _understood(found: Object) -> ChatCluster | ResourceError:

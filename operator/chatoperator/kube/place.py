@@ -164,10 +164,11 @@ class KubePlace:
 
     def ask(self) -> None:
         """Pods that drain, how many clients they still have: their entries tell it a second later, and not at all
-        while Redis is away."""
+        while Redis is away. And those whose entry is of a run that they have not told of, which run they are."""
         for view in self._views.values():
             pod = self._cache[POD].get(self._whose.namespace, view.name)
-            if pod is not None and view.drain_intent and view.alive and ip_of(pod):
+            is_asked = view.drain_intent or self._is_doubtful(view.name)
+            if pod is not None and is_asked and view.alive and ip_of(pod):
                 self._line(pod).ask(self._hears(view.name))
 
     async def clear_away(self) -> None:
@@ -205,10 +206,19 @@ class KubePlace:
         )
         return view_of(pod, self._memory.setdefault(name, PodMemory()), around, now)
 
+    def _is_doubtful(self, name: str) -> bool:
+        entry = self.entries.get(name) if self.entries is not None else None
+        return entry is not None and entry.incarnation != self._memory[name].incarnation
+
     def _hears(self, name: str) -> Callable[[dict[str, Any]], None]:
         def heard(stats: dict[str, Any]) -> None:
-            count, memory = stats.get("connections"), self._memory.get(name)
-            if memory is not None and isinstance(count, int):
+            count, incarnation = stats.get("connections"), stats.get("incarnation")
+            memory = self._memory.get(name)
+            if memory is None:
+                return
+            if isinstance(incarnation, str):
+                memory.incarnation, memory.told_at = incarnation, self._now()
+            if isinstance(count, int):
                 was, memory.connections = memory.connections, count
                 if was != 0 and count == 0:
                     self._changed()
