@@ -215,6 +215,15 @@ def test_what_goes_on_is_told_with_its_reason() -> None:
     assert (first.status, first.reason) == (Truth.TRUE, Reason.STARTING)
 
 
+def test_a_revision_that_waits_for_its_tables_is_told() -> None:
+    old = {"revision": "old", "started_at": NOW - 100}
+    held = {"held": frozenset({REVISION}), "last_good": "old", "storage": Finding(Reason.SCHEMA_PENDING)}
+    before = conditions(cluster_of(), facts(), NOW - 50)
+    found = said(facts(pod("a", **old), pod("b", **old), before=before, **held), ConditionType.PROGRESSING)
+    assert (found.status, found.reason) == (Truth.TRUE, Reason.SCHEMA_PENDING)
+    assert f"revision {REVISION} waits for them" in found.message
+
+
 def test_a_given_up_revision_is_told_until_the_spec_changes() -> None:
     world, good, bad = World(kubernetes=True), make_spec(2), make_spec(2, version="2", ready_deadline_s=6)
     world.settle(good, 45)

@@ -132,6 +132,8 @@ class ClusterTask:
         registry = await parts.link.observe(now)
         parts.place.entries = parts.link.entries
         observed = self._observe(found, parts, registry, now)
+        if not tended.has_tables:
+            observed = msgspec.structs.replace(observed, held=_held(parts, observed, self._memory.rollout))
         thought = think(parts.cluster.spec, observed, self._memory, now, KINDS)
         self._memory = thought.memory
         actions = [action for action in thought.actions if _may_be_done(action, tended, thought)]
@@ -287,11 +289,17 @@ class ClusterTask:
 
 
 def _may_be_done(action: Action, tended: Tended, thought: Round) -> bool:
-    """Not to start what could not run. A revision that runs, or ran well, has its tables."""
+    """Not to start what could not run."""
     if not isinstance(action, Start):
         return True
-    proven = {pod.revision for pod in thought.observed.pods if pod.ever_ready} | {thought.observed.last_good}
-    return tended.may_start and (tended.has_tables or action.revision in proven)
+    return tended.may_start and (tended.has_tables or action.revision not in thought.observed.held)
+
+
+def _held(parts: Parts, observed: Observed, rollout: RolloutMemory) -> frozenset[str]:
+    """The resource's revision, while the store's tables are not made. One that runs, or ran well, has its tables."""
+    revision = revision_of(parts.cluster.spec, PodKind.CHAT)
+    runs = any(pod.revision == revision and pod.ever_ready for pod in observed.pods)
+    return frozenset() if runs or revision == rollout.last_good else frozenset({revision})
 
 
 def _is_unsettled(thought: Round) -> bool:

@@ -12,7 +12,6 @@ from support.kube_cluster import World, started, tended
 from support.valkey import Valkey, valkey_server
 
 from chatoperator.kube.findings import problem_of_deployment
-from chatoperator.kube.revisions import LAST_GOOD
 from chatoperator.model import PodKind
 from chatoperator.reasons import Reason
 from chatoperator.resource_object import cluster_of
@@ -36,11 +35,7 @@ async def world(valkey: Valkey, tmp_path: Path) -> Any:
         made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
         async with tended(made, tmp_path):
             await started(made)
-        (good,) = made.children("controllerrevisions")
-        path = f"{APPS}/controllerrevisions/{good}"
-        kept = api.objects[path]
-        kept["metadata"]["annotations"] = {LAST_GOOD: "2026-01-01T00:00:00Z"}
-        api.put(path, kept)
+        made.mark_good()
         made.apply(image=BAD)
         yield made
 
