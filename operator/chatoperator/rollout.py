@@ -53,8 +53,7 @@ def wanted_revision(spec: Spec, observed: Observed, kind: PodKind) -> str:
     wanted = revision_of(spec, kind)
     if kind is not PodKind.CHAT or not observed.last_good:
         return wanted
-    is_undone = spec.rollout.undo and wanted in observed.undone
-    return observed.last_good if is_undone or wanted in observed.held else wanted
+    return observed.last_good if wanted in observed.undone | observed.held else wanted
 
 
 def wanted_replicas(spec: Spec, observed: Observed, kind: PodKind) -> int:

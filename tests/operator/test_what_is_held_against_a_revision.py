@@ -8,7 +8,7 @@ from world import make_spec
 
 from chatoperator.model import DeliveryView, Failures, Observed, PodKind, PodView, RegistryView
 from chatoperator.revision import revision_of
-from chatoperator.rollout import GOOD_AFTER_S, UNHEALTHY_S, RolloutMemory, judge
+from chatoperator.rollout import GOOD_AFTER_S, UNHEALTHY_S, RolloutMemory, judge, wanted_of
 
 NOW = 10_000.0
 SPEC = make_spec(3, ready_deadline_s=10)
@@ -145,6 +145,17 @@ def test_delivery_that_suffers_is_held_against_it_if_that_began_with_it() -> Non
     mute = pod("old", revision=OLD, delivers=False)
     assert fault(pod("a", started_at=NOW - 40, delivers=True), mute, **suffers(PATIENCE_S)) == ""
     assert fault(new, delivery=DeliveryView(healthy=None, since=NOW - PATIENCE_S)) == ""
+
+
+def test_the_way_back_is_open_whatever_the_delivery() -> None:
+    """What runs may be what spoils it."""
+    spoilt = seen(pod("a", revision="bad"), delivery=DeliveryView(healthy=False, since=NOW - 99))
+    forward = wanted_of(SPEC, structs.replace(spoilt, last_good="bad"), PodKind.CHAT, NOW)
+    back = wanted_of(SPEC, structs.replace(spoilt, last_good=NEW), PodKind.CHAT, NOW)
+    assert (forward.gate.is_open, forward.gate.needs_proof) == (False, True)
+    assert (back.gate.is_open, back.gate.needs_proof) == (True, False)
+    given_up = structs.replace(spoilt, last_good=OLD, undone=frozenset({NEW}))
+    assert wanted_of(SPEC, given_up, PodKind.CHAT, NOW).gate.is_open
 
 
 def test_without_undo_nothing_is_given_up_and_what_was_is_forgotten() -> None:
