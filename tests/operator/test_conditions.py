@@ -165,6 +165,58 @@ def test_one_slow_look_turns_nothing() -> None:
     assert later[ConditionType.DELIVERY_HEALTHY] == later[ConditionType.STORAGE_READY] == "False"
 
 
+def test_what_never_was_well_is_not_held() -> None:
+    away = msgspec.structs.replace(facts(), observed=Observed(registry_since=NOW - 1))
+    before = conditions(cluster_of(), msgspec.structs.replace(away, generation=1), NOW - 50)
+    found = said(msgspec.structs.replace(away, before=tuple(before)), ConditionType.REGISTRY_READY)
+    assert found.status is Truth.FALSE
+
+
+def test_tables_that_are_renewed_can_be_used_meanwhile() -> None:
+    pending = Finding(Reason.SCHEMA_PENDING)
+    before = conditions(cluster_of(), facts(), NOW - 50)
+    assert said(facts(storage=pending), ConditionType.STORAGE_READY).status is Truth.FALSE
+    assert said(facts(storage=pending, before=before), ConditionType.STORAGE_READY).status is Truth.TRUE
+
+
+def test_what_redis_says_of_us_is_told_before_that_it_does_not_answer() -> None:
+    refused = Finding(Reason.REGISTRY_REFUSES, "Redis says: WRONGPASS")
+    away = msgspec.structs.replace(facts(), observed=Observed(), registry=refused)
+    assert said(away, ConditionType.REGISTRY_READY).reason == Reason.REGISTRY_REFUSES
+    back = msgspec.structs.replace(facts(), registry=refused)
+    assert said(back, ConditionType.REGISTRY_READY).status is Truth.TRUE
+
+
+def test_all_api_pods_have_to_be_ready_at_first() -> None:
+    fresh = {"started_at": NOW - 3}
+    few = facts(pod("a", **fresh), pod("b", **fresh), api=Replicas(2, 1, 2))
+    assert said(few, ConditionType.AVAILABLE).reason == Reason.TOO_FEW_READY_PODS
+    assert said(few, ConditionType.AVAILABLE).status is Truth.FALSE
+
+
+def test_what_may_be_chance_or_is_over_is_not_wrong() -> None:
+    kind = ConditionType.DEGRADED
+    key = (PodKind.CHAT, REVISION)
+    assert said(facts(failures={key: Failures(1, NOW)}), kind).status is Truth.FALSE
+    assert said(facts(failures={key: Failures(9, NOW - 120)}), kind).status is Truth.FALSE
+    assert said(facts(failures={key: Failures(9, NOW - 119)}), kind).reason == Reason.PODS_CRASH
+    late = {"ready": False, "unready_since": NOW - 99}
+    for excused in ({"drain_intent": True}, {"stopping": True}, {"unready_since": NOW - 9}):
+        assert said(facts(pod("a"), pod("b"), pod("c", **{**late, **excused})), kind).status is Truth.FALSE
+    young = pod("c", ready=False, ever_ready=False, started_at=NOW - 24)
+    assert said(facts(pod("a"), pod("b"), young), kind).status is Truth.FALSE
+    waiting = pod("c", ready=False, ever_ready=False, scheduled=False, started_at=NOW - 9)
+    assert said(facts(pod("a"), pod("b"), waiting), kind).status is Truth.FALSE
+
+
+def test_a_lost_node_is_told_until_its_pods_are_replaced_and_gone() -> None:
+    kind = ConditionType.DEGRADED
+    gone = pod("c", node_lost=True, stopping=True)
+    assert said(facts(pod("a"), pod("b"), gone), kind).status is Truth.FALSE
+    assert said(facts(pod("a"), gone), kind).reason == Reason.NODE_LOST
+    assert said(facts(pod("a"), pod("b"), pod("c", node_lost=True)), kind).reason == Reason.NODE_LOST
+
+
 def test_a_silent_prober_is_unknown_after_a_while() -> None:
     before = conditions(cluster_of(), facts(), NOW - 100)
     silent = facts(before=before, delivery=DeliveryView(healthy=None, since=NOW, checked_at=NOW))
