@@ -91,7 +91,8 @@ def plan_entries(observed: Observed, now: float) -> list[Action]:
             actions.append(RemoveEntry(entry.name, entry.incarnation, "no such pod", for_good=True))
         elif (
             pod is not None
-            and pod.incarnation not in ("", entry.incarnation)
+            and pod.incarnation
+            and entry.incarnation not in ("", pod.incarnation)
             and pod.told_at is not None
             and pod.told_at > entry.seen_since + FOREIGN_ENTRY_S
         ):

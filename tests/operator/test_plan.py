@@ -117,6 +117,12 @@ def test_an_entry_is_foreign_when_the_pod_has_said_so_since(told_at: float | Non
     assert actions == ([RemoveEntry("a", "forged", "not this pod's incarnation")] if removed else [])
 
 
+def test_what_names_no_run_is_written_over_by_its_pod() -> None:
+    """To remove it would remove whatever stands there by then."""
+    entries = (EntryView("a", "", False, 50.0), EntryView("b", "b/i", True))
+    assert decided(seen(chat("a"), chat("b"), registry=RegistryView(entries, REVISION))) == []
+
+
 def test_a_forged_entry_is_no_lease_of_the_pod_that_it_names() -> None:
     entries = (EntryView("a", "forged", True, NOW), EntryView("b", "b/i", True))
     registry = RegistryView(entries, REVISION)

@@ -154,9 +154,9 @@ class World:
         return sorted(self.chat_pods())
 
 
-async def started(world: World, count: int = 2) -> list[str]:
+async def started(world: World, count: int = 2, **spec: Any) -> list[str]:
     """The names of the chat pods of a cluster that runs."""
-    world.apply()
+    world.apply(**spec)
     await eventually(lambda: bool(world.children("jobs")))
     world.finish_schema()
     names = await world.chat_pods_are(count)

@@ -30,6 +30,8 @@ class PodMemory(Struct):
     incarnation: str = ""
     """As it said itself, and when."""
     told_at: float | None = None
+    asked_at: float | None = None
+    """When it was last asked for that, and has never said it."""
 
 
 class Surroundings(Struct, frozen=True):

@@ -55,12 +55,12 @@ class Answers:
     """The health routes of a pod."""
 
     def __init__(self) -> None:
-        self.incarnation = "one"
+        self.says: dict[str, object] = {"incarnation": "one", "connections": 3}
         self.asked = 0
 
     async def statz(self, _: web.Request) -> web.Response:
         self.asked += 1
-        return web.json_response({"incarnation": self.incarnation, "connections": 3})
+        return web.json_response(self.says)
 
 
 @pytest.fixture
@@ -76,6 +76,23 @@ async def pod() -> AsyncIterator[Answers]:
 
 ADDRESS = "127.64.3.2"
 """A pod has an address of its own: the port is the same for all."""
+
+
+async def test_a_pod_that_does_not_say_which_run_it_is_is_not_asked_all_the_time(
+    valkey: Valkey, pod: Answers, tmp_path: Path
+) -> None:
+    pod.says = {"connections": 3}
+    async with KubeApi().running() as api:
+        world = World(api, valkey, address=ADDRESS)
+        world.secret(redis=valkey.url, postgresql="postgresql://db/chat")
+        async with tended(world, tmp_path):
+            (name,) = await started(world, 1, chatPods={"replicas": 1})
+            await eventually(lambda: pod.asked == 1)
+            world.pod_status(name, ready=False)  # so that it is looked at every second
+            await eventually(lambda: world.status()["chatPods"]["ready"] == 0)
+            world.pod_status(name, ready=True)
+            await eventually(lambda: world.status()["chatPods"]["ready"] == 1)
+            assert pod.asked == 1
 
 
 @pytest.mark.slow
