@@ -27,6 +27,9 @@ GONE_KEPT_S = 86_400.0
 """How long a name that was removed for good is refused. Whoever comes back later is found, for the operator knows no
 such pod, and removed again."""
 
+NEWER_THAN_ALL = 1 << 62
+"""Later than any time in Unix ms at which a process was started."""
+
 POLICY_REMEMBERED_S = 60.0
 """When Redis was emptied, or came back with old data, the policy last seen stands for this long, until the operator
 writes it again."""
@@ -116,12 +119,13 @@ class Registry:
         self._not_understood: set[tuple[str, str]] = set()
         """What somebody else has written where ours is to be: its kind and name. Each is told once."""
 
-    async def renew(self, entry: PodEntry, lease_s: float) -> RenewResult:
-        """Write the entry with a lease from now on. An older run of the same name is over by this."""
+    async def renew(self, entry: PodEntry, lease_s: float, *, only: bool = False) -> RenewResult:
+        """Write the entry with a lease from now on. An older run of the same name is over by this; `only`: so is any
+        other, for no other process ever has the name, and an entry that says so is forged."""
         args = (
             entry.name,
             entry.incarnation,
-            entry.started_at,
+            NEWER_THAN_ALL if only else entry.started_at,
             int(lease_s * 1000),
             _encoder.encode(entry),
         )

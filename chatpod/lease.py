@@ -127,7 +127,8 @@ class Lease:
             address=settings.address,
         )
         try:
-            result = await self._registry.renew(entry, settings.lease_s)
+            # On Kubernetes, where a pod has an address of its own, its name is never used twice.
+            result = await self._registry.renew(entry, settings.lease_s, only=bool(settings.address))
             if result.gone:
                 log.error("this pod was removed for good, and ends")
                 self._left = True

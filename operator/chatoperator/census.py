@@ -9,7 +9,7 @@ from itertools import groupby
 
 from msgspec import Struct, structs
 
-from chatoperator.model import Observed, PodKind, PodView
+from chatoperator.model import EntryView, Observed, PodKind, PodView
 from chatoperator.rollout import missed_deadline
 from chatoperator.spec import Spec
 
@@ -38,11 +38,14 @@ def take_census(kind: PodKind, spec: Spec, observed: Observed, now: float, wante
     """`wanted` is the revision that pods are to have."""
     census = Census([], [], [], [], [], [])
     mute = next_mute(observed, now) if kind is PodKind.CHAT else None
-    held = _held_leases(observed)
     for each in observed.pods:
         if each.kind is not kind:
             continue
-        pod = each if kind is not PodKind.CHAT or _serves(each, held) else structs.replace(each, ready=False)
+        pod = (
+            each
+            if kind is not PodKind.CHAT or _serves(each, observed)
+            else structs.replace(each, ready=False)
+        )
         if not pod.alive:
             census.dead.append(pod)
         elif pod.gone:
@@ -60,15 +63,9 @@ def take_census(kind: PodKind, spec: Spec, observed: Observed, now: float, wante
     return census
 
 
-def _held_leases(observed: Observed) -> frozenset[str] | None:
-    """None while that is not known."""
-    if observed.registry is None:
-        return None
-    return frozenset(entry.name for entry in observed.registry.entries if entry.live)
-
-
-def _serves(pod: PodView, held: frozenset[str] | None) -> bool:
-    return pod.ready and pod.delivers is not False and (held is None or pod.name in held)
+def _serves(pod: PodView, observed: Observed) -> bool:
+    holds = observed.registry is None or has_lease(pod, observed)
+    return pod.ready and pod.delivers is not False and holds
 
 
 def why_lost(pod: PodView, spec: Spec, observed: Observed, now: float, wanted: str) -> str:
@@ -105,9 +102,14 @@ def is_silent(pod: PodView, observed: Observed, now: float) -> bool:
 
 
 def has_lease(pod: PodView, observed: Observed) -> bool:
-    """Whether it is known to hold its lease."""
+    """Whether it is known to hold its lease: an entry under its name may be forged."""
     entries = observed.registry.entries if observed.registry is not None else ()
-    return any(entry.live and entry.name == pod.name for entry in entries)
+    return any(entry.live and is_own(entry, pod) for entry in entries)
+
+
+def is_own(entry: EntryView, pod: PodView) -> bool:
+    """As far as is known: who has not been asked yet may be any run of its name."""
+    return entry.name == pod.name and pod.incarnation in ("", entry.incarnation)
 
 
 def is_leaving(pod: PodView) -> bool:

@@ -23,6 +23,8 @@ HOLD_S = 5.0
 """What was well, and has not been for less than this, still counts as well."""
 PROBE_SILENT_S = 30.0
 """The same for a prober that does not answer: it may be restarting."""
+STARTUP_S = 60.0
+"""What a cluster that never was available lacks for less than this may be on its way: Redis, the store, a Secret."""
 THERE_S = 30.0
 """A pod that has taken clients for this long makes the cluster available, even if others never come."""
 
@@ -67,15 +69,18 @@ def blind(before: Status, why: Finding, generation: int, now: float) -> Status:
     return structs.replace(before, conditions=found, phase=Phase.DEGRADED if serves else Phase.FAILED)
 
 
-def phase_of(cluster: ChatCluster, facts: Facts, found: list[Condition]) -> Phase:
-    """The state in one word, of conditions as `conditions` gives them."""
+def phase_of(cluster: ChatCluster, facts: Facts, found: list[Condition], now: float) -> Phase:
+    """The state in one word, of conditions as `conditions` gives them. `now` is Unix time in seconds."""
     true = {condition.type for condition in found if condition.status is Truth.TRUE}
     pods = chat_pods(facts.observed)
     if cluster.spec.pause:
         return Phase.PAUSED
     if ConditionType.DEGRADED in true:
         started = ConditionType.AVAILABLE in true or any(pod.ever_ready for pod in pods)
-        return Phase.DEGRADED if started else Phase.FAILED
+        if started:
+            return Phase.DEGRADED
+        if now - facts.created_at >= STARTUP_S:
+            return Phase.FAILED
     if ConditionType.AVAILABLE not in true:
         return Phase.STARTING if pods else Phase.PENDING
     return Phase.PROGRESSING if ConditionType.PROGRESSING in true else Phase.RUNNING

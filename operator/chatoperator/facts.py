@@ -68,6 +68,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """What is wrong with Redis besides that it does not answer: its Secret, its refusal."""
     problems: tuple[Finding, ...] = ()
     """What hinders the operator: Secrets, images, quotas, rights, the resource itself; the worst first."""
+    created_at: float = 0.0
+    """When the resource was made (Unix s)."""
     versions: dict[str, str] = {}
     """The releases of revisions of chat pods."""
     before: tuple[Condition, ...] = ()

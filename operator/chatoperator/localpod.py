@@ -221,6 +221,7 @@ class LocalPod:
             ever_ready=self._ever_ready,
             unready_since=self._unready_since,
             answered_at=self._answered_at,
+            told_at=self._answered_at,
             drain_intent=self._drain_intent,
             drain_told=self._drain_told,
             draining_since=self._draining_since,

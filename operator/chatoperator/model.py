@@ -40,6 +40,8 @@ class PodView(Struct, frozen=True, kw_only=True):
     answered_at: float | None = None
     """When its health route last answered; on Kubernetes: when its lease was last seen renewed, and while no
     lease can be seen, now."""
+    told_at: float | None = None
+    """When it last said itself which incarnation it is."""
     drain_intent: bool = False
     """The operator has decided that it goes; survives the operator."""
     drain_told: bool = False
@@ -122,6 +124,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     undone: frozenset[str] = frozenset()
     """Revisions of chat pods that were given up, and `last_good`, which is wanted instead ("" is none)."""
     last_good: str = ""
+    held: frozenset[str] = frozenset()
+    """Revisions of chat pods that cannot start yet, as the store's tables are not theirs: until then `last_good`."""
     failures: dict[tuple[PodKind, str], Failures] = {}
     disturbed_at: float | None = None
     """When a chat pod last failed or joined: what rebalancing waits for."""

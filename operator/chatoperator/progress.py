@@ -8,6 +8,7 @@ from chatoperator.facts import Facts, Finding, Verdict, chat_pods, takes_clients
 from chatoperator.model import PodKind, PodView
 from chatoperator.reasons import Reason
 from chatoperator.resource_status import ConditionType, Truth
+from chatoperator.revision import revision_of
 from chatoperator.rollout import wanted_of
 from chatoperator.spec import Spec
 
@@ -34,6 +35,9 @@ def _going_on(spec: Spec, facts: Facts, now: float) -> Finding | None:
     taking = [pod for pod in pods if takes_clients(pod, now)]
     if not facts.was(ConditionType.AVAILABLE) and not any(pod.ever_ready for pod in pods):
         return Finding(Reason.STARTING, f"{desired} chat pods")
+    asked_for = revision_of(spec, PodKind.CHAT)
+    if asked_for in observed.held and asked_for != revision:
+        return Finding(Reason.SCHEMA_PENDING, f"revision {asked_for} waits for them")
     old = [pod for pod in pods if pod.revision != revision]
     if old:
         counts = f"revision {revision} has {len(pods) - len(old)} chat pods, older ones {len(old)}"

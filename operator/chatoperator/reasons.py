@@ -68,6 +68,11 @@ class Reason(StrEnum):
         "Pods run and do not become ready",
         "Read the log of the pod that the message names",
     )
+    DEPLOYMENT_STUCK = (
+        "DeploymentStuck",
+        "New API pods, workers or a new probe do not become ready; those of before go on",
+        "Read the log of a new pod of the Deployment that the message names, and change the spec",
+    )
     PODS_UNSCHEDULABLE = (
         "PodsUnschedulable",
         "No node has room for a pod, or none may have it",

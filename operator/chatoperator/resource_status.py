@@ -134,7 +134,7 @@ class DeliveryStatus(StatusPart, frozen=True, kw_only=True):
     p50_ms: Annotated[Milliseconds | None, Meta(description="Half arrive within this")] = None
     p99_ms: Annotated[Milliseconds | None, Meta(description="99 of 100 arrive within this")] = None
     gaps: Annotated[Number, Meta(description="Messages that did not arrive in time, in the last minute")] = 0
-    checked_at: Annotated[Time, Meta(description="When the probe was last asked")]
+    checked_at: Annotated[Time, Meta(description="When the probe said so; a later time alone is not written")]
 
 
 class Status(StatusPart, frozen=True):
@@ -168,6 +168,9 @@ class Status(StatusPart, frozen=True):
     ] = ""
     url: Annotated[str, Meta(max_length=2048, description="Where clients reach the API")] = ""
     version: Annotated[Name, Meta(description="The release that the pods of the current revision run")] = ""
+    image: Annotated[
+        str, Meta(max_length=512, description="The container image that the current revision runs")
+    ] = ""
     last_scaling: Annotated[
         ScalingStatus | None, Meta(description="The last decision about the number of chat pods")
     ] = None

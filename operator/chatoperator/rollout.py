@@ -49,10 +49,11 @@ class RolloutMemory(Struct, frozen=True):
 
 
 def wanted_revision(spec: Spec, observed: Observed, kind: PodKind) -> str:
-    """The revision that pods of a kind are to have: that of the spec, unless it was undone."""
+    """The revision that pods of a kind are to have: that of the spec, unless it was undone, or cannot start yet."""
     wanted = revision_of(spec, kind)
-    is_undone = kind is PodKind.CHAT and spec.rollout.undo and wanted in observed.undone
-    return observed.last_good if is_undone and observed.last_good else wanted
+    if kind is not PodKind.CHAT or not observed.last_good:
+        return wanted
+    return observed.last_good if wanted in observed.undone | observed.held else wanted
 
 
 def wanted_replicas(spec: Spec, observed: Observed, kind: PodKind) -> int:

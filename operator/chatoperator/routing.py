@@ -91,9 +91,10 @@ def plan_entries(observed: Observed, now: float) -> list[Action]:
             actions.append(RemoveEntry(entry.name, entry.incarnation, "no such pod", for_good=True))
         elif (
             pod is not None
-            and pod.incarnation not in ("", entry.incarnation)
-            and pod.answered_at is not None
-            and pod.answered_at > entry.seen_since + FOREIGN_ENTRY_S
+            and pod.incarnation
+            and entry.incarnation not in ("", pod.incarnation)
+            and pod.told_at is not None
+            and pod.told_at > entry.seen_since + FOREIGN_ENTRY_S
         ):
             actions.append(RemoveEntry(entry.name, entry.incarnation, "not this pod's incarnation"))
     return actions

@@ -78,7 +78,8 @@ class Spec(SpecPart, frozen=True):
         Meta(
             max_length=512,
             pattern=r"^\S*$",
-            description="The container image of all pods; empty is the operator's own. Kubernetes only",
+            description="The container image of all pods; empty: the operator's own when the cluster is made, and "
+            "then what ran well last, until `version` changes. Kubernetes only",
         ),
     ] = ""
     image_pull_policy: Annotated[
@@ -88,7 +89,12 @@ class Spec(SpecPart, frozen=True):
         list[ObjectName], Meta(max_length=20, description="Secrets that it is pulled with. Kubernetes only")
     ] = []
     version: Annotated[
-        str, Meta(max_length=64, description="The release that pods run; empty is the operator's own")
+        str,
+        Meta(
+            max_length=64,
+            description="A name for the release that pods run; a change makes new pods, and where `image` is empty "
+            "they run the operator's own",
+        ),
     ] = ""
     region: Annotated[DnsLabel, Meta(description="Where it runs; part of channel ids, never changed")] = (
         "local"

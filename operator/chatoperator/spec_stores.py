@@ -73,8 +73,8 @@ class Redis(SpecPart, frozen=True):
             pattern=r"^[A-Za-z0-9_.-]+$",
             min_length=1,
             max_length=64,
-            description="What all keys begin with, before the cluster's name: for clusters of one name in one Redis. "
-            "Never changed",
+            description="What all keys begin with, before the cluster's name (on Kubernetes `NAMESPACE/NAME`): for "
+            "clusters of one name in one Redis. Never changed",
         ),
     ] = "chat"
     tls: Tls = Tls()

@@ -82,7 +82,7 @@ def resource_status(cluster: ChatCluster, facts: Facts, now: float, *, selector:
     found = conditions(cluster, facts, now)
     return Status(
         observed_generation=facts.generation,
-        phase=phase_of(cluster, facts, found),
+        phase=phase_of(cluster, facts, found, now),
         conditions=found,
         chat_pods=_chat_pods(cluster.spec, facts),
         api_pods=PodsStatus(facts.api.desired, facts.api.ready),
@@ -91,6 +91,7 @@ def resource_status(cluster: ChatCluster, facts: Facts, now: float, *, selector:
         selector=selector,
         url=url,
         version=cluster.spec.version,
+        image=cluster.spec.image,
         last_scaling=_last_scaling(facts),
         undone=_undone(facts),
         delivery=_delivery(facts.observed),

@@ -13,7 +13,10 @@ import yaml
 
 from cluster.kit.api import Api
 from cluster.kit.chat import CHART, Chat, operating
+from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl, run
+from cluster.kit.talk import talking
+from cluster.machine.images import PRODUCT, PRODUCT_TAG
 
 RELEASE = "operator"
 ACCOUNT = f"{RELEASE}-chatcluster"
@@ -112,6 +115,28 @@ async def test_an_upgrade_of_the_operator_touches_no_pod_of_a_cluster(
         assert [pod["metadata"]["uid"] for pod in before.values()] == [
             after[name]["metadata"]["uid"] for name in before
         ]
+
+
+async def test_an_operator_of_another_image_moves_nobody_until_the_resource_asks_for_it(
+    api: Api, helm: Helm, kubectl: Kubectl, faults: Faults
+) -> None:
+    chat = Chat(api, kubectl)
+    faults.tag(f"{PRODUCT}:{PRODUCT_TAG}", f"{PRODUCT}:next")
+    with operating(helm, kubectl) as operator:
+        chat.apply()
+        before = await chat.settled(2)
+        leader = operator.leader()
+        async with talking(chat.url) as talk:
+            operator.install([kubectl.namespace], image={"repository": PRODUCT, "tag": "next"})
+            await chat.scale(3)
+            after = await chat.settled(3)
+            assert operator.leader() != leader
+            await talk.goes_on(20)
+            assert before.keys() < after.keys()
+            assert not any(device.client.moves or device.recorder.losses for device in talk.devices)
+        chat.apply(version="next")
+        await chat.until(lambda found: found["status"].get("image") == f"{PRODUCT}:next", 30, "asked for")
+        assert not before.keys() & (await chat.settled(2, 180)).keys()
 
 
 @pytest.fixture

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from world import World, make_spec
 
-from chatoperator.autoscale import DISTURBED_S, Decision, LimitedBy, ScalingMemory, decide
+from chatoperator.autoscale import (
+    DISTURBED_S,
+    Decision,
+    LimitedBy,
+    Load,
+    ScalingMemory,
+    decide,
+    load_of,
+)
 from chatoperator.model import Observed, PodKind, PodView, RegistryView
 from chatoperator.spec import Autoscaling, Spec
 
@@ -120,6 +129,42 @@ def test_who_is_on_the_way_back_after_a_failure_is_not_forgotten() -> None:
     just_now = seen(60, disturbed_at=100.0)
     assert decide(spec, just_now, memory, 101.0).replicas == 2
     assert decide(spec, just_now, memory, 100.0 + DISTURBED_S).replicas == 1
+
+
+def test_a_pause_leaves_the_number_as_it_is() -> None:
+    memory = ScalingMemory(replicas=3)
+    paused = msgspec.structs.replace(spec_of(), pause=True)
+    decision = decide(paused, seen(999), memory, 5.0)
+    assert (decision.replicas, decision.limited_by, decision.memory) == (3, LimitedBy.PAUSED, memory)
+
+
+def test_a_full_pod_is_one_whatever_the_product_is_in_binary() -> None:
+    """0.29 of 100 is 28.999999999999996."""
+    spec = make_spec(autoscaling=Autoscaling(min=1, max=10, target_utilisation=0.29), per_pod=100)
+    assert [first(spec, seen(count)).replicas for count in (29, 30, 87, 88)] == [1, 2, 3, 4]
+
+
+def test_after_a_restart_those_that_go_are_not_those_that_are_wanted() -> None:
+    seen_now = seen(10, 10, 10, 10, 10)
+    pods = [
+        msgspec.structs.replace(pod, **change)
+        for pod, change in zip(
+            seen_now.pods,
+            [{}, {}, {"stopping": True}, {"drain_intent": True}, {"alive": False}],
+            strict=True,
+        )
+    ]
+    left = msgspec.structs.replace(seen_now, pods=tuple(pods))
+    assert first(spec_of(at_least=1), left).replicas == 2
+
+
+def test_who_was_on_a_pod_that_is_gone_is_counted_where_they_are() -> None:
+    gone = msgspec.structs.replace(seen(90).pods[0], name="gone", alive=False)
+    observed = seen(60, 30)
+    observed = msgspec.structs.replace(observed, pods=(*observed.pods, gone))
+    assert load_of(observed) == Load(90, 0)
+    unknown = msgspec.structs.replace(gone, connections=None)
+    assert load_of(msgspec.structs.replace(observed, pods=(unknown,))) == Load(0, 0)
 
 
 def test_bounds_that_change_hold_at_once() -> None:

@@ -61,7 +61,7 @@ def said(known: Facts, kind: ConditionType, spec: Spec = SPEC, now: float = NOW)
 
 
 def phase(known: Facts, spec: Spec = SPEC) -> Phase:
-    return phase_of(cluster_of(spec), known, conditions(cluster_of(spec), known, NOW))
+    return phase_of(cluster_of(spec), known, conditions(cluster_of(spec), known, NOW), NOW)
 
 
 def test_all_well() -> None:
@@ -165,6 +165,58 @@ def test_one_slow_look_turns_nothing() -> None:
     assert later[ConditionType.DELIVERY_HEALTHY] == later[ConditionType.STORAGE_READY] == "False"
 
 
+def test_what_never_was_well_is_not_held() -> None:
+    away = msgspec.structs.replace(facts(), observed=Observed(registry_since=NOW - 1))
+    before = conditions(cluster_of(), msgspec.structs.replace(away, generation=1), NOW - 50)
+    found = said(msgspec.structs.replace(away, before=tuple(before)), ConditionType.REGISTRY_READY)
+    assert found.status is Truth.FALSE
+
+
+def test_tables_that_are_renewed_can_be_used_meanwhile() -> None:
+    pending = Finding(Reason.SCHEMA_PENDING)
+    before = conditions(cluster_of(), facts(), NOW - 50)
+    assert said(facts(storage=pending), ConditionType.STORAGE_READY).status is Truth.FALSE
+    assert said(facts(storage=pending, before=before), ConditionType.STORAGE_READY).status is Truth.TRUE
+
+
+def test_what_redis_says_of_us_is_told_before_that_it_does_not_answer() -> None:
+    refused = Finding(Reason.REGISTRY_REFUSES, "Redis says: WRONGPASS")
+    away = msgspec.structs.replace(facts(), observed=Observed(), registry=refused)
+    assert said(away, ConditionType.REGISTRY_READY).reason == Reason.REGISTRY_REFUSES
+    back = msgspec.structs.replace(facts(), registry=refused)
+    assert said(back, ConditionType.REGISTRY_READY).status is Truth.TRUE
+
+
+def test_all_api_pods_have_to_be_ready_at_first() -> None:
+    fresh = {"started_at": NOW - 3}
+    few = facts(pod("a", **fresh), pod("b", **fresh), api=Replicas(2, 1, 2))
+    assert said(few, ConditionType.AVAILABLE).reason == Reason.TOO_FEW_READY_PODS
+    assert said(few, ConditionType.AVAILABLE).status is Truth.FALSE
+
+
+def test_what_may_be_chance_or_is_over_is_not_wrong() -> None:
+    kind = ConditionType.DEGRADED
+    key = (PodKind.CHAT, REVISION)
+    assert said(facts(failures={key: Failures(1, NOW)}), kind).status is Truth.FALSE
+    assert said(facts(failures={key: Failures(9, NOW - 120)}), kind).status is Truth.FALSE
+    assert said(facts(failures={key: Failures(9, NOW - 119)}), kind).reason == Reason.PODS_CRASH
+    late = {"ready": False, "unready_since": NOW - 99}
+    for excused in ({"drain_intent": True}, {"stopping": True}, {"unready_since": NOW - 9}):
+        assert said(facts(pod("a"), pod("b"), pod("c", **{**late, **excused})), kind).status is Truth.FALSE
+    young = pod("c", ready=False, ever_ready=False, started_at=NOW - 24)
+    assert said(facts(pod("a"), pod("b"), young), kind).status is Truth.FALSE
+    waiting = pod("c", ready=False, ever_ready=False, scheduled=False, started_at=NOW - 9)
+    assert said(facts(pod("a"), pod("b"), waiting), kind).status is Truth.FALSE
+
+
+def test_a_lost_node_is_told_until_its_pods_are_replaced_and_gone() -> None:
+    kind = ConditionType.DEGRADED
+    gone = pod("c", node_lost=True, stopping=True)
+    assert said(facts(pod("a"), pod("b"), gone), kind).status is Truth.FALSE
+    assert said(facts(pod("a"), gone), kind).reason == Reason.NODE_LOST
+    assert said(facts(pod("a"), pod("b"), pod("c", node_lost=True)), kind).reason == Reason.NODE_LOST
+
+
 def test_a_silent_prober_is_unknown_after_a_while() -> None:
     before = conditions(cluster_of(), facts(), NOW - 100)
     silent = facts(before=before, delivery=DeliveryView(healthy=None, since=NOW, checked_at=NOW))
@@ -213,6 +265,15 @@ def test_what_goes_on_is_told_with_its_reason() -> None:
     assert reason_of(spec=msgspec.structs.replace(SPEC, pause=True)) == Reason.PAUSED
     first = said(facts(starting), kind)
     assert (first.status, first.reason) == (Truth.TRUE, Reason.STARTING)
+
+
+def test_a_revision_that_waits_for_its_tables_is_told() -> None:
+    old = {"revision": "old", "started_at": NOW - 100}
+    held = {"held": frozenset({REVISION}), "last_good": "old", "storage": Finding(Reason.SCHEMA_PENDING)}
+    before = conditions(cluster_of(), facts(), NOW - 50)
+    found = said(facts(pod("a", **old), pod("b", **old), before=before, **held), ConditionType.PROGRESSING)
+    assert (found.status, found.reason) == (Truth.TRUE, Reason.SCHEMA_PENDING)
+    assert f"revision {REVISION} waits for them" in found.message
 
 
 def test_a_given_up_revision_is_told_until_the_spec_changes() -> None:
@@ -265,6 +326,22 @@ def test_phases() -> None:
     assert phase(msgspec.structs.replace(empty, problems=(missing,))) is Phase.FAILED
     assert phase(facts(pod("a"), pod("b", revision="old"))) is Phase.PROGRESSING
     assert phase(facts(), msgspec.structs.replace(SPEC, pause=True)) is Phase.PAUSED
+
+
+def test_a_new_cluster_has_not_failed_because_its_redis_is_not_there_yet() -> None:
+    waits = msgspec.structs.replace(
+        facts(), observed=Observed(registry_since=NOW - 9), storage=Finding(Reason.SCHEMA_PENDING)
+    )
+    starting = pod("b", ready=False, ever_ready=False, started_at=NOW)
+    begins = msgspec.structs.replace(waits, observed=Observed(pods=(starting,), registry_since=NOW - 9))
+    for known, so_far in ((waits, Phase.PENDING), (begins, Phase.STARTING)):
+        young = msgspec.structs.replace(known, created_at=NOW - 59)
+        assert said(young, ConditionType.DEGRADED).status is Truth.TRUE, "and the condition says why"
+        assert phase(young) is so_far
+        assert phase(msgspec.structs.replace(known, created_at=NOW - 60)) is Phase.FAILED
+    # One that had pods which worked is another matter, however young it is.
+    missing = Finding(Reason.SECRET_MISSING)
+    assert phase(facts(pod("a"), problems=(missing,), created_at=NOW - 9)) is Phase.DEGRADED
 
 
 def test_the_status_counts() -> None:

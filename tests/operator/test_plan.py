@@ -47,6 +47,7 @@ def chat(name: str, **fields: object) -> PodView:
         "ready": True,
         "ever_ready": True,
         "answered_at": NOW,
+        "told_at": NOW,
         "connections": 5,
         "incarnation": name + "/i",
     }
@@ -105,6 +106,32 @@ def test_forged_entries_and_those_of_another_incarnation_are_removed() -> None:
     entries = (EntryView("a", "zombie", True), EntryView("b", "b/i", True), EntryView("evil", "x", True))
     actions = decided(seen(chat("a"), chat("b"), registry=RegistryView(entries, REVISION)))
     assert [action.pod for action in actions if isinstance(action, RemoveEntry)] == ["a", "evil"]
+
+
+@pytest.mark.parametrize(("told_at", "removed"), [(None, False), (53.0, False), (53.1, True)])
+def test_an_entry_is_foreign_when_the_pod_has_said_so_since(told_at: float | None, *, removed: bool) -> None:
+    """Leases that are renewed say nothing of it: whoever forged the entry may renew it."""
+    entries = (EntryView("a", "forged", True, 50.0), EntryView("b", "b/i", True))
+    registry = RegistryView(entries, REVISION)
+    actions = decided(seen(chat("a", told_at=told_at), chat("b"), registry=registry))
+    assert actions == ([RemoveEntry("a", "forged", "not this pod's incarnation")] if removed else [])
+
+
+def test_what_names_no_run_is_written_over_by_its_pod() -> None:
+    """To remove it would remove whatever stands there by then."""
+    entries = (EntryView("a", "", False, 50.0), EntryView("b", "b/i", True))
+    assert decided(seen(chat("a"), chat("b"), registry=RegistryView(entries, REVISION))) == []
+
+
+def test_a_forged_entry_is_no_lease_of_the_pod_that_it_names() -> None:
+    entries = (EntryView("a", "forged", True, NOW), EntryView("b", "b/i", True))
+    registry = RegistryView(entries, REVISION)
+    silent = chat("a", ready=False, answered_at=NOW - 16)
+    actions = decided(seen(silent, chat("b"), registry=registry))
+    assert actions == [Delete("a", "does not answer", 0.0), Start(PodKind.CHAT, REVISION, "too few pods")]
+    taken = RegistryView((EntryView("a", "a/i", True), EntryView("b", "forged", True, NOW)), REVISION)
+    rolling = seen(chat("a", revision="old"), chat("b"), registry=taken)
+    assert decided(rolling, make_spec(1)) == [], "the new pod gets nobody, so the old one stays"
 
 
 def test_scaling_down_drains_the_pod_with_fewest_connections() -> None:

@@ -8,7 +8,7 @@ from world import SimPod, World, make_spec
 
 from chatoperator.model import Delete, Drain, PodKind, Start, Undrain
 from chatoperator.revision import revision_of
-from chatoperator.rollout import GOOD_AFTER_S, UNKNOWN_HOLD_S, judge
+from chatoperator.rollout import GOOD_AFTER_S, UNKNOWN_HOLD_S, judge, wanted_revision
 from chatoperator.spec import Rollout, Spec
 
 DEADLINE_S = 6
@@ -78,6 +78,30 @@ def test_one_pod_that_falls_ill_as_it_starts_condemns_no_revision() -> None:
     assert world.memory.rollout.undone is None
     assert revisions(world) == {NEXT_REVISION}
     assert ill not in world.pods
+
+
+@pytest.mark.parametrize("undo", [True, False])
+def test_while_the_tables_of_a_revision_are_made_the_last_good_one_goes_on(*, undo: bool) -> None:
+    world = settled()
+    following = structs.replace(NEXT, rollout=structs.replace(NEXT.rollout, undo=undo))
+    world.held_revisions.add(NEXT_REVISION)
+    world.settle(following, 5)
+    assert revisions(world) == {GOOD_REVISION}
+    world.die(world.kind(PodKind.CHAT)[0])
+    world.step(following)
+    assert [pod.revision for pod in world.kind(PodKind.CHAT)] == [GOOD_REVISION] * 3, "replaced at once"
+    larger = structs.replace(following, chat_pods=structs.replace(NEXT.chat_pods, replicas=4))
+    world.settle(larger, 5)
+    assert [pod.revision for pod in world.serving()] == [GOOD_REVISION] * 4
+    world.held_revisions.clear()
+    world.settle(larger, 60)
+    assert [pod.revision for pod in world.serving()] == [NEXT_REVISION] * 4
+
+
+def test_a_first_revision_waits_for_its_tables() -> None:
+    world = World(kubernetes=True)
+    observed = structs.replace(world.observed(), held=frozenset({GOOD_REVISION}))
+    assert wanted_revision(GOOD, observed, PodKind.CHAT) == GOOD_REVISION
 
 
 def test_without_undo_a_bad_revision_is_tried_for_ever_and_good_pods_stay() -> None:

@@ -105,6 +105,8 @@ class World:
     bad_revisions: set[str] = field(default_factory=set)
     stuck_revisions: set[str] = field(default_factory=set)
     mute_revisions: set[str] = field(default_factory=set)
+    held_revisions: set[str] = field(default_factory=set)
+    """Those whose tables are not made yet."""
     names: int = 0
     memory: Memory = field(default_factory=Memory)
     operator: History = field(default_factory=History)
@@ -124,7 +126,10 @@ class World:
             registry = RegistryView(entries, self.policy.serving_revision, self.policy.excluded)
         observed = self.operator.look([self._view(pod) for pod in self.pods], registry, float(self.now))
         return msgspec.structs.replace(
-            observed, delivery=self._delivery(), rebalance_asked_at=self.rebalance_asked_at
+            observed,
+            delivery=self._delivery(),
+            rebalance_asked_at=self.rebalance_asked_at,
+            held=frozenset(self.held_revisions),
         )
 
     def _view(self, pod: SimPod) -> PodView:
@@ -142,6 +147,7 @@ class World:
             ever_ready=pod.ever_ready,
             unready_since=pod.unready_since,
             answered_at=pod.answered_at,
+            told_at=pod.answered_at,
             drain_intent=pod.drain_intent,
             drain_told=pod.drain_told,
             draining_since=pod.draining_since,
@@ -272,6 +278,7 @@ class World:
                 self.operator.shed_at = float(self.now)
 
     def _start(self, kind: PodKind, revision: str) -> None:
+        assert revision not in self.held_revisions
         self.names += 1
         pod = SimPod(f"{kind}-{self.names}", kind, revision, self.now, self.start_s)
         pod.stuck = revision in self.stuck_revisions

@@ -22,7 +22,7 @@ class FakeRegistry:
         self.answers = list(answers)
         self.entries: list[PodEntry] = []
 
-    async def renew(self, entry: PodEntry, lease_s: float) -> RenewResult:
+    async def renew(self, entry: PodEntry, lease_s: float, *, only: bool = False) -> RenewResult:
         self.entries.append(entry)
         return self.answers.pop(0) if self.answers else RenewResult(True, False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import msgspec
 import pytest
 from support.cluster import eventually
 from support.valkey import Valkey, redis_client, valkey_server
@@ -31,11 +32,17 @@ async def registry(valkey: Valkey) -> AsyncIterator[Registry]:
 class Process:
     """One process of the pod `chat-1`, with a clock of its own."""
 
-    def __init__(self, registry: Registry, started_at_ms: int) -> None:
+    def __init__(self, registry: Registry, started_at_ms: int, *, address: str = "") -> None:
         self.now_ms = started_at_ms
         self.fenced = self.replaced = 0
         settings = ServiceSettings(
-            cluster="two", pod="chat-1", revision="r", secret_file="", lease_s=1.0, lease_renew_s=0.03
+            cluster="two",
+            pod="chat-1",
+            revision="r",
+            secret_file="",
+            lease_s=1.0,
+            lease_renew_s=0.03,
+            address=address,
         )
         self.lease = Lease(
             registry,
@@ -100,6 +107,24 @@ async def test_one_that_was_frozen_meanwhile_does_not_take_the_name_back(registr
     new.task.cancel()
     assert (old.replaced, old.fenced) == (1, 1)
     assert (new.replaced, new.fenced) == (0, 0)
+
+
+async def test_on_kubernetes_no_other_process_has_the_name_and_a_forged_entry_ends_nobody(
+    registry: Registry,
+) -> None:
+    pod = Process(registry, 1_000_000, address="ws://10.0.0.1:8080/v1/socket")
+    await pod.registered()
+    [entry] = (await registry.snapshot()).entries
+    forged = msgspec.structs.replace(entry, incarnation="forged", started_at=9_999_999_999_999)
+    assert (await registry.renew(forged, 60.0)).ok
+
+    async def is_back() -> bool:
+        entries = (await registry.snapshot()).entries
+        return [entry.incarnation for entry in entries] == [pod.lease.incarnation]
+
+    await eventually(is_back)
+    pod.task.cancel()
+    assert pod.replaced == 0
 
 
 async def test_one_that_was_frozen_and_missed_by_nobody_goes_on_as_another_run(registry: Registry) -> None:

@@ -123,6 +123,10 @@ class KubeApi:
     def asked(self, method: str, part: str) -> int:
         return sum(method == seen and part in path for seen, path in self.seen)
 
+    def is_watched(self, path: str) -> bool:
+        """Whether somebody would hear of a change of this object."""
+        return any(path.startswith(prefix) for prefix, _ in self._watches)
+
     # -- inside
 
     def _tell(self, kind: str, path: str, content: Object, told: bool) -> None:

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from support.kube_api import KubeApi, Object, eventually
 from support.valkey import Valkey, redis_client
 
 from chatkernel.keys import Keys
+from chatkernel.redis_client import execute
 from chatkernel.registry import PodEntry, PodState, Registry
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.cluster import ClusterTask
@@ -21,6 +23,7 @@ from chatoperator.kube.events import Events
 from chatoperator.kube.kinds import CHAT_CLUSTER
 from chatoperator.kube.metrics import Counts
 from chatoperator.kube.resources import run_kopf
+from chatoperator.kube.revisions import LAST_GOOD
 from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
@@ -37,8 +40,8 @@ SPEC = {
 class World:
     """The resource `talk` in the namespace `team`, its operator, and the kubelet."""
 
-    def __init__(self, api: KubeApi, valkey: Valkey) -> None:
-        self.api, self.valkey = api, valkey
+    def __init__(self, api: KubeApi, valkey: Valkey, *, address: str = "127.0.0.1") -> None:
+        self.api, self.valkey, self.address = api, valkey, address
         self.cache: Cache
         self._revisions: dict[str, str] = {}
 
@@ -53,6 +56,19 @@ class World:
         generation = present.get("metadata", {}).get("generation", 0) + 1
         content = {**present, "metadata": {"generation": generation}, "spec": {**SPEC, **spec}}
         self.api.put(CLUSTER, content)
+
+    def resource(self) -> Object:
+        return self.api.objects[CLUSTER]
+
+    def put_status(self, status: Object) -> None:
+        """As an operator of before has written it."""
+        self.api.put(CLUSTER, {**self.api.objects[CLUSTER], "status": status})
+
+    def mark_good(self) -> None:
+        """As an operator of before has noted it: the only revision that there is ran well."""
+        ((path, kept),) = [item for item in self.api.objects.items() if "/controllerrevisions/" in item[0]]
+        kept["metadata"]["annotations"] = {LAST_GOOD: "2026-01-01T00:00:00Z"}
+        self.api.put(path, kept)
 
     # -- the kubelet
 
@@ -78,7 +94,7 @@ class World:
             {"type": "Ready", "status": str(ready), "lastTransitionTime": now},
         ]
         pod = self.api.objects[path]
-        status = {"phase": phase, "podIP": "127.0.0.1", "conditions": conditions}
+        status = {"phase": phase, "podIP": self.address, "conditions": conditions}
         self.api.put(path, {**pod, "spec": {**pod["spec"], "nodeName": "n1"}, "status": status})
 
     async def renew(self, name: str, *, connections: int = 0, state: PodState = PodState.READY) -> bool:
@@ -94,6 +110,12 @@ class World:
         """Also of a pod that Kubernetes does not know any more: a zombie."""
         return await self.renew(name)
 
+    async def forge(self, entry: PodEntry) -> None:
+        """Somebody writes it into Redis by hand, with a lease that does not end."""
+        fields = (f"pod:{entry.name}", msgspec.json.encode(entry), f"lease:{entry.name}", 10**15)
+        async with redis_client(self.valkey.url) as redis:
+            await execute(redis, [("HSET", Keys("chat", "team/talk").registry, *fields)])
+
     async def registered(self) -> set[str]:
         async with self.registry() as registry:
             return {entry.name for entry in (await registry.snapshot()).entries}
@@ -101,7 +123,7 @@ class World:
     @contextlib.asynccontextmanager
     async def registry(self) -> AsyncIterator[Registry]:
         async with redis_client(self.valkey.url) as redis:
-            yield Registry(redis, Keys("chat", "talk"))
+            yield Registry(redis, Keys("chat", "team/talk"))
 
     def finish_schema(self) -> None:
         for path, found in list(self.api.objects.items()):
@@ -124,14 +146,31 @@ class World:
     def children(self, plural: str) -> set[str]:
         return {path.rpartition("/")[2] for path in self.api.objects if f"/{plural}/" in path}
 
+    def objects(self, plural: str) -> list[Object]:
+        return [found for path, found in self.api.objects.items() if f"/{plural}/" in path]
+
     async def chat_pods_are(self, count: int, within_s: float = 10.0) -> list[str]:
         await eventually(lambda: len(self.chat_pods()) == count, within_s)
         return sorted(self.chat_pods())
 
 
+async def started(world: World, count: int = 2, **spec: Any) -> list[str]:
+    """The names of the chat pods of a cluster that runs."""
+    world.apply(**spec)
+    await eventually(lambda: bool(world.children("jobs")))
+    world.finish_schema()
+    names = await world.chat_pods_are(count)
+    for name in names:
+        await world.run(name)
+    await eventually(lambda: world.status().get("chatPods", {}).get("ready") == count)
+    return names
+
+
 @contextlib.asynccontextmanager
-async def tended(world: World, trust: Path) -> AsyncIterator[World]:
-    """With the operator at work, as its leader."""
+async def tended(
+    world: World, trust: Path, *, image: str = "localhost/chatcluster:1"
+) -> AsyncIterator[World]:
+    """With the operator at work, as its leader; `image` is its own."""
     client = world.api.client()
     cache = Cache(client, ["team"])
     events = Events(client, "test")
@@ -141,7 +180,7 @@ async def tended(world: World, trust: Path) -> AsyncIterator[World]:
         events=events,
         reader=SecretReader(client, cache),
         counts=Counts(),
-        image="localhost/chatcluster:1",
+        image=image,
         operator_namespace="ops",
         development=DevelopmentImages(),
         trust=trust,
@@ -153,6 +192,8 @@ async def tended(world: World, trust: Path) -> AsyncIterator[World]:
     tasks.append(asyncio.create_task(hearing))
     world.cache = cache
     try:
+        # What is ended while it connects for the first time takes seconds to end.
+        await eventually(lambda: world.api.is_watched(CLUSTER))
         yield world
         for task in tasks:
             if task.done():

@@ -38,6 +38,7 @@ from chatoperator.model import Action, Observed, PodKind, RegistryView, Start
 from chatoperator.reasons import Reason
 from chatoperator.resource_object import ResourceError, cluster_of
 from chatoperator.revision import revision_of
+from chatoperator.rollout import RolloutMemory
 from chatoperator.round import Memory, Round, think
 from chatoperator.spec import ChatCluster
 from chatoperator.status import resource_status
@@ -150,17 +151,19 @@ class ClusterTask:
         parts = self._parts
         if parts is None:
             return False
-        tended = await self._tend(parts)
+        if self._memory is None:
+            self._memory = read_memory(
+                self._status.read(found), parts.revisions.last_good(parts.cluster), time.time()
+            )
+        tended = await self._tend(parts, self._gone_back(parts, self._memory.rollout))
         if refused is not None:
             tended.problems.insert(0, refused)
         now = time.time()
         registry = await parts.link.observe(now)
         parts.place.entries = parts.link.entries
         observed = self._observe(found, parts, registry, now)
-        if self._memory is None:
-            self._memory = read_memory(
-                self._status.read(found), parts.revisions.last_good(parts.cluster), now
-            )
+        if not tended.has_tables:
+            observed = msgspec.structs.replace(observed, held=_held(parts, observed, self._memory.rollout))
         thought = think(parts.cluster.spec, observed, self._memory, now, KINDS)
         self._memory = thought.memory
         if parts.cluster.spec.chat_pods.autoscaling is not None:
@@ -188,13 +191,24 @@ class ClusterTask:
                 development=shared.development,
                 chat_pods=max(1, self._status.read(found).chat_pods.desired),
             )
-            self._parts = Parts(shared, resolved(read, inputs), inputs, self._refusals, self.wake)
-        self._parts.cluster = resolved(read, self._parts.inputs)
+            self._parts = Parts(shared, read, inputs, self._refusals, self.wake)
+        parts = self._parts
+        image = parts.revisions.image_for(read, shared.image)
+        parts.inputs = msgspec.structs.replace(parts.inputs, image=image)
+        parts.cluster = resolved(read, parts.inputs)
         return None
 
-    async def _tend(self, parts: Parts) -> Tended:
+    def _gone_back(self, parts: Parts, rollout: RolloutMemory) -> ChatCluster | None:
+        """Where the resource's revision was given up: the resource with the image of the last good one. API pods,
+        workers and the probe go back with the chat pods."""
+        asked_for = revision_of(parts.cluster.spec, PodKind.CHAT)
+        if rollout.undone is None or rollout.undone.revision != asked_for or not rollout.last_good:
+            return None
+        return parts.revisions.gone_back(parts.cluster, rollout.last_good)
+
+    async def _tend(self, parts: Parts, gone_back: ChatCluster | None) -> Tended:
         try:
-            tended, parts.inputs = await parts.surroundings.tend(parts.cluster, parts.inputs)
+            tended, parts.inputs = await parts.surroundings.tend(parts.cluster, parts.inputs, gone_back)
         except SourceError as error:
             return Tended(problems=[invalid_source(error)], may_start=False)
         parts.revisions.inputs = parts.inputs
@@ -299,6 +313,7 @@ class ClusterTask:
             problems=tuple(tended.problems),
             versions=parts.revisions.releases(parts.cluster),
             before=tuple(self._status.read(found).conditions),
+            created_at=unix_s(found["metadata"].get("creationTimestamp"), time.time()),
         )
 
     async def _write_status(self, found: Object, parts: Parts, facts: Facts) -> None:
@@ -317,20 +332,30 @@ class ClusterTask:
 
 
 def _may_be_done(action: Action, tended: Tended, thought: Round) -> bool:
-    """Not to start what could not run. A revision that runs, or ran well, has its tables."""
+    """Not to start what could not run."""
     if not isinstance(action, Start):
         return True
-    proven = {pod.revision for pod in thought.observed.pods if pod.ever_ready} | {thought.observed.last_good}
-    return tended.may_start and (tended.has_tables or action.revision in proven)
+    return tended.may_start and (tended.has_tables or action.revision not in thought.observed.held)
+
+
+def _held(parts: Parts, observed: Observed, rollout: RolloutMemory) -> frozenset[str]:
+    """The resource's revision, while the store's tables are not made. One that runs, or ran well, has its tables."""
+    revision = revision_of(parts.cluster.spec, PodKind.CHAT)
+    runs = any(pod.revision == revision and pod.ever_ready for pod in observed.pods)
+    return frozenset() if runs or revision == rollout.last_good else frozenset({revision})
 
 
 def _is_unsettled(thought: Round) -> bool:
     """Something is about to happen: what takes seconds is looked at every second."""
     observed = thought.observed
     moving = any(not pod.ready or pod.draining or pod.stopping or pod.condemned for pod in observed.pods)
+    return moving or len(observed.pods) != observed.desired or _has_foreign_entry(observed)
+
+
+def _has_foreign_entry(observed: Observed) -> bool:
     entries = observed.registry.entries if observed.registry is not None else ()
-    strangers = {entry.name for entry in entries} - {pod.name for pod in observed.pods}
-    return moving or bool(strangers) or len(observed.pods) != observed.desired
+    runs = {pod.name: pod.incarnation for pod in observed.pods}
+    return any(runs.get(entry.name) != entry.incarnation for entry in entries)
 
 
 def _generation(found: Object) -> int:

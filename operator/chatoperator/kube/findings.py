@@ -39,12 +39,20 @@ def problem_of_error(error: KubeError) -> Finding | None:
 
 
 def problem_of_deployment(deployment: Object) -> Finding | None:
-    """What its controller could not do: a quota, an admission rule."""
-    for condition in (deployment.get("status") or {}).get("conditions") or []:
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            message = f"{name_of(deployment)}: {condition.get('message', '')}"
+    """What its controller could not do (a quota, an admission rule), or that its new pods do not get ready."""
+    conditions = (deployment.get("status") or {}).get("conditions") or []
+    said = {
+        (found["type"], found["status"], found.get("reason")): found.get("message", "")
+        for found in conditions
+    }
+    for (kind, status, _), message in said.items():
+        if (kind, status) == ("ReplicaFailure", "True"):
             is_quota = "exceeded quota" in message
-            return Finding(Reason.QUOTA_EXCEEDED if is_quota else Reason.FORBIDDEN, message)
+            reason = Reason.QUOTA_EXCEEDED if is_quota else Reason.FORBIDDEN
+            return Finding(reason, f"{name_of(deployment)}: {message}")
+    stuck = said.get(("Progressing", "False", "ProgressDeadlineExceeded"))
+    if stuck is not None:
+        return Finding(Reason.DEPLOYMENT_STUCK, f"{name_of(deployment)}: {stuck.removesuffix('.')}")
     return None
 
 

@@ -12,6 +12,7 @@ from chatkernel.keys import Keys
 from chatkernel.redis_client import Redis, connect
 from chatkernel.registry import PodEntry, Registry
 from chatoperator.facts import Finding
+from chatoperator.manifests import names
 from chatoperator.model import RegistryView
 from chatoperator.reasons import Reason
 from chatoperator.registry_port import RedisRegistry
@@ -41,7 +42,8 @@ class RedisLink:
             return
         await self.aclose()
         self._opened, self._redis, self.refusal = wanted, connect(url), None
-        keys = Keys(cluster.spec.redis.key_prefix, cluster.metadata.name)
+        meta = cluster.metadata
+        keys = Keys(cluster.spec.redis.key_prefix, names.identity(meta.namespace, meta.name))
         self._registry = RedisRegistry(Registry(self._redis, keys))
 
     async def observe(self, now: float) -> RegistryView | None:

@@ -45,6 +45,10 @@ NAME_CHARS = "bcdfghjklmnpqrstvwxz2456789"
 RANDOM_CHARS = 5
 
 
+UNTOLD_S = 60.0
+"""Between two questions to a pod that has never said which run it is."""
+
+
 class Delivery(Protocol):
     """What the prober says of one pod."""
 
@@ -171,10 +175,12 @@ class KubePlace:
 
     def ask(self) -> None:
         """Pods that drain, how many clients they still have: their entries tell it a second later, and not at all
-        while Redis is away."""
+        while Redis is away. And those whose entry is of a run that they have not told of, which run they are."""
         for view in self._views.values():
             pod = self._cache[POD].get(self._whose.namespace, view.name)
-            if pod is not None and view.drain_intent and view.alive and ip_of(pod):
+            if pod is None or not view.alive or not ip_of(pod):
+                continue
+            if view.drain_intent or self._is_doubtful(view.name):
                 self._line(pod).ask(self._hears(view.name))
 
     async def clear_away(self) -> None:
@@ -212,10 +218,27 @@ class KubePlace:
         )
         return view_of(pod, self._memory.setdefault(name, PodMemory()), around, now)
 
+    def _is_doubtful(self, name: str) -> bool:
+        """Its entry is of another run than it has told of. One that never answers is not asked all the time."""
+        entry = self.entries.get(name) if self.entries is not None else None
+        memory, now = self._memory[name], self._now()
+        if entry is None or entry.incarnation == memory.incarnation:
+            return False
+        if memory.incarnation:
+            return True
+        is_due = memory.asked_at is None or now - memory.asked_at >= UNTOLD_S
+        memory.asked_at = now if is_due else memory.asked_at
+        return is_due
+
     def _hears(self, name: str) -> Callable[[dict[str, Any]], None]:
         def heard(stats: dict[str, Any]) -> None:
-            count, memory = stats.get("connections"), self._memory.get(name)
-            if memory is not None and isinstance(count, int):
+            count, incarnation = stats.get("connections"), stats.get("incarnation")
+            memory = self._memory.get(name)
+            if memory is None:
+                return
+            if isinstance(incarnation, str):
+                memory.incarnation, memory.told_at = incarnation, self._now()
+            if isinstance(count, int):
                 was, memory.connections = memory.connections, count
                 if was != 0 and count == 0:
                     self._changed()

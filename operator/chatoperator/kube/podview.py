@@ -27,10 +27,15 @@ class PodMemory(Struct):
     """Since when it says itself that it drains."""
     connections: int | None = None
     """As it said itself when it was asked, after the registry had nothing."""
+    incarnation: str = ""
+    """As it said itself, and when."""
+    told_at: float | None = None
+    asked_at: float | None = None
+    """When it was last asked for that, and has never said it."""
 
 
 class Surroundings(Struct, frozen=True):
-    """`registry_known`: Redis answers, so that a missing entry means something."""
+    """`entry`: under the pod's name. `registry_known`: Redis answers, so that a missing entry means something."""
 
     entry: PodEntry | None
     registry_known: bool
@@ -43,9 +48,9 @@ class Surroundings(Struct, frozen=True):
 def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) -> PodView:
     """And notes in `memory` what has to be remembered."""
     ready = _condition(pod, "Ready")
-    entry = around.entry
+    entry = own_entry(memory, around)
     memory.ever_ready |= is_ready(pod) or entry is not None or DRAIN in annotations_of(pod)
-    _note_entry(memory, around, now)
+    _note_entry(memory, entry, around, now)
     intent = annotations_of(pod).get(DRAIN)
     told = entry is not None and entry.state is PodState.DRAINING
     if told and memory.told_since is None:
@@ -55,7 +60,8 @@ def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) ->
         kind=PodKind.CHAT,
         revision=labels_of(pod).get(LABEL_REVISION, ""),
         started_at=started_at(pod, now),
-        incarnation=entry.incarnation if entry is not None else "",
+        incarnation=memory.incarnation or (entry.incarnation if entry is not None else ""),
+        told_at=memory.told_at,
         alive=is_alive(pod),
         ready=is_ready(pod) and is_alive(pod) and not is_stopping(pod),
         ever_ready=memory.ever_ready,
@@ -122,12 +128,19 @@ def rfc3339(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _note_entry(memory: PodMemory, around: Surroundings, now: float) -> None:
+def own_entry(memory: PodMemory, around: Surroundings) -> PodEntry | None:
+    """What the pod itself has written: others may have done so under its name. Until it is asked nobody knows."""
+    entry = around.entry
+    is_foreign = entry is not None and memory.incarnation not in ("", entry.incarnation)
+    return None if is_foreign else entry
+
+
+def _note_entry(memory: PodMemory, entry: PodEntry | None, around: Surroundings, now: float) -> None:
     """A lease that goes on is an answer. While no lease can be seen, nobody is silent."""
     if not around.registry_known:
         memory.answered_at = now
-    elif around.entry is not None and around.entry.lease_until != memory.lease_until:
-        memory.lease_until, memory.answered_at = around.entry.lease_until, now
+    elif entry is not None and entry.lease_until != memory.lease_until:
+        memory.lease_until, memory.answered_at = entry.lease_until, now
 
 
 def _condition(pod: Object, kind: str) -> Object | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
+
+import msgspec
+from msgspec import Struct
 
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.children import create_once, remove
@@ -11,13 +15,14 @@ from chatoperator.kube.client import KubeClient
 from chatoperator.kube.kinds import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
+    POD,
     Object,
     annotations_of,
     labels_of,
     name_of,
     owner_uids,
 )
-from chatoperator.kube.podview import rfc3339
+from chatoperator.kube.podview import is_ready, rfc3339
 from chatoperator.manifests import chatpod, names
 from chatoperator.manifests.inputs import Inputs
 from chatoperator.manifests.names import CHAT, LABEL_COMPONENT, LABEL_REVISION
@@ -30,11 +35,20 @@ LAST_GOOD = f"{names.GROUP}/last-good"
 """On the ControllerRevision that was the last good one: since when. It outlives the operator."""
 
 
+class Recorded(Struct, frozen=True):
+    """The image that a revision runs, and the `spec.version` that it was asked for with."""
+
+    image: str
+    release: str
+
+
 class Revisions:
     """Of one cluster. `inputs` is set before anything is asked of it."""
 
     def __init__(self, client: KubeClient, cache: Cache, inputs: Inputs) -> None:
         self._client, self._cache, self.inputs = client, cache, inputs
+        self._found: list[Recorded] | None = None
+        """What served people when this cluster was first looked at."""
 
     async def keep(self, cluster: ChatCluster) -> None:
         """That of the resource as it is now, with everything resolved. Raises KubeError and SourceError."""
@@ -79,12 +93,37 @@ class Revisions:
                 changed = await self._client.patch(CONTROLLER_REVISION, namespace, name_of(one), body)
                 self._cache[CONTROLLER_REVISION].put(changed)
 
+    def image_for(self, cluster: ChatCluster, default: str) -> str:
+        """What a resource's pods are to run. One that names no image goes on with what ran well last, so that another
+        operator, whose own image (`default`) is another, touches no pod; until its `version` is changed."""
+        if cluster.spec.image:
+            return cluster.spec.image
+        if self._found is None:
+            self._found = self._serving(cluster)
+        good = self.kept(cluster).get(self.last_good(cluster))
+        recorded = self._found if good is None else [_recorded(good)]
+        return next((one.image for one in recorded if one.release == cluster.spec.version), default)
+
+    def gone_back(self, cluster: ChatCluster, revision: str) -> ChatCluster:
+        """The resource with the image and release of a revision that is kept, if it is."""
+        kept = self.kept(cluster).get(revision)
+        if kept is None:
+            return cluster
+        recorded = _recorded(kept)
+        spec = msgspec.structs.replace(cluster.spec, image=recorded.image, version=recorded.release)
+        return msgspec.structs.replace(cluster, spec=spec)
+
+    def _serving(self, cluster: ChatCluster) -> list[Recorded]:
+        """Of revisions with ready pods, those with most of them first. Before any was good there is nothing else to
+        go by."""
+        pods = self._cache[POD].of(cluster.metadata.namespace, cluster.metadata.name)
+        ready = Counter(labels_of(pod).get(LABEL_REVISION, "") for pod in pods if is_ready(pod))
+        kept = self.kept(cluster)
+        return [_recorded(kept[name]) for name, _ in ready.most_common() if name in kept]
+
     def releases(self, cluster: ChatCluster) -> dict[str, str]:
         """By revision, what `spec.version` was."""
-        return {
-            name: annotations_of(chatpod.template_of(one)).get(names.RELEASE, "")
-            for name, one in self.kept(cluster).items()
-        }
+        return {name: _recorded(one).release for name, one in self.kept(cluster).items()}
 
     async def forget_others(self, cluster: ChatCluster, used: Collection[str]) -> list[str]:
         """Those that no pod has and nobody may go back to; the names of those that went. Raises KubeError."""
@@ -103,6 +142,12 @@ class Revisions:
     def _is_ours(self, one: Object) -> bool:
         is_chat = labels_of(one).get(LABEL_COMPONENT) == CHAT and LABEL_REVISION in labels_of(one)
         return is_chat and self.inputs.owner_uid in owner_uids(one)
+
+
+def _recorded(revision: Object) -> Recorded:
+    template = chatpod.template_of(revision)
+    image = str(template["spec"]["containers"][0]["image"])
+    return Recorded(image, annotations_of(template).get(names.RELEASE, ""))
 
 
 def is_good(revision: Object) -> bool:

@@ -10,12 +10,16 @@ import msgspec
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.kinds import CHAT_CLUSTER, Object, name_of, namespace_of
-from chatoperator.resource_status import Status
+from chatoperator.resource_status import DeliveryStatus, Status
 
 COUNTS_S = 10.0
-"""How old the number of connections in the status may be."""
+"""How old what moves with the load may be: the number of connections, gaps, the numbers in messages."""
 MEASURED_S = 300.0
-"""How old the latencies in it may be: they are never the same twice."""
+"""How old latencies may be that have become others altogether. When they were measured is no news at all."""
+MUCH = 2.0
+LITTLE_MS = 50.0
+"""A latency has become another one when it is this many times the other, and differs by this much: they are never the
+same twice. Prometheus has each."""
 
 
 class StatusWriter:
@@ -34,13 +38,7 @@ class StatusWriter:
 
     async def write(self, resource: Object, wanted: Status) -> None:
         """Raises KubeError."""
-        present = self.read(resource)
-        age_s = self._now() - self._written_at
-        if wanted == present or (
-            age_s < MEASURED_S and _without_measures(wanted) == _without_measures(present)
-        ):
-            return
-        if age_s < COUNTS_S and _without_counts(wanted) == _without_counts(present):
+        if not is_news(self.read(resource), wanted, self._now() - self._written_at):
             return
         namespace, name = namespace_of(resource), name_of(resource)
         # The whole of it at once: null takes away what is not there any more.
@@ -50,10 +48,41 @@ class StatusWriter:
         self._written_at = self._now()
 
 
-def _without_measures(status: Status) -> Status:
-    return msgspec.structs.replace(status, delivery=None)
+def is_news(present: Status, wanted: Status, age_s: float) -> bool:
+    """Whether what is to be said has to be written over what was written that long ago."""
+    if _turning(wanted) != _turning(present):
+        return True
+    if age_s >= COUNTS_S and _moving(wanted) != _moving(present):
+        return True
+    return age_s >= MEASURED_S and _are_others(_latencies(wanted.delivery), _latencies(present.delivery))
 
 
-def _without_counts(status: Status) -> Status:
-    pods = msgspec.structs.replace(status.chat_pods, connections=None)
-    return msgspec.structs.replace(_without_measures(status), chat_pods=pods)
+def _turning(status: Status) -> object:
+    """What changes seldom, and is told at once; of latencies, whether there are any."""
+    replace, delivery = msgspec.structs.replace, status.delivery
+    calm = replace(
+        status,
+        conditions=[replace(condition, message="") for condition in status.conditions],
+        chat_pods=replace(status.chat_pods, connections=None),
+        delivery=None,
+    )
+    return calm, delivery is None, _latencies(delivery).keys()
+
+
+def _moving(status: Status) -> object:
+    """What moves with the load."""
+    gaps = 0 if status.delivery is None else status.delivery.gaps
+    return status.chat_pods.connections, gaps, [condition.message for condition in status.conditions]
+
+
+def _latencies(delivery: DeliveryStatus | None) -> dict[str, float]:
+    """Those that are known, in ms."""
+    if delivery is None:
+        return {}
+    found = {"p50": delivery.p50_ms, "p99": delivery.p99_ms}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _are_others(wanted: dict[str, float], present: dict[str, float]) -> bool:
+    pairs = [sorted((value, present[name])) for name, value in wanted.items()]
+    return any(more > less * MUCH and more - less > LITTLE_MS for less, more in pairs)

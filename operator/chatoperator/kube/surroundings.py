@@ -59,13 +59,18 @@ class Surroundings:
         self._schema = SchemaStep(shared.client, shared.cache, refusals)
         self._built: tuple[object, list[Wanted]] | None = None
 
-    async def tend(self, cluster: ChatCluster, inputs: Inputs) -> tuple[Tended, Inputs]:
-        """Raises KubeError only when the API server cannot be reached at all."""
+    async def tend(
+        self, cluster: ChatCluster, inputs: Inputs, gone_back: ChatCluster | None
+    ) -> tuple[Tended, Inputs]:
+        """`gone_back`: what Deployments are to run instead, since what the resource asks for was given up. Raises
+        KubeError only when the API server cannot be reached at all."""
         found = Tended()
         inputs = await self._read_secrets(cluster, inputs, found)
         if not cluster.spec.pause:
             await self._look_at_schema(cluster, inputs, found)
-            await self._keep_children(cluster, inputs, found)
+            await self._keep_children(
+                gone_back or cluster, inputs, found, has_gone_back=gone_back is not None
+            )
         return found, inputs
 
     async def _read_secrets(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> Inputs:
@@ -101,11 +106,15 @@ class Surroundings:
             _note(error, found)
         return inputs
 
-    async def _keep_children(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> None:
+    async def _keep_children(
+        self, cluster: ChatCluster, inputs: Inputs, found: Tended, *, has_gone_back: bool
+    ) -> None:
         wanted = self._build(cluster, inputs)
         namespace, name = cluster.metadata.namespace, cluster.metadata.name
         # Services end when the store's tables are not those of their version, and wait ever longer to start again.
-        held = [] if self._schema.is_done else [(DEPLOYMENT, names.of(name, part)) for part in ON_SCHEMA]
+        # Those of the last good one are there: what makes tables takes nothing away.
+        may_change = self._schema.is_done or has_gone_back
+        held = [] if may_change else [(DEPLOYMENT, names.of(name, part)) for part in ON_SCHEMA]
         done = await self._children.ensure([one for one in wanted if one.id not in held])
         gone = await self._children.remove_others(namespace, name, inputs.owner_uid, wanted)
         self._telling.put_back(done.put_back)

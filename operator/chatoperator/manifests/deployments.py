@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from chatoperator.manifests import names
 from chatoperator.manifests.inputs import Inputs, Manifest, metadata, owner_of
 from chatoperator.manifests.podtemplate import IDENTITY, Part, http_probe, own_sizes, pod_template
@@ -12,7 +14,6 @@ from chatoperator.spec import ChatCluster, PodTemplate, Resources
 API_SERVED_AFTER_S = 5
 """An API pod serves on for so long after it was told to end: until then every proxy has heard."""
 GRACE_S = 30
-PROGRESS_DEADLINE_S = 300
 REVISIONS_KEPT = 3
 
 PROBES = {
@@ -50,7 +51,10 @@ def deployment(
     *,
     replicas: int,
     strategy: Manifest,
+    ready_deadline_s: int = 300,
 ) -> Manifest:
+    """`ready_deadline_s`: that its pods do not get ready is told after this long. As by default, there is time for a
+    large image."""
     name = cluster.metadata.name
     return {
         "apiVersion": "apps/v1",
@@ -60,7 +64,7 @@ def deployment(
             "replicas": replicas,
             "selector": {"matchLabels": names.selector(name, component)},
             "strategy": strategy,
-            "progressDeadlineSeconds": PROGRESS_DEADLINE_S,
+            "progressDeadlineSeconds": ready_deadline_s,
             "revisionHistoryLimit": REVISIONS_KEPT,
             "template": template,
         },
@@ -71,7 +75,15 @@ def _deployment(cluster: ChatCluster, inputs: Inputs, part: Part, replicas: int)
     # A pod that is there goes when the new one is ready, so that a bad image takes none away.
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     template = pod_template(cluster, part)
-    return deployment(cluster, inputs, part.component, template, replicas=replicas, strategy=strategy)
+    return deployment(
+        cluster,
+        inputs,
+        part.component,
+        template,
+        replicas=replicas,
+        strategy=strategy,
+        ready_deadline_s=math.ceil(cluster.spec.rollout.ready_deadline_seconds),
+    )
 
 
 def _api(cluster: ChatCluster) -> Part:

@@ -23,7 +23,7 @@ class DevelopmentImages(Struct, frozen=True):
 
 
 class Inputs(Struct, frozen=True, kw_only=True):
-    """`owner_uid`: of the ChatCluster. `image`: the operator's own."""
+    """`owner_uid`: of the ChatCluster. `image`: what its pods run where it names none."""
 
     owner_uid: str
     image: str

@@ -96,6 +96,11 @@ def keys(cluster: str) -> str:
     return f"{cluster}-keys"
 
 
+def identity(namespace: str, cluster: str) -> str:
+    """Whose keys in Redis these are: the same name may be that of another cluster in another namespace."""
+    return f"{namespace}/{cluster}"
+
+
 def pods_account(cluster: str) -> str:
     """The ServiceAccount of all pods of a cluster. It may do nothing."""
     return f"{cluster}-pods"

@@ -142,6 +142,7 @@ def _settings(cluster: ChatCluster, component: str) -> ServiceSettings:
         where |= _server(server)
     return msgspec.structs.replace(
         plain,
+        cluster=names.identity(cluster.metadata.namespace, cluster.metadata.name),
         auth=auth,
         public_url=socket_url(cluster) if component == names.CHAT else plain.public_url,
         api_url=inside_url(cluster),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.kube_api import KubeApi, eventually
-from support.kube_cluster import CORE, World, tended
+from support.kube_cluster import CORE, World, started, tended
 from support.valkey import Valkey, valkey_server
 
 
@@ -25,17 +25,6 @@ async def world(valkey: Valkey, tmp_path: Path) -> AsyncIterator[World]:
         made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
         async with tended(made, tmp_path):
             yield made
-
-
-async def started(world: World, count: int = 2) -> list[str]:
-    world.apply()
-    await eventually(lambda: bool(world.children("jobs")))
-    world.finish_schema()
-    names = await world.chat_pods_are(count)
-    for name in names:
-        await world.run(name)
-    await eventually(lambda: world.status().get("chatPods", {}).get("ready") == count)
-    return names
 
 
 async def becomes_quiet(world: World) -> bool:
@@ -92,6 +81,35 @@ async def test_a_pod_that_died_is_replaced_and_stays_for_its_log(world: World) -
     annotations = world.chat_pods()[dead]["metadata"]["annotations"]
     assert "chatcluster.dev/forgotten" in annotations
     await eventually(lambda: world.status()["chatPods"]["replicas"] == 2)
+
+
+async def test_a_pod_that_dies_while_a_new_version_makes_its_tables_is_replaced_at_once(world: World) -> None:
+    dead, other = await started(world)
+    (kept,) = world.children("controllerrevisions")
+    world.apply(version="2")
+    await eventually(lambda: len(world.children("controllerrevisions")) == 2)
+    world.api.remove(f"{CORE}/pods/{dead}")
+    names = await world.chat_pods_are(2)
+    assert other in names
+    assert all(name.startswith(kept) for name in names), "of the revision that the tables are of"
+    for name in names:
+        await world.run(name)
+    world.finish_schema()
+    await world.chat_pods_are(3)
+
+
+async def test_a_revision_that_ran_well_needs_no_tables_again(valkey: Valkey, tmp_path: Path) -> None:
+    async with KubeApi().running() as api:
+        world = World(api, valkey)
+        world.secret(redis=valkey.url, postgresql="postgresql://db/chat")
+        async with tended(world, tmp_path):
+            before = await started(world)
+        world.mark_good()
+        for path in [path for path in api.objects if "/pods/" in path or "/jobs/" in path]:
+            api.remove(path)
+        async with tended(world, tmp_path):
+            await eventually(lambda: bool(world.children("jobs")))
+            assert not set(before) & set(await world.chat_pods_are(2))
 
 
 async def test_a_secret_that_is_missing_is_told_and_found_when_it_comes(world: World) -> None:

@@ -37,7 +37,7 @@ def test_every_kind_of_pod_can_read_its_settings(spec: dict[str, Any]) -> None:
     cluster = cluster_of(spec)
     for component in settings.TOLD:
         read = told(cluster, component)
-        assert read.cluster == "talk"
+        assert read.cluster == "apps/talk"
         assert read.port == 8080
         assert read.secret_file == "/etc/chat/keys/keys.json"
         assert read.live_file == "/etc/chat/live/live.json"
