@@ -136,7 +136,8 @@ class Fleet:
             capacity=10_000,
             started_at=0,
         )
-        await Registry(redis, Keys("chat", meta["labels"][names.LABEL_CLUSTER])).renew(entry, LEASE_S)
+        identity = names.identity(meta["namespace"], meta["labels"][names.LABEL_CLUSTER])
+        await Registry(redis, Keys("chat", identity)).renew(entry, LEASE_S)
 
 
 class Seen:
