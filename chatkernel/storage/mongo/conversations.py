@@ -27,7 +27,7 @@ from chatkernel.storage.mongo.errors import translated
 from chatkernel.storage.mongo.head_audit import HeadAudit
 from chatkernel.storage.mongo.history import fold
 from chatkernel.storage.mongo.membership import State
-from chatkernel.storage.mongo.together import gathered
+from chatkernel.storage.together import gathered
 from chatkernel.storage.mongo.trailing import Trail
 from chatkernel.storage.mongo.watermarks import put_watermarks
 
