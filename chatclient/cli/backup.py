@@ -63,7 +63,9 @@ def restore(copy: Copy, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> N
 def _sqlite(store: str | None, file: Path | None, data: Path) -> Path:
     path, *others = sqlite_files(meant(store, file, data)[0])
     if others:
-        fail("there are two stores: back up each by itself, one after the other with --store URL (docs/backup.md)")
+        fail(
+            "there are two stores: back up each by itself, one after the other with --store URL (docs/backup.md)"
+        )
     if path is None:
         fail("this copies SQLite stores alone: docs/backup.md has the commands of the other databases")
     return path

@@ -28,10 +28,7 @@ def _shown(url: str) -> str:
     except ValueError:
         return "not a URL"
     beside_host = parts.path + ("" if "@" in parts.netloc else parts.query + parts.fragment)
-    if parts.scheme == "sqlite":
-        strange = "://" in beside_host
-    else:
-        strange = not parts.netloc or "@" in beside_host
+    strange = "://" in beside_host if parts.scheme == "sqlite" else not parts.netloc or "@" in beside_host
     if strange:
         return "not a URL"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

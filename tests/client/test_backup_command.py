@@ -105,6 +105,8 @@ def test_other_stores_have_commands_of_their_own(chatctl: Chatctl, tmp_path: Pat
 
 def test_of_two_stores_each_is_copied_by_itself(chatctl: Chatctl, tmp_path: Path) -> None:
     first = f"sqlite:///{chatctl.data}/chat.db"
-    refused = chatctl.here("backup", str(tmp_path / "copy.db"), "--store", f"{first} sqlite:///{tmp_path}/people.db")
+    refused = chatctl.here(
+        "backup", str(tmp_path / "copy.db"), "--store", f"{first} sqlite:///{tmp_path}/people.db"
+    )
     assert refused.returncode == 2 and "--store" in refused.stderr
     assert not (tmp_path / "copy.db").exists()

@@ -204,7 +204,12 @@ def test_passwords_are_not_shown_either_where_the_store_is_two(
     chatctl.environ["CHATCTL_STORE"] = (
         f"sqlite:///{tmp_path}/x.db{second}://chat:s3cretpw@127.0.0.1:1/chat?connect_timeout_s=0.3"
     )
-    for words in (("schema", "plan"), ("schema", "check"), ("schema", "apply"), ("backup", f"{tmp_path}/copy.db")):
+    for words in (
+        ("schema", "plan"),
+        ("schema", "check"),
+        ("schema", "apply"),
+        ("backup", f"{tmp_path}/copy.db"),
+    ):
         refused = chatctl.here(*words)
         assert refused.returncode == 2
         assert "s3cretpw" not in refused.stdout + refused.stderr and refused.stderr.count("\n") == 1, words
