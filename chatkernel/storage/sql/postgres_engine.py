@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.storage.sql.postgres_errors import hide_values, is_database_error
 from chatkernel.storage.sql.postgres_sql import escaped, unescaped
+from chatkernel.storage.sql.postgres_standby import Doubt
 from chatkernel.storage.sql.postgres_url import PostgresOptions
 
 SERVER_VERSION_MIN = 14
@@ -32,6 +33,12 @@ class Link(asyncpg.Connection):  # type: ignore[misc]
     """It is higher on a server that was promoted than on the one that was the primary before it."""
     trust = 0
     """As of which doubt about the servers it was made."""
+    was_ended = False
+    """By us."""
+
+    def terminate(self) -> None:
+        self.was_ended = True
+        super().terminate()
 
     @staticmethod
     def note(link: Link, message: Any) -> None:
@@ -46,6 +53,8 @@ class Servers:
         self._urls, self._options = deque(urls), options
         self._timeline = self._trust = 0
         """The highest timeline that was seen, and how often an answer failed to come."""
+        self.doubt: Doubt | None = None
+        """That of the runner whose connections these are."""
 
     async def connect(self) -> Link:
         """Each in turn, with a time of its own: one that is frozen or cut off must not keep us from the next. The
@@ -77,6 +86,11 @@ class Servers:
             self._trust += 1
             self._urls.rotate(-1)
 
+    def lost(self, link: Link) -> None:
+        """It was found closed, while nothing was asked of it."""
+        if self.doubt is not None and not link.was_ended:
+            self.doubt.arose()
+
     def trusts(self, link: Link) -> bool:
         return link.trust == self._trust and link.timeline >= self._timeline
 
@@ -105,6 +119,7 @@ def postgres_engine(servers: Servers, options: PostgresOptions) -> AsyncEngine:
         if not servers.trusts(link):
             link.terminate()
         if link.is_closed():
+            servers.lost(link)
             raise DisconnectionError
 
     @event.listens_for(engine.sync_engine, "handle_error")
