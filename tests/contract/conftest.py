@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if "postgres" in item.callspec.params.values() and item.module.__name__ not in EVERYDAY_ON_POSTGRES:
             item.add_marker(pytest.mark.stores)
-        if "split" in item.callspec.params.values():
+        if {"split", "split-postgres"} & set(item.callspec.params.values()):
             item.add_marker(pytest.mark.stores)
 
 
