@@ -113,9 +113,9 @@ class Healer:
 
     async def _heal(self, channel_ids: Sequence[str]) -> None:
         # Noted before the heads are read: these can only be later.
-        before = {c: room.checked for c in channel_ids if (room := self._hub.rooms.get(c)) is not None}
+        stood = {c: room.checked for c in channel_ids if (room := self._hub.rooms.get(c)) is not None}
         heads = await self._store.heads(channel_ids)
-        await self._compare(before, heads)
+        await self._compare(stood, heads)
         for channel_id, head in heads.items():
             room = self._hub.rooms.get(channel_id)
             while room is not None and room.last_seq is not None and room.last_seq < head.seq:
@@ -133,11 +133,11 @@ class Healer:
                 if room is not None and room.last_seq == before:
                     break
 
-    async def _compare(self, before: Mapping[str, Head], heads: Mapping[str, Head]) -> None:
+    async def _compare(self, stood: Mapping[str, Head], heads: Mapping[str, Head]) -> None:
         """A database that fails over may take back what it has shown, and another message then gets its seq. Raises
         ChatError."""
-        stood: Cursors = {c: Position(head.seq, head.message_id) for c, head in before.items() if head.seq}
-        replaced = set(await strangers(self._store, stood, heads))
+        cursors: Cursors = {c: Position(head.seq, head.message_id) for c, head in stood.items() if head.seq}
+        replaced = set(await strangers(self._store, cursors, heads))
         for channel_id, head in heads.items():
             room = self._hub.rooms.get(channel_id)
             if room is None:

@@ -160,6 +160,7 @@ async def test_what_the_standby_does_not_have_yet_is_not_acked(server: Postgres,
             store.database = name  # type: ignore[attr-defined]
             log = ChannelLog(store)
             await log.create("u_ann", "u_bob")
+            assert (await store.heads([log.channel_id]))[log.channel_id].seq == 1
             run = one_message(log)
             standby.freeze()
             async with other_session(server, store) as other:

@@ -98,6 +98,7 @@ async def test_what_a_restarted_server_has_and_its_standby_has_not_is_not_shown(
     """The commit was waiting when the server was killed: it comes back with it, and a failover would take it away."""
     log = ChannelLog(store)
     await log.create("u_ann", "u_bob")
+    assert (await store.heads([log.channel_id]))[log.channel_id].seq == 1
     run = one_message(log)
     standby.freeze()
     with pytest.raises(ChatError):

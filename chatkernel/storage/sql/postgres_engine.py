@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -21,7 +22,7 @@ SERVER_VERSION_MIN = 14
 CONNECTION_MAX_AGE_S = 1800
 """Connections are made anew now and then: names of hosts may come to mean others."""
 _WARNING = "01000"
-_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+_WHO = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()"
 
 
 class Link(asyncpg.Connection):  # type: ignore[misc]
@@ -31,6 +32,7 @@ class Link(asyncpg.Connection):  # type: ignore[misc]
     warned = False
     timeline = 0
     """It is higher on a server that was promoted than on the one that was the primary before it."""
+    server_started_at: datetime | None = None
     trust = 0
     """As of which doubt about the servers it was made."""
     was_ended = False
@@ -53,6 +55,7 @@ class Servers:
         self._urls, self._options = deque(urls), options
         self._timeline = self._trust = 0
         """The highest timeline that was seen, and how often an answer failed to come."""
+        self._started_at: datetime | None = None
         self.doubt: Doubt | None = None
         """That of the runner whose connections these are."""
 
@@ -74,6 +77,10 @@ class Servers:
                 failure = ConnectionError("another server was promoted")
                 continue
             self._timeline, link.trust = link.timeline, trust
+            if self.doubt is not None and link.server_started_at != self._started_at:
+                # Perhaps while no connection was there to be lost.
+                self.doubt.arose()
+            self._started_at = link.server_started_at
             while self._urls[0] != url:
                 self._urls.rotate(-1)
             return link
@@ -146,7 +153,8 @@ async def _connect(dsn: str, options: PostgresOptions) -> Link:
         raise invalid("store_url", f"not usable ({type(error).__name__})") from None
     try:
         _check(link)
-        link.timeline = int(await link.fetchval(_TIMELINE), 16)
+        timeline, link.server_started_at = await link.fetchrow(_WHO)
+        link.timeline = int(timeline, 16)
         for kind in ("text", "varchar"):
             await link.set_type_codec(kind, schema="pg_catalog", encoder=escaped, decoder=unescaped)
         link.add_log_listener(Link.note)

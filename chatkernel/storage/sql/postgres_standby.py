@@ -70,7 +70,7 @@ class Turns:
                 self._look_at_s = time.monotonic() + RETRY_AFTER_S
         if self._given_up != self._caught_up:
             raise ChatError(
-                Code.STORAGE_UNAVAILABLE, "The standby does not confirm", retry_after_s=RETRY_AFTER_S
+                Code.STORAGE_UNAVAILABLE, "Earlier commits have not ended", retry_after_s=RETRY_AFTER_S
             )
 
 
