@@ -41,7 +41,7 @@ def names_of(store: StoreUnderTest) -> list[str]:
 
 
 def looked(url: str) -> Any:
-    with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=400, timeoutMS=400) as client:
+    with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=200, timeoutMS=200) as client:
         return client.get_default_database().command("ping")["ok"]
 
 
