@@ -22,8 +22,13 @@ DEV := $(VENV)/.installed-dev
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: export CHATCTL_REDIS = $(REDIS)
-run: export CHATCTL_STORE = $(STORE)
+# What is not given stays as the environment has it; what is given is not expanded: passwords may have a $ in them.
+ifneq ($(value REDIS),)
+run: export CHATCTL_REDIS = $(value REDIS)
+endif
+ifneq ($(value STORE),)
+run: export CHATCTL_STORE = $(value STORE)
+endif
 run: $(RUN)  ## Start a chat cluster here: Redis, pods, operator (FILE=examples/laptop.yaml, STORE=URL, REDIS=URL, ARGS="--port 9000")
 	@exec $(BIN)/chatctl up $(FILE) $(ARGS)
 

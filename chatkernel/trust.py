@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from chatkernel.storage.url import parts_of
+
 _REDIS_CA, _REDIS_ANY = "ssl_ca_certs", {"ssl_cert_reqs": "none", "ssl_check_hostname": "false"}
 
 
@@ -23,9 +25,13 @@ def trusting_redis(url: str, ca_file: str = "", *, insecure: bool = False) -> st
 
 
 def trusting_store(url: str, ca_file: str = "", *, insecure: bool = False) -> str:
-    """The same for a store. Raises TrustError."""
+    """The same for a store, or for both of two in one URL. Raises TrustError."""
     if not (ca_file or insecure):
         return url
+    return " ".join(_trusting_store(part, ca_file, insecure=insecure) for part in parts_of(url))
+
+
+def _trusting_store(url: str, ca_file: str, *, insecure: bool) -> str:
     if url.startswith("mongodb"):
         wanted = {"tlsInsecure": "true"} if insecure else {"tlsCAFile": ca_file}
         return _with(url, {"tls": "true", **wanted})

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from chatkernel.errors import ChatError, Code
-from chatkernel.protocol import encode_json
-from chatkernel.storage.model import EventRange
+from chatkernel.protocol import Cursors, Position, encode_json
+from chatkernel.reading import strangers
+from chatkernel.storage.model import EventRange, Head
 from chatkernel.storage.store import Store
 from chatpod.hub import Hub
 from chatpod.opening import Opener
@@ -111,7 +112,10 @@ class Healer:
             log.exception("reconcile failed", extra={"users": len(user_ids)})
 
     async def _heal(self, channel_ids: Sequence[str]) -> None:
+        # Noted before the heads are read: these can only be later.
+        stood = {c: room.checked for c in channel_ids if (room := self._hub.rooms.get(c)) is not None}
         heads = await self._store.heads(channel_ids)
+        await self._compare(stood, heads)
         for channel_id, head in heads.items():
             room = self._hub.rooms.get(channel_id)
             while room is not None and room.last_seq is not None and room.last_seq < head.seq:
@@ -128,3 +132,18 @@ class Healer:
                 room = self._hub.rooms.get(channel_id)
                 if room is not None and room.last_seq == before:
                     break
+
+    async def _compare(self, stood: Mapping[str, Head], heads: Mapping[str, Head]) -> None:
+        """A database that fails over may take back what it has shown, and another message then gets its seq. Raises
+        ChatError."""
+        cursors: Cursors = {c: Position(head.seq, head.message_id) for c, head in stood.items() if head.seq}
+        replaced = set(await strangers(self._store, cursors, heads))
+        for channel_id, head in heads.items():
+            room = self._hub.rooms.get(channel_id)
+            if room is None:
+                continue
+            if channel_id in replaced:
+                log.warning("log replaced", extra={"channel": channel_id, "seq": head.seq})
+                await self._opener.begin_anew(room, head)
+            else:
+                room.checked = head

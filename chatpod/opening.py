@@ -14,7 +14,7 @@ from chatkernel.live import Live
 from chatkernel.paging import HEADS_PER_PAGE, OUTBOX_SHARE, Stride
 from chatkernel.protocol import ChannelHead, Cursors, Event, Page, Resync, encode_json
 from chatkernel.reading import first_seq, place_of, seq_of, strangers
-from chatkernel.storage.model import Absence, EventRange, Grant
+from chatkernel.storage.model import Absence, EventRange, Grant, Head
 from chatkernel.storage.store import Store
 from chatpod.client import Client
 from chatpod.hub import Hub
@@ -87,6 +87,24 @@ class Opener:
                     if isinstance(await self._store.grant(channel_id, user_id), Absence):
                         self._hub.detach(client, channel_id)
                         client.send(Resync([channel_id]))
+
+    async def begin_anew(self, room: Room, head: Head) -> None:
+        """What was told of a channel is not in its log any more: a failover took it back. All who are in it here are
+        told so, and stand at the end that there is now. Raises ChatError; the next audit brings whom this did not."""
+        clients = list(room.clients)
+        room.pins += 1
+        try:
+            for client in clients:
+                self._hub.detach(client, room.channel_id)
+                client.send(Resync([room.channel_id], reset=True))
+            room.begin_anew(head)
+            for client in clients:
+                grant = await self._store.grant(room.channel_id, client.user_id)
+                if not isinstance(grant, Absence):
+                    await self.catch_up(client, "", [grant], {})
+        finally:
+            room.pins -= 1
+            self._hub.drop_if_empty(room.channel_id)
 
     async def _bring(self, client: Client, grants: Sequence[Grant]) -> None:
         """Channels that the client should have had live: from where the person came in, for that event and what

@@ -23,6 +23,7 @@ class Room:
         "_records",
         "binary",
         "channel_id",
+        "checked",
         "clients",
         "head",
         "heal_wanted",
@@ -41,6 +42,8 @@ class Room:
         """None until the head has been read: the room is opening."""
         self.head = Head()
         """As last read from the store: what is told live leaves it behind."""
+        self.checked = Head()
+        """The same, as the healer last compared it with the log: it tells whether that is still the same one."""
         self.members_seq = 0
         self.member_count = 0
         self.pins = 0
@@ -99,9 +102,17 @@ class Room:
         """The head as read from the store: events after it are live. So are changes of membership that came while it
         was read, for they may bring in somebody who is connected here."""
         self.head = head
+        if not self.checked.seq:
+            self.checked = head
         if self.last_seq is None or head.seq > self.last_seq:
             self.last_seq = min([head.seq, *(seq - 1 for seq in self._early or ())])
             self.members_seq = head.members_seq
+
+    def begin_anew(self, head: Head) -> None:
+        """What was told here is not in the log any more."""
+        self.head = self.checked = head
+        self.last_seq, self.members_seq, self.heal_wanted = head.seq, head.members_seq, 0
+        self._early = None
 
     def head_for(self, cursor: int = 0, first_seq: int = 0) -> ChannelHead:
         """Where a client stands that has everything: with a cursor that may be ahead of what was told here."""

@@ -16,6 +16,9 @@ _AWAY = {
     Code.STORAGE_UNAVAILABLE: "store",
     Code.STORAGE_FULL: "store",
     Code.STORAGE_DAMAGED: "store",
+    # Other parts say it, too, but to jobs, which try again by themselves. What reaches a loop is the store's: it has
+    # no connection to spare.
+    Code.BUSY: "store",
 }
 
 

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from chatclient.cli.cluster import DEFAULT_DATA, STORE_ENV, AsJson, Data
-from chatclient.cli.stores import File, fail, meant, plainly, sqlite_file
+from chatclient.cli.stores import File, fail, meant, plainly, sqlite_files
 
 if TYPE_CHECKING:  # `up` is to be quick, and this loads the database library
     from chatkernel.storage.sql.copies import Copied
@@ -61,7 +61,11 @@ def restore(copy: Copy, data: Data = DEFAULT_DATA, as_json: AsJson = False) -> N
 
 
 def _sqlite(store: str | None, file: Path | None, data: Path) -> Path:
-    path = sqlite_file(meant(store, file, data)[0])
+    path, *others = sqlite_files(meant(store, file, data)[0])
+    if others:
+        fail(
+            "there are two stores: back up each by itself, one after the other with --store URL (docs/backup.md)"
+        )
     if path is None:
         fail("this copies SQLite stores alone: docs/backup.md has the commands of the other databases")
     return path

@@ -11,7 +11,7 @@ import typer
 from msgspec import Struct
 
 from chatclient.cli.cluster import DEFAULT_DATA, AsJson, Data
-from chatclient.cli.stores import File, Store, fail, meant, run, sqlite_file
+from chatclient.cli.stores import File, Store, fail, meant, run, sqlite_files
 from chatkernel.storage.schema_step import Placement, SchemaStep, StepKind
 
 DIFFERS = 1
@@ -88,9 +88,9 @@ def check(store: Store = None, file: File = None, data: Data = DEFAULT_DATA, as_
 
 def _meant(store: str | None, file: Path | None, data: Path, *, makes: bool) -> tuple[str, Placement]:
     url, wanted = meant(store, file, data)
-    path = sqlite_file(url)
-    if path is not None and not makes and not path.exists():
-        fail(f"there is no {path} yet: `chatctl schema apply` makes it")
+    for path in sqlite_files(url):
+        if path is not None and not makes and not path.exists():
+            fail(f"there is no {path} yet: `chatctl schema apply` makes it")
     return url, wanted
 
 

@@ -11,6 +11,7 @@ import typer
 
 from chatclient.cli.cluster import STORE_ENV
 from chatkernel.storage.schema_step import ANYWHERE, Placement
+from chatkernel.storage.url import parts_of
 
 FAILED = 2
 """Exit code; 1 is kept for a store that differs."""
@@ -52,10 +53,15 @@ def meant(store: str | None, file: Path | None, data: Path) -> tuple[str, Placem
     return f"sqlite:///{database}", wanted
 
 
-def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite store. None: it is another kind of store."""
+def sqlite_files(url: str) -> list[Path | None]:
+    """Of each store that the URL names, the messages' first, its file. None: it is another kind of store."""
+    return [_sqlite_file(part) for part in parts_of(url)]
+
+
+def _sqlite_file(url: str) -> Path | None:
     scheme, _, path = url.partition(":///")
-    return Path(path) if scheme.partition("+")[0] == "sqlite" else None
+    # A path is shown. What has a URL in it may hold a password, and the adapter refuses it.
+    return Path(path) if scheme.partition("+")[0] == "sqlite" and "://" not in path else None
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
-_BETWEEN = re.compile(rf"\s+(?={SCHEME.pattern})")
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_BETWEEN = re.compile(rf"\s+(?={SCHEME.pattern})", re.IGNORECASE)
 
 
 def parts_of(url: str) -> list[str]:
@@ -28,6 +28,7 @@ def _shown(url: str) -> str:
     except ValueError:
         return "not a URL"
     beside_host = parts.path + ("" if "@" in parts.netloc else parts.query + parts.fragment)
-    if parts.scheme != "sqlite" and (not parts.netloc or "@" in beside_host):
+    strange = "://" in beside_host if parts.scheme == "sqlite" else not parts.netloc or "@" in beside_host
+    if strange:
         return "not a URL"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -101,3 +101,12 @@ def test_nothing_is_put_back_under_a_running_cluster(chatctl: Chatctl, tmp_path:
 def test_other_stores_have_commands_of_their_own(chatctl: Chatctl, tmp_path: Path) -> None:
     refused = chatctl.here("backup", str(tmp_path / "copy.db"), "--store", "mongodb://ann:hunter2@db/chat")
     assert refused.returncode == 2 and "docs/backup.md" in refused.stderr and "hunter2" not in refused.stderr
+
+
+def test_of_two_stores_each_is_copied_by_itself(chatctl: Chatctl, tmp_path: Path) -> None:
+    first = f"sqlite:///{chatctl.data}/chat.db"
+    refused = chatctl.here(
+        "backup", str(tmp_path / "copy.db"), "--store", f"{first} sqlite:///{tmp_path}/people.db"
+    )
+    assert refused.returncode == 2 and "--store" in refused.stderr
+    assert not (tmp_path / "copy.db").exists()

@@ -195,3 +195,32 @@ def test_passwords_are_never_shown(chatctl: Chatctl) -> None:
         refused = chatctl.here("schema", *words)
         assert refused.returncode == 2
         assert "hunter2" not in refused.stdout + refused.stderr and refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("second", [" postgresql", " PostgreSQL", ",postgresql"])
+def test_passwords_are_not_shown_either_where_the_store_is_two(
+    chatctl: Chatctl, tmp_path: Path, second: str
+) -> None:
+    chatctl.environ["CHATCTL_STORE"] = (
+        f"sqlite:///{tmp_path}/x.db{second}://chat:s3cretpw@127.0.0.1:1/chat?connect_timeout_s=0.3"
+    )
+    for words in (
+        ("schema", "plan"),
+        ("schema", "check"),
+        ("schema", "apply"),
+        ("backup", f"{tmp_path}/copy.db"),
+    ):
+        refused = chatctl.here(*words)
+        assert refused.returncode == 2
+        assert "s3cretpw" not in refused.stdout + refused.stderr and refused.stderr.count("\n") == 1, words
+
+
+def test_of_two_stores_that_are_files_each_has_to_be_there(chatctl: Chatctl, tmp_path: Path) -> None:
+    first, second = tmp_path / "messages.db", tmp_path / "people.db"
+    both = f"sqlite:///{first} sqlite:///{second}"
+    made(chatctl, "schema", "apply", f"sqlite:///{first}")
+    lacking = chatctl.here("schema", "plan", both)
+    assert lacking.returncode == 2 and f"there is no {second} yet" in lacking.stderr
+    assert not second.exists()
+    made(chatctl, "schema", "apply", both)
+    assert chatctl.here("schema", "check", both).returncode == 0

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if "postgres" in item.callspec.params.values() and item.module.__name__ not in EVERYDAY_ON_POSTGRES:
             item.add_marker(pytest.mark.stores)
-        if "split" in item.callspec.params.values():
+        if any(name in item.callspec.params.values() for name in ("split", "split-postgres")):
             item.add_marker(pytest.mark.stores)
 
 

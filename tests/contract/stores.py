@@ -51,11 +51,19 @@ def _split(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
         yield f"{messages} {directory}"
 
 
+@contextmanager
+def _split_postgres(request: pytest.FixtureRequest, made: bool) -> Iterator[str]:
+    """The two that teams run together."""
+    with _mongo(request, made) as messages, _postgres(request, made) as directory:
+        yield f"{messages} {directory}"
+
+
 Url = AbstractContextManager[str]
 STORES: dict[str, Callable[[pytest.FixtureRequest, bool], Url]] = {
     "mongo": _mongo,
     "postgres": _postgres,
     "split": _split,
+    "split-postgres": _split_postgres,
     "sqlite": _sqlite,
 }
 """By name, the URL of a fresh store of each database while a test runs. `made`: with tables, if that is quicker."""

@@ -153,13 +153,14 @@ async def test_a_transaction_that_lost_its_backend_before_the_commit_is_run_agai
 @pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
 async def test_what_the_standby_does_not_have_yet_is_not_acked(server: Postgres, how: str) -> None:
     """The commit is on the primary's disk, and can be read there; a failover would take it back. Neither the append
-    nor the look for it afterwards says that it is stored until the standby has it."""
+    nor the look for it afterwards says that it is stored until the standby has it, and no log shows it."""
     name = fresh_database(server)
     with standby_of(server) as standby:
         async with opened(server.url(name, timeout_s=2)) as store:
             store.database = name  # type: ignore[attr-defined]
             log = ChannelLog(store)
             await log.create("u_ann", "u_bob")
+            assert (await store.heads([log.channel_id]))[log.channel_id].seq == 1
             run = one_message(log)
             standby.freeze()
             async with other_session(server, store) as other:
@@ -168,11 +169,22 @@ async def test_what_the_standby_does_not_have_yet_is_not_acked(server: Postgres,
                 with pytest.raises(ChatError) as unknown:
                     await writing
             assert unknown.value.code is Code.STORAGE_UNAVAILABLE
+            assert server.sql("SELECT count(*) FROM events", name) == "2"
+            for asked in (
+                store.events([EventRange(log.channel_id, 1, 10)]),
+                store.heads([log.channel_id]),
+                store.find_sent([key_of(run)]),
+            ):
+                with pytest.raises(ChatError):
+                    await asked
+            standby.thaw()
+            async with asyncio.timeout(20):
+                while True:
+                    with suppress(ChatError):
+                        await store.heads([log.channel_id])
+                        break
             [seen] = await store.events([EventRange(log.channel_id, 1, 10)])
             assert len(seen) == 1
-            with pytest.raises(ChatError):
-                await store.find_sent([key_of(run)])
-            standby.thaw()
             assert await store.find_sent([key_of(run)]) == {key_of(run): run.events[0]}
 
 

@@ -11,16 +11,27 @@ import tempfile
 import time
 from pathlib import Path
 
+from drills.mongo_store import mongo
+from drills.postgres_store import postgres, replicated_postgres
+from drills.sqlite_store import sqlite
 from drills.store_fault import StoreUnderTest
-from drills.store_faults import STORES
 from drills.store_rig import run_drill
 
+STORES = {
+    "sqlite": sqlite,
+    "postgres": postgres,
+    "postgres-replicated": replicated_postgres,
+    "mongo": mongo,
+}
 TIMES = 3
 SHORT = {"sqlite": ("locked", 4.0), "postgres": ("kill", 3.0), "mongo": ("freeze", 6.0)}
-"""For a quick look: one fault of each, for so many seconds, and a pod is killed."""
+"""For a quick look: one fault of each, for so many seconds, and a pod is killed. Of others all faults, if they are
+named."""
 
 
 def _short(store: StoreUnderTest) -> StoreUnderTest:
+    if store.name not in SHORT:
+        return store
     name, hold_s = SHORT[store.name]
     chosen_ones = [fault for fault in store.faults if fault.name == name]
     faults = [dataclasses.replace(fault, hold_s=hold_s, stops=False) for fault in chosen_ones]
@@ -36,11 +47,12 @@ async def _run(names: list[str], faults: list[str], times: int, short: bool) -> 
     for name in names:
         began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="drill-"))
         async with STORES[name]() as store:
-            print(f"{name}: {store.words}", flush=True)
-            if short:
-                outcome = await run_drill(_short(store), place, "kill-pod", times=1)
-            else:
-                outcome = await run_drill(_only(store, faults) if faults else store, place, times=times)
+            store = _short(store) if short else _only(store, faults) if faults else store
+            # There is always something that breaks.
+            others = ["kill-pod"] if short or not store.faults else []
+            broken = ", ".join([fault.name for fault in store.faults] + others)
+            print(f"{name}: {store.words}; faults: {broken}", flush=True)
+            outcome = await run_drill(store, place, *others, times=1 if short else times)
         print("\n".join(outcome.lines()), flush=True)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
         if outcome.problems:
@@ -64,5 +76,6 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     if unknown := set(asked.names) - STORES.keys():
         parser.error(f"no store is called {', '.join(sorted(unknown))}; there are: {', '.join(STORES)}")
-    kept = asyncio.run(_run(asked.names or list(STORES), asked.fault, asked.times, asked.short))
+    everything = list(SHORT if asked.short else STORES)
+    kept = asyncio.run(_run(asked.names or everything, asked.fault, asked.times, asked.short))
     sys.exit(0 if kept else 1)

@@ -120,6 +120,17 @@ def test_a_ca_of_redis_is_written_into_its_url(
             "postgresql://p/chat?sslmode=verify-ca&sslrootcert=/t/ca",
         ),
         ("postgresql://p/chat", {"store_insecure": True}, "postgresql://p/chat?sslmode=require"),
+        (
+            "mongodb://u:p@a,b/chat?w=1 postgresql://p/chat",
+            {"store_ca_file": "/t/ca"},
+            "mongodb://u:p@a,b/chat?w=1&tls=true&tlsCAFile=/t/ca"
+            " postgresql://p/chat?sslmode=verify-full&sslrootcert=/t/ca",
+        ),
+        (
+            "postgresql://p/chat mongodb://a",
+            {"store_insecure": True},
+            "postgresql://p/chat?sslmode=require mongodb://a/?tls=true&tlsInsecure=true",
+        ),
     ],
 )
 def test_a_ca_of_a_store_is_written_into_its_url(
@@ -133,6 +144,14 @@ def test_a_ca_for_what_is_not_by_tls_is_refused(tmp_path: Path) -> None:
         load(tmp_path, pod="a", redis_ca_file="/t/ca", **URLS)
     with pytest.raises(SettingsError, match=r"store_ca_file: .* not reached by TLS"):
         load(tmp_path, pod="a", store_ca_file="/t/ca", **URLS)
+    with pytest.raises(SettingsError, match=r"store_ca_file: .* not reached by TLS"):
+        load(
+            tmp_path,
+            pod="a",
+            redis_url="redis://r",
+            store_url="mongodb://a sqlite:///d",
+            store_ca_file="/t/ca",
+        )
 
 
 def test_what_may_change_is_read_at_the_start_too(tmp_path: Path) -> None:

@@ -102,20 +102,37 @@ def test_messages_and_the_directory_may_be_in_two_stores(tmp_path: Path) -> None
     assert (rows(people, "events"), rows(people, "users")) == (0, 2)
 
 
-def test_make_hands_the_store_on_and_on_no_command_line(tmp_path: Path) -> None:
+SHOWS = '#!/bin/sh\necho "$CHATCTL_STORE|$CHATCTL_REDIS|$*"\n'
+
+
+def made(tmp_path: Path, *variables: str, **environ: str) -> str:
+    """What `make run` runs: with which store, which Redis, and what words."""
     chatctl = tmp_path / "bin" / "chatctl"
-    chatctl.parent.mkdir()
+    chatctl.parent.mkdir(exist_ok=True)
     (chatctl.parent / "pip").touch()
     (tmp_path / ".installed-run").touch()
-    chatctl.write_text('#!/bin/sh\necho "$CHATCTL_STORE|$*"\n')
+    chatctl.write_text(SHOWS)
     chatctl.chmod(0o755)
+    command = ["make", "--silent", "-C", str(ROOT), "run", f"VENV={tmp_path}", *variables]
+    # What the make that runs the tests was given is not for this one.
+    others = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "ARGS"}
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env={**others, **environ})
+    return ran.stdout.strip()
 
-    def run(*variables: str) -> str:
-        command = ["make", "--silent", "-C", str(ROOT), "run", f"VENV={tmp_path}", *variables]
-        # What the make that runs the tests was given is not for this one.
-        environ = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "ARGS"}
-        ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
-        return ran.stdout.strip()
 
-    assert run("STORE=postgresql://db/chat") == "postgresql://db/chat|up examples/laptop.yaml"
-    assert run() == "|up examples/laptop.yaml"
+def test_make_hands_the_store_on_and_on_no_command_line(tmp_path: Path) -> None:
+    given = made(tmp_path, "STORE=postgresql://db/chat", "REDIS=redis://db")
+    assert given == "postgresql://db/chat|redis://db|up examples/laptop.yaml"
+    assert made(tmp_path) == "||up examples/laptop.yaml"
+
+
+def test_make_leaves_the_environment_s_store_and_goes_over_it_where_it_is_told_to(tmp_path: Path) -> None:
+    environ = {"CHATCTL_STORE": "mongodb://a,b/chat", "CHATCTL_REDIS": "redis://mine"}
+    assert made(tmp_path, **environ) == "mongodb://a,b/chat|redis://mine|up examples/laptop.yaml"
+    told = made(tmp_path, "STORE=postgresql://db/chat", **environ)
+    assert told == "postgresql://db/chat|redis://mine|up examples/laptop.yaml"
+
+
+def test_make_changes_nothing_of_a_password(tmp_path: Path) -> None:
+    url = "mongodb://chat:pa$HOME$$w(o)r'd@a,b/chat?x=1&y=2"
+    assert made(tmp_path, f"STORE={url}", f"REDIS={url}") == f"{url}|{url}|up examples/laptop.yaml"

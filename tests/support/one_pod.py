@@ -58,6 +58,10 @@ class HookedStore:
     def after(self, name: str, *steps: Step) -> None:
         self._after[name] += steps
 
+    def moved_to(self, store: Store) -> None:
+        """As when a standby is promoted."""
+        self._store = store
+
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._store, name)
 

@@ -201,16 +201,21 @@ def standby_of(primary: Postgres) -> Iterator[Postgres]:
     standby = primary.copy_to(folder)
     try:
         standby.start()
-        primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        primary.sql("SELECT pg_reload_conf()")
-        deadline = time.monotonic() + START_S
-        while primary.sql("SELECT sync_state FROM pg_stat_replication") != "sync":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until_in_step(primary)
         yield standby
     finally:
         standby.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def until_in_step(primary: Postgres) -> None:
+    """Until its commits wait for the standby that streams from it."""
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.sql("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + START_S
+    while primary.sql("SELECT sync_state FROM pg_stat_replication") != "sync":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def fresh_database(server: Postgres, template: str = "template1") -> str:

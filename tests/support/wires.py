@@ -1,4 +1,4 @@
-"""A wire between a store's clients and its server, on which things go wrong: cut, slow, or some requests fail.
+"""A wire between a store's clients and its server, on which things go wrong: cut, still, slow, or some requests fail.
 
 Unlike a proxy that only passes bytes on, these know where a request begins: what fails is a whole request, before it
 was done, or after, with the answer lost.
@@ -40,8 +40,10 @@ class Pair:
 class Wire:
     """`delay_s` and `fails_every` may be changed at any time; 0: not at all."""
 
-    def __init__(self, port: int) -> None:
-        self.port, self._to = 0, port
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.port, self._to = 0, (host, port)
+        self._flows = asyncio.Event()
+        self._flows.set()
         self.delay_s = 0.0
         self.fails_every = 0
         self.failed = 0
@@ -59,12 +61,19 @@ class Wire:
     def mend(self) -> None:
         self._is_cut = False
 
+    def freeze(self) -> None:
+        """Take what is sent, and pass nothing on, in neither direction."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        self._flows.set()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:
             writer.transport.abort()
             return
         try:
-            server_reader, server = await asyncio.open_connection("127.0.0.1", self._to)
+            server_reader, server = await asyncio.open_connection(*self._to)
         except OSError:
             writer.transport.abort()
             return
@@ -100,6 +109,7 @@ class Wire:
     async def _pass_request(self, pair: Pair) -> bool:
         """Pass the next one on, or let it fail; False at the end."""
         data = await pair.client_reader.read(CHUNK_BYTES)
+        await self._flows.wait()
         pair.server.write(data)
         return bool(data)
 
@@ -111,6 +121,7 @@ class Wire:
             while True:
                 due_s, data = await chunks.get()
                 await asyncio.sleep(due_s - loop.time())
+                await self._flows.wait()
                 pair.client.write(data)
                 await pair.client.drain()
 
@@ -139,14 +150,15 @@ class MongoWire(Wire):
         "after",
     )
 
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        super().__init__(port, host)
         self._ways = cycle(self.WAYS)
 
     async def _pass_request(self, pair: Pair) -> bool:
         header = await pair.client_reader.readexactly(HEADER_BYTES)
         length, request_id, _, opcode = HEADER.unpack(header)
         payload = await pair.client_reader.readexactly(length - HEADER_BYTES)
+        await self._flows.wait()
         if opcode == OP_MSG and self.fails_every:
             request = decode(request_id, opcode, payload)
             if next(iter(request.body), "") in self.COMMANDS and self._is_to_fail():
@@ -173,12 +185,13 @@ class PostgresWire(Wire):
     GREETING_CHUNKS = 12
     """A connection that is being made is let alone: that is another fault."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        super().__init__(port, host)
         self._ways = cycle(("before", "after"))
 
     async def _pass_request(self, pair: Pair) -> bool:
         data = await pair.client_reader.read(CHUNK_BYTES)
+        await self._flows.wait()
         pair.requests += 1
         if data and pair.requests > self.GREETING_CHUNKS and self._is_to_fail():
             if next(self._ways) == "before":
@@ -189,9 +202,9 @@ class PostgresWire(Wire):
 
 
 @asynccontextmanager
-async def wire_to(port: int, kind: type[Wire] = Wire) -> AsyncIterator[Wire]:
-    """Listens on a port of its own (`wire.port`) for a server on this port."""
-    wire = kind(port)
+async def wire_to(port: int, kind: type[Wire] = Wire, host: str = "127.0.0.1") -> AsyncIterator[Wire]:
+    """Listens on a port of its own (`wire.port`) of this machine, for a server on this port of the host."""
+    wire = kind(port, host)
     server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
     wire.port = server.sockets[0].getsockname()[1]
     try:

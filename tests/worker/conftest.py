@@ -54,17 +54,30 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
         "mongo",
         pytest.param("postgres", marks=pytest.mark.stores),
         pytest.param("split", marks=pytest.mark.stores),
+        pytest.param("split-postgres", marks=pytest.mark.stores),
         "sqlite",
     ]
 )
 def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param in ("mongo", "split"):
-        url: str = request.getfixturevalue("mongo_url")
-        return url if request.param == "mongo" else f"{url} sqlite:///{tmp_path}/directory.db"
-    if request.param == "postgres":
+    def postgres() -> str:
         server: Postgres = request.getfixturevalue("postgres")
         return server.url(fresh_database(server), timeout_s=30)
-    return f"sqlite:///{tmp_path}/any.db"
+
+    def mongo() -> str:
+        url: str = request.getfixturevalue("mongo_url")
+        return url
+
+    match request.param:
+        case "mongo":
+            return mongo()
+        case "postgres":
+            return postgres()
+        case "split":
+            return f"{mongo()} sqlite:///{tmp_path}/directory.db"
+        case "split-postgres":
+            return f"{mongo()} {postgres()}"
+        case _:
+            return f"sqlite:///{tmp_path}/any.db"
 
 
 @pytest.fixture

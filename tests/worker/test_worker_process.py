@@ -10,7 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import asyncpg
+import pytest
 from support.bus_pod import BusPod
+from support.postgres import fresh_database, postgres_server
 from support.valkey import Valkey, eventually, redis_client
 from support.worker_process import LEASE_S, workers
 
@@ -41,6 +44,43 @@ async def test_it_works_through_a_killed_redis_logs_that_once_and_stops_when_tol
         started = time.monotonic()
         assert await asyncio.to_thread(worker.process.wait, 5) == 0
         assert time.monotonic() - started < 1.9  # less than Redis' time-out
+
+
+async def take_all(url: str, taken: list[asyncpg.Connection]) -> None:
+    with pytest.raises(asyncpg.TooManyConnectionsError):
+        while True:
+            taken.append(await asyncpg.connect(url))
+
+
+@pytest.mark.stores
+async def test_a_database_without_a_connection_to_spare_is_an_outage_and_no_fault_of_the_worker_s(
+    own_valkey: Valkey, tmp_path: Path
+) -> None:
+    with postgres_server(max_connections=20, fsync="off") as server:
+        url = server.url(fresh_database(server))
+        with workers(own_valkey, tmp_path, store_url=url) as (worker,):
+            await eventually(worker.ready, 20)
+            taken: list[asyncpg.Connection] = []
+            # Else it would take those that become free first.
+            worker.process.send_signal(signal.SIGSTOP)
+            await take_all(url, taken)
+            theirs = "FROM pg_stat_activity WHERE application_name = 'chatcluster'"
+            await taken[0].execute(f"SELECT pg_terminate_backend(pid) {theirs}")
+            while await taken[0].fetchval(f"SELECT count(*) {theirs}"):
+                pass
+            await take_all(url, taken)
+            worker.process.send_signal(signal.SIGCONT)
+
+            async def degraded() -> bool:
+                return bool((await worker.get("/readyz"))[1]["degraded"])
+
+            await eventually(degraded)
+            assert (await worker.get("/readyz"))[1]["degraded"] == ["store"]
+            for connection in taken:
+                await connection.close()
+            await eventually(worker.ready)
+            assert worker.events() == ["work interrupted", "work resumed"]
+            assert "Traceback" not in worker.log.read_text()
 
 
 async def test_a_dead_pods_channels_are_poked_by_one_of_two_workers_though_the_other_is_killed(

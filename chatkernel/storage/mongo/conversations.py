@@ -27,9 +27,9 @@ from chatkernel.storage.mongo.errors import translated
 from chatkernel.storage.mongo.head_audit import HeadAudit
 from chatkernel.storage.mongo.history import fold
 from chatkernel.storage.mongo.membership import State
-from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.trailing import Trail
 from chatkernel.storage.mongo.watermarks import put_watermarks
+from chatkernel.storage.together import gathered
 
 _CHANNELS_AT_ONCE = 1_000
 _NEWEST = 20

@@ -30,9 +30,9 @@ from chatkernel.storage.mongo.changes import CHANGING_KINDS, Changes
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, channel_of, event_of
 from chatkernel.storage.mongo.membership import Membership
-from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.trailing import Trail
 from chatkernel.storage.mongo.upserts import write_again
+from chatkernel.storage.together import gathered
 
 log = logging.getLogger(__name__)
 

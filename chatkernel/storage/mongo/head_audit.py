@@ -20,8 +20,8 @@ from chatkernel.storage.mongo.changes import CHANGING_KINDS
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, channel_of, event_of
 from chatkernel.storage.mongo.effects import Effects, announced, fresh
-from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.trailing import Trail
+from chatkernel.storage.together import gathered
 
 log = logging.getLogger(__name__)
 

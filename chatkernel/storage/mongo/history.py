@@ -11,7 +11,7 @@ from chatkernel.protocol import Event, HistoryItem
 from chatkernel.storage.model import EventRange, Head, HistoryPage, PageQuery, SendKey
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, event_of, head_of, item_of
-from chatkernel.storage.mongo.together import gathered
+from chatkernel.storage.together import gathered
 
 _END = MAX_MESSAGE_ID + 1
 _HEAD_FIELDS = dict.fromkeys(("channel_id", "seq", "message_id", "messages_before", "kind", "members_seq"), 1)

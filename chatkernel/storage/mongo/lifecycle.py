@@ -19,8 +19,8 @@ from chatkernel.storage.mongo.effects import Effects
 from chatkernel.storage.mongo.errors import translated
 from chatkernel.storage.mongo.history import heads
 from chatkernel.storage.mongo.membership import State
-from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.upserts import write_again
+from chatkernel.storage.together import gathered
 from chatkernel.storage.usernames import username_key
 
 _MARKS = (

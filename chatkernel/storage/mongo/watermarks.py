@@ -11,9 +11,9 @@ from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import Document, head_of
 from chatkernel.storage.mongo.history import heads
 from chatkernel.storage.mongo.membership import State
-from chatkernel.storage.mongo.together import gathered
 from chatkernel.storage.mongo.trailing import View
 from chatkernel.storage.standing import Key, Standing, move_all, states, to_count
+from chatkernel.storage.together import gathered
 
 
 async def put_watermarks(

@@ -22,7 +22,11 @@ class SqlEventLog:
         )
 
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
-        return await self._db.look(lambda conn: history.heads(conn, channel_ids)) if channel_ids else {}
+        if not channel_ids:
+            return {}
+        found = await self._db.look(lambda conn: history.heads(conn, channel_ids))
+        await self._db.settle()
+        return found
 
     async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
         return await self._db.look(lambda conn: history.message_ids(conn, places)) if places else {}
@@ -38,7 +42,11 @@ class SqlEventLog:
         return found
 
     async def events(self, ranges: Sequence[EventRange]) -> list[list[Event]]:
-        return await self._db.look(lambda conn: history.events_in(conn, ranges)) if ranges else []
+        if not ranges:
+            return []
+        found = await self._db.look(lambda conn: history.events_in(conn, ranges))
+        await self._db.settle()
+        return found
 
     async def page(self, query: PageQuery) -> HistoryPage:
         return await self._db.read(lambda conn: history.page(conn, query))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -14,13 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from chatkernel.errors import ChatError, Code, invalid
 from chatkernel.storage.sql.postgres_errors import hide_values, is_database_error
 from chatkernel.storage.sql.postgres_sql import escaped, unescaped
+from chatkernel.storage.sql.postgres_standby import Doubt
 from chatkernel.storage.sql.postgres_url import PostgresOptions
 
 SERVER_VERSION_MIN = 14
 CONNECTION_MAX_AGE_S = 1800
 """Connections are made anew now and then: names of hosts may come to mean others."""
 _WARNING = "01000"
-_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+_WHO = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()"
 
 
 class Link(asyncpg.Connection):  # type: ignore[misc]
@@ -30,8 +32,15 @@ class Link(asyncpg.Connection):  # type: ignore[misc]
     warned = False
     timeline = 0
     """It is higher on a server that was promoted than on the one that was the primary before it."""
+    server_started_at: datetime | None = None
     trust = 0
     """As of which doubt about the servers it was made."""
+    was_ended = False
+    """By us."""
+
+    def terminate(self) -> None:
+        self.was_ended = True
+        super().terminate()
 
     @staticmethod
     def note(link: Link, message: Any) -> None:
@@ -46,6 +55,9 @@ class Servers:
         self._urls, self._options = deque(urls), options
         self._timeline = self._trust = 0
         """The highest timeline that was seen, and how often an answer failed to come."""
+        self._started_at: datetime | None = None
+        self.doubt: Doubt | None = None
+        """That of the runner whose connections these are."""
 
     async def connect(self) -> Link:
         """Each in turn, with a time of its own: one that is frozen or cut off must not keep us from the next. The
@@ -65,6 +77,10 @@ class Servers:
                 failure = ConnectionError("another server was promoted")
                 continue
             self._timeline, link.trust = link.timeline, trust
+            if self.doubt is not None and link.server_started_at != self._started_at:
+                # Perhaps while no connection was there to be lost.
+                self.doubt.arose()
+            self._started_at = link.server_started_at
             while self._urls[0] != url:
                 self._urls.rotate(-1)
             return link
@@ -76,6 +92,11 @@ class Servers:
         if len(self._urls) > 1 and link.trust == self._trust:
             self._trust += 1
             self._urls.rotate(-1)
+
+    def lost(self, link: Link) -> None:
+        """It was found closed, while nothing was asked of it."""
+        if self.doubt is not None and not link.was_ended:
+            self.doubt.arose()
 
     def trusts(self, link: Link) -> bool:
         return link.trust == self._trust and link.timeline >= self._timeline
@@ -105,6 +126,7 @@ def postgres_engine(servers: Servers, options: PostgresOptions) -> AsyncEngine:
         if not servers.trusts(link):
             link.terminate()
         if link.is_closed():
+            servers.lost(link)
             raise DisconnectionError
 
     @event.listens_for(engine.sync_engine, "handle_error")
@@ -131,7 +153,8 @@ async def _connect(dsn: str, options: PostgresOptions) -> Link:
         raise invalid("store_url", f"not usable ({type(error).__name__})") from None
     try:
         _check(link)
-        link.timeline = int(await link.fetchval(_TIMELINE), 16)
+        timeline, link.server_started_at = await link.fetchrow(_WHO)
+        link.timeline = int(timeline, 16)
         for kind in ("text", "varchar"):
             await link.set_type_codec(kind, schema="pg_catalog", encoder=escaped, decoder=unescaped)
         link.add_log_listener(Link.note)

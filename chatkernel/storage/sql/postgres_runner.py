@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
 from weakref import WeakSet
@@ -29,6 +29,7 @@ from chatkernel.storage.sql.postgres_errors import (
     is_stuck,
     translate,
 )
+from chatkernel.storage.sql.postgres_standby import WAITING, Doubt, Turns
 from chatkernel.storage.sql.postgres_url import PostgresOptions
 from chatkernel.storage.sql.runner import Operation, T
 
@@ -68,6 +69,8 @@ class PostgresRunner:
     ) -> None:
         self._engine, self._servers, self._options = engine, servers, options
         self._random = random_source or random.Random()
+        self._turns = Turns(options.pool_size, options.pool_wait_s, self._has_overdue)
+        self._doubt = servers.doubt = Doubt(self.confirm)
         self._tasks: set[asyncio.Task[object]] = set()
         self._links: WeakSet[Link] = WeakSet()
         self._closed = False
@@ -95,7 +98,7 @@ class PostgresRunner:
                     return done
             return await _transact(conn, link, _begin(about), operation)
 
-        return await self._run(attempt)
+        return await self._run(attempt, writes=True)
 
     async def migrate(self, operation: Operation[T]) -> T:
         def alone(conn: Connection) -> T:
@@ -134,7 +137,10 @@ class PostgresRunner:
             with _commit_under_way(link):
                 await link.execute(_CONFIRM)
 
-        await self._run(attempt)
+        await self._run(attempt, writes=True)
+
+    async def settle(self) -> None:
+        await self._doubt.settle()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -147,12 +153,13 @@ class PostgresRunner:
 
     # --- attempts ---------------------------------------------------------------------------------------
 
-    async def _run(self, attempt: _Attempt[T], patience_s: float = 0.0) -> T:
+    async def _run(self, attempt: _Attempt[T], patience_s: float = 0.0, *, writes: bool = False) -> T:
         """In a task of its own: a caller that gives up must not cut a statement in two, for then the server would
         be asked to cancel it, even in the middle of its commit."""
         if self._closed:
             raise ChatError(Code.STORAGE_UNAVAILABLE, "The store is closed")
-        task = asyncio.create_task(self._attempts(attempt, patience_s or self._options.timeout_s))
+        attempts = self._attempts(attempt, patience_s or self._options.timeout_s)
+        task = asyncio.create_task(self._in_turn(attempts) if writes else attempts)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -161,6 +168,17 @@ class PostgresRunner:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # Whoever asked may have gone.
+
+    async def _in_turn(self, attempts: Coroutine[None, None, T]) -> T:
+        try:
+            async with self._turns.turn():
+                return await attempts
+        finally:
+            attempts.close()  # It may not have begun.
+
+    async def _has_overdue(self) -> bool:
+        query = WAITING.format(overdue_ms=self._options.statement_timeout_ms)
+        return bool(await self.look(lambda conn: conn.exec_driver_sql(query).scalar()))
 
     async def _attempts(self, attempt: _Attempt[T], patience_s: float) -> T:
         until_s, tries, lost = time.monotonic() + RETRY_S, 0, 0
@@ -199,6 +217,7 @@ class PostgresRunner:
             except Exception as error:
                 if not is_database_error(error):
                     raise
+                self._doubt_after(error, frozen)
                 if is_gone(error) or is_stuck(error):
                     self._servers.distrust(link)
                 if is_gone(error):
@@ -209,6 +228,14 @@ class PostgresRunner:
                 raise
             finally:
                 timer.cancel()
+
+    def _doubt_after(self, error: Exception, frozen: bool) -> None:
+        unknown = isinstance(error, OutcomeUnknown)
+        if not frozen and (unknown or is_gone(error)):
+            self._doubt.arose()
+        if frozen and unknown:
+            # Not in doubt: nobody sees what it wrote while it waits.
+            self._turns.gave_up()
 
 
 def _begin(about: Sequence[str]) -> str:

@@ -59,6 +59,10 @@ class Runner(Protocol):
         """Wait until nothing that was read so far can be taken back, by no failover either."""
         ...
 
+    async def settle(self) -> None:
+        """The same, where there is reason to think that something could be: after a start, or a lost connection."""
+        ...
+
     async def aclose(self) -> None:
         """What was submitted is finished first."""
         ...

@@ -86,7 +86,8 @@ def parse_sqlite_url(text: str) -> tuple[URL, Path]:
         url = make_url(text)
     except ArgumentError as error:
         raise ChatError(Code.INVALID_FIELD, "store_url: not a URL", field="store_url") from error
-    if not url.database or url.database == ":memory:":
+    # One with a URL in it is two stores by mistake, and would be shown with the other's password.
+    if not url.database or url.database == ":memory:" or "://" in url.database:
         raise ChatError(
             Code.INVALID_FIELD, "store_url: name a file, as in sqlite:////var/lib/chat.db", field="store_url"
         )

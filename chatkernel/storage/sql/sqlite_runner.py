@@ -100,6 +100,9 @@ class SqliteRunner:
     async def confirm(self) -> None:
         """What can be read here is in the file."""
 
+    async def settle(self) -> None:
+        """So it is."""
+
     async def _submit(
         self, queue: SimpleQueue[_Job | None], operation: Operation[T], at_once: Operation[Any] | None = None
     ) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from chatkernel.redis_url import Topology, parse_redis_url
+from chatkernel.storage.url import parts_of
 from chatoperator.manifests import names
 
 DEFAULT = {names.REDIS: 6379, names.POSTGRESQL: 5432, names.MONGODB: 27_017}
@@ -20,12 +21,15 @@ def redis_ports(url: str) -> tuple[int, ...]:
 
 
 def store_ports(url: str) -> tuple[int, ...]:
-    """Empty: any, since the servers of a MongoDB tell each other's addresses themselves."""
-    parts = urlsplit(url)
-    if not parts.scheme.startswith("postgres"):
-        return ()
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    return tuple(sorted({_port(host, DEFAULT[names.POSTGRESQL]) for host in hosts}))
+    """Of one store, or of both of two in one URL. Empty: any, since the servers of a MongoDB tell each other's
+    addresses themselves."""
+    found: set[int] = set()
+    for part in map(urlsplit, parts_of(url)):
+        if not part.scheme.startswith("postgres"):
+            return ()
+        hosts = part.netloc.rpartition("@")[2].split(",")
+        found.update(_port(host, DEFAULT[names.POSTGRESQL]) for host in hosts)
+    return tuple(sorted(found))
 
 
 def _port(host: str, default: int) -> int:

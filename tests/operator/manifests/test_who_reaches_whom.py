@@ -127,6 +127,8 @@ def test_prometheus_is_let_in_where_it_is_to_come() -> None:
         ("postgres://[::1]/chat", (5432,)),
         ("mongodb://db:6000/chat", ()),
         ("mongodb+srv://db/chat", ()),
+        ("postgresql://db:6000/chat postgresql://db2/people", (5432, 6000)),
+        ("postgresql://db:6000/chat mongodb://db2/people", ()),
     ],
 )
 def test_ports_of_stores(url: str, expected: tuple[int, ...]) -> None:

@@ -11,10 +11,13 @@ import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import parse_qsl, urlsplit
 
 from support.mongo import java_build
 
 VARIABLE = "MONGODB_URI"
+PORT = 27_017
+_UNCLEAR = f"{VARIABLE} is not mongodb://[user:password@]hosts/[database][?options]"
 
 _HOST = r"(?:[\w.-]+|\[[\da-fA-F:]+\])(?::\d+)?"
 _PARTS = re.compile(
@@ -69,10 +72,36 @@ def with_database(uri: str, database: str) -> str:
     """The same deployment with another database in the path. Log-in stays where it was: in the old one."""
     found = _PARTS.fullmatch(uri)
     if found is None:
-        raise ValueError(f"{VARIABLE} is not mongodb://[user:password@]hosts/[database][?options]")
+        raise ValueError(_UNCLEAR)
     scheme, user, host, old, options = found.groups()
     kept = [options] if options else []
     if user and old and "authSource=" not in (options or ""):
         kept.append(f"authSource={old}")
     query = "?" + "&".join(kept) if kept else ""
     return f"{scheme}{user or ''}{host}/{database}{query}"
+
+
+def one_host(uri: str) -> tuple[str, int] | None:
+    """Where a wire can be put in front of it: one host, whose messages can be read on the way. Else None."""
+    found = _PARTS.fullmatch(uri)
+    if found is None or found[1] != "mongodb://" or "," in found[3]:
+        return None
+    options = {name.lower(): value for name, value in parse_qsl(found[5] or "")}
+    if {options.get("tls"), options.get("ssl")} & {"true"} or "compressors" in options:
+        return None
+    place = urlsplit(f"//{found[3]}")
+    return (place.hostname, place.port or PORT) if place.hostname else None
+
+
+def with_host(uri: str, host: str) -> str:
+    """The same by another way, and by no other: the driver would go to where the server says that it is."""
+    found = _PARTS.fullmatch(uri)
+    if found is None:
+        raise ValueError(_UNCLEAR)
+    scheme, user, _, database, options = found.groups()
+    direct = [
+        pair
+        for pair in (options or "").split("&")
+        if pair and not pair.lower().startswith("directconnection=")
+    ]
+    return f"{scheme}{user or ''}{host}/{database or ''}?{'&'.join([*direct, 'directConnection=true'])}"
