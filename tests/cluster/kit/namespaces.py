@@ -33,13 +33,14 @@ class Namespaces:
         self._made.append(name)
         return name
 
-    def leave(self, name: str) -> None:
-        """It may take the rest of the run to go: pods have their grace periods."""
-        self._kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    def leave(self, *names: str) -> None:
+        """They may take the rest of the run to go: pods have their grace periods."""
+        self._kubectl("delete", "namespace", *names, "--wait=false", "--ignore-not-found")
 
     def end(self) -> None:
         """Wait until all are gone: what hangs here is something that the cluster could not remove."""
         if self._made:
+            self.leave(*self._made)
             self._kubectl(
                 "wait", "--for=delete", f"--timeout={GONE_S}s", *(f"namespace/{name}" for name in self._made),
                 timeout_s=GONE_S + 10,
