@@ -170,6 +170,9 @@ def test_what_never_was_well_is_not_held() -> None:
     before = conditions(cluster_of(), msgspec.structs.replace(away, generation=1), NOW - 50)
     found = said(msgspec.structs.replace(away, before=tuple(before)), ConditionType.REGISTRY_READY)
     assert found.status is Truth.FALSE
+    before = conditions(cluster_of(), facts(storage=Finding(Reason.SCHEMA_FAILED)), NOW - 50)
+    other = Finding(Reason.STORE_UNREACHABLE, since=NOW - 1)
+    assert said(facts(storage=other, before=before), ConditionType.STORAGE_READY).reason == other.reason
 
 
 def test_tables_that_are_renewed_can_be_used_meanwhile() -> None:
@@ -274,6 +277,9 @@ def test_a_revision_that_waits_for_its_tables_is_told() -> None:
     found = said(facts(pod("a", **old), pod("b", **old), before=before, **held), ConditionType.PROGRESSING)
     assert (found.status, found.reason) == (Truth.TRUE, Reason.SCHEMA_PENDING)
     assert f"revision {REVISION} waits for them" in found.message
+    # With nothing to go on with there is nothing that waits.
+    first = said(facts(before=before, held=frozenset({REVISION})), ConditionType.PROGRESSING)
+    assert first.reason == Reason.AS_WANTED
 
 
 def test_a_given_up_revision_is_told_until_the_spec_changes() -> None:

@@ -168,10 +168,33 @@ def test_a_drain_is_taken_back_when_the_number_rises_again() -> None:
     assert decided(seen(chat("a"), leaving)) == [Undrain("b", "is wanted again")]
 
 
-@pytest.mark.parametrize("fields", [{"condemned": True}, {"revision": "old"}, {"drain_intent": False}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"condemned": True},
+        {"revision": "old"},
+        {"drain_intent": False},
+        {"delivers": False},
+        {"draining_since": NOW - 5},  # its deadline: whoever is still there is about to be closed
+    ],
+)
 def test_some_drains_are_not_taken_back(fields: dict[str, object]) -> None:
     leaving = chat("b", **{"drain_intent": True, "drain_told": True, "draining_since": NOW - 1, **fields})
     assert decided(seen(chat("a"), leaving)) == [Start(PodKind.CHAT, REVISION, "too few pods")]
+
+
+def test_a_pod_that_ends_takes_the_place_of_one_that_surges() -> None:
+    ending = chat("c", revision="old", ready=False, stopping=True)
+    old = [chat("a", revision="old"), chat("b", revision="old")]
+    registry = RegistryView(tuple(EntryView(pod.name, pod.incarnation, True) for pod in old), "old")
+    assert not any(isinstance(action, Start) for action in decided(seen(*old, ending, registry=registry)))
+    assert any(isinstance(action, Start) for action in decided(seen(*old, registry=registry)))
+
+
+def test_a_pod_that_ends_is_given_to_nobody() -> None:
+    ending = chat("c", ready=False, stopping=True)
+    (policy,) = plan(SPEC, seen(chat("a"), chat("b"), ending), NOW)
+    assert policy == SetPolicy(REVISION, frozenset({"c"}))
 
 
 def test_a_condemned_pod_is_replaced_before_it_drains() -> None:
