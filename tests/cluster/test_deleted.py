@@ -18,6 +18,19 @@ def left(kubectl: Kubectl) -> set[str]:
     return set(found.split())
 
 
+async def collected(kubectl: Kubectl, but: set[str]) -> None:
+    async def gone() -> bool:
+        nonlocal there
+        there = left(kubectl)
+        return there == but
+
+    there: set[str] = set()
+    try:
+        await eventually(gone, 90, "everything is collected")
+    except AssertionError as late:
+        raise AssertionError(f"there was still {sorted(there - but)}, and {sorted(but - there)} was not") from late
+
+
 async def test_everything_goes_but_the_keys(api: Api, helm: Helm, kubectl: Kubectl) -> None:
     chat = Chat(api, kubectl)
     with operating(helm, kubectl):
@@ -25,11 +38,7 @@ async def test_everything_goes_but_the_keys(api: Api, helm: Helm, kubectl: Kubec
         await chat.settled(2)
         kubectl("delete", "chat", "talk", "--timeout=10s")
 
-        async def gone() -> bool:
-            return left(kubectl) <= {"secret/talk-keys"}
-
-        await eventually(gone, 90, "everything is collected")
-        assert left(kubectl) == {"secret/talk-keys"}
+        await collected(kubectl, {"secret/talk-keys"})
 
 
 async def test_the_keys_as_well_if_asked_for_and_without_an_operator(
@@ -41,7 +50,4 @@ async def test_the_keys_as_well_if_asked_for_and_without_an_operator(
         await chat.settled(2)
     kubectl("delete", "chat", "talk", "--timeout=10s")
 
-    async def gone() -> bool:
-        return not left(kubectl)
-
-    await eventually(gone, 90, "everything is collected")
+    await collected(kubectl, set())
