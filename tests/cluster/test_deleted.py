@@ -28,7 +28,9 @@ async def collected(kubectl: Kubectl, but: set[str]) -> None:
     try:
         await eventually(gone, 90, "everything is collected")
     except AssertionError as late:
-        raise AssertionError(f"there was still {sorted(there - but)}, and {sorted(but - there)} was not") from late
+        raise AssertionError(
+            f"there was still {sorted(there - but)}, and {sorted(but - there)} was not"
+        ) from late
 
 
 async def test_everything_goes_but_the_keys(api: Api, helm: Helm, kubectl: Kubectl) -> None:

@@ -161,6 +161,9 @@ class KubeApi:
             path = f"{path}/{body['metadata']['name']}"
             return _status(409, "exists") if path in self.objects else _found(self.put(path, body))
         present = self.objects.get(path)
+        if method == "PATCH" and "/controllerrevisions/" in path and present is not None:
+            # The real one writes a revision's data anew with every patch, and then finds them changed.
+            return _status(422, f"{path}: data: Invalid value: field is immutable")
         if method == "PATCH":
             return _found(self.put(path, _merged(present or {}, body)))
         if present is None:

@@ -28,6 +28,7 @@ from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
 from chatoperator.manifests.inputs import DevelopmentImages
+from chatoperator.manifests.names import LABEL_REVISION
 
 CLUSTER = "/apis/chatcluster.dev/v1alpha1/namespaces/team/chatclusters/talk"
 CORE = "/api/v1/namespaces/team"
@@ -66,7 +67,11 @@ class World:
 
     def mark_good(self) -> None:
         """As an operator of before has noted it: the only revision that there is ran well."""
-        ((path, kept),) = [item for item in self.api.objects.items() if "/controllerrevisions/" in item[0]]
+        ((path, kept),) = [
+            item
+            for item in self.api.objects.items()
+            if "/configmaps/" in item[0] and LABEL_REVISION in item[1]["metadata"]["labels"]
+        ]
         kept["metadata"]["annotations"] = {LAST_GOOD: "2026-01-01T00:00:00Z"}
         self.api.put(path, kept)
 

@@ -43,7 +43,11 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
   verbs: *kept
 - apiGroups: [apps]
   resources: [controllerrevisions]  # the template of each revision of chat pods, so that one can be gone back to
-  verbs: *kept
+  verbs:
+  - list    # which are kept
+  - watch   # whether one is gone
+  - create  # that of a spec which is new; it is never changed
+  - delete  # one that no pod has, and nobody may go back to
 - apiGroups: [batch]
   resources: [jobs]  # what makes the tables of the store
   verbs:

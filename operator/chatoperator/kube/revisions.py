@@ -16,6 +16,7 @@ from chatoperator.kube.kinds import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
     POD,
+    Kind,
     Object,
     annotations_of,
     labels_of,
@@ -32,7 +33,8 @@ from chatoperator.revision import revision_of
 from chatoperator.spec import ChatCluster
 
 LAST_GOOD = f"{names.GROUP}/last-good"
-"""On the ControllerRevision that was the last good one: since when. It outlives the operator."""
+"""On the ConfigMap of the last good revision: since when. It outlives the operator. A ControllerRevision cannot bear
+it: the API server compares its data byte by byte, and any patch writes them anew."""
 
 
 class Recorded(Struct, frozen=True):
@@ -73,25 +75,30 @@ class Revisions:
 
     def kept(self, cluster: ChatCluster) -> Mapping[str, Object]:
         """The ControllerRevisions by revision."""
-        found = self._cache[CONTROLLER_REVISION].of(cluster.metadata.namespace, cluster.metadata.name)
+        return self._of(CONTROLLER_REVISION, cluster)
+
+    def _of(self, kind: Kind, cluster: ChatCluster) -> dict[str, Object]:
+        found = self._cache[kind].of(cluster.metadata.namespace, cluster.metadata.name)
         return {labels_of(one)[LABEL_REVISION]: one for one in found if self._is_ours(one)}
 
     def last_good(self, cluster: ChatCluster) -> str:
         """ "" is none."""
         marked = {
-            name: annotations_of(one)[LAST_GOOD] for name, one in self.kept(cluster).items() if is_good(one)
+            name: annotations_of(one)[LAST_GOOD]
+            for name, one in self._of(CONFIG_MAP, cluster).items()
+            if LAST_GOOD in annotations_of(one)
         }
         return max(marked, key=lambda name: marked[name], default="")
 
     async def mark_good(self, cluster: ChatCluster, revision: str) -> None:
         """From now on it is the last good one, also for an operator that starts later. Raises KubeError."""
-        for name, one in self.kept(cluster).items():
-            if is_good(one) is not (name == revision):
+        for name, one in self._of(CONFIG_MAP, cluster).items():
+            if (LAST_GOOD in annotations_of(one)) is not (name == revision):
                 since = rfc3339(time.time()) if name == revision else None
                 body: Object = {"metadata": {"annotations": {LAST_GOOD: since}}}
                 namespace = cluster.metadata.namespace
-                changed = await self._client.patch(CONTROLLER_REVISION, namespace, name_of(one), body)
-                self._cache[CONTROLLER_REVISION].put(changed)
+                changed = await self._client.patch(CONFIG_MAP, namespace, name_of(one), body)
+                self._cache[CONFIG_MAP].put(changed)
 
     def image_for(self, cluster: ChatCluster, default: str) -> str:
         """What a resource's pods are to run. One that names no image goes on with what ran well last, so that another
@@ -148,7 +155,3 @@ def _recorded(revision: Object) -> Recorded:
     template = chatpod.template_of(revision)
     image = str(template["spec"]["containers"][0]["image"])
     return Recorded(image, annotations_of(template).get(names.RELEASE, ""))
-
-
-def is_good(revision: Object) -> bool:
-    return LAST_GOOD in annotations_of(revision)

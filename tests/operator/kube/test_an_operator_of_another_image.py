@@ -15,7 +15,7 @@ from support.manifest_samples import GATEWAY, INPUTS, cluster_of
 from support.valkey import Valkey, valkey_server
 
 from chatoperator.kube.cache import Cache
-from chatoperator.kube.kinds import CONTROLLER_REVISION, POD
+from chatoperator.kube.kinds import CONFIG_MAP, CONTROLLER_REVISION, POD
 from chatoperator.kube.revisions import LAST_GOOD, Revisions
 from chatoperator.manifests import chatpod
 from chatoperator.manifests.inputs import resolved
@@ -75,9 +75,10 @@ class Kept:
     def keep(self, cluster: ChatCluster, image: str, *, good_since: str = "", ready_pods: int = 0) -> None:
         cluster = resolved(cluster, msgspec.structs.replace(INPUTS, image=image))
         revision = revision_of(cluster.spec, PodKind.CHAT)
-        kept = chatpod.revision_objects(cluster, INPUTS)[1]
+        settings, kept = chatpod.revision_objects(cluster, INPUTS)
         if good_since:
-            kept["metadata"]["annotations"] = {LAST_GOOD: good_since}
+            settings["metadata"]["annotations"] = {LAST_GOOD: good_since}
+        self._put(CONFIG_MAP, settings)
         self._put(CONTROLLER_REVISION, kept)
         for number in range(ready_pods):
             pod = chatpod.pod(
