@@ -68,6 +68,9 @@ class _Status(Struct):
     reason: str = ""
 
 
+SAID_MAX_CHARS = 400
+"""Of what the API server says, this much goes into conditions, events and logs."""
+
 _PLAIN: Mapping[int, type[KubeError]] = {
     400: Invalid,
     401: Forbidden,
@@ -85,12 +88,19 @@ def error_of(what: str, status: int, body: bytes, retry_after: str | None) -> Ku
         said = msgspec.json.decode(body, type=_Status)
     except msgspec.DecodeError:
         said = _Status(body[:200].decode(errors="replace"))
-    message = f"{what}: {said.message or said.reason or status}"
+    message = f"{what}: {_shortened(said.message or said.reason or str(status))}"
     if status == 429:
         return TooManyRequests(message, seconds_of(retry_after))
     if status == 403:
         return (QuotaExceeded if "exceeded quota" in said.message else Forbidden)(message, status)
     return _PLAIN.get(status, Unreachable)(message, status)
+
+
+def _shortened(said: str) -> str:
+    """A refusal quotes the whole value that is refused, between what it is about and why."""
+    if len(said) <= SAID_MAX_CHARS:
+        return said
+    return f"{said[: SAID_MAX_CHARS // 2]} ... {said[-SAID_MAX_CHARS // 2 :]}"
 
 
 def seconds_of(retry_after: str | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 
@@ -89,3 +90,10 @@ def test_a_quota_is_told_from_a_role() -> None:
 
 def test_an_answer_that_is_no_status_is_quoted() -> None:
     assert "bad gateway" in str(error_of("get pods", 502, b"<h1>bad gateway</h1>", None))
+
+
+def test_a_refusal_that_quotes_a_whole_pod_is_told_by_its_beginning_and_end() -> None:
+    said = 'Pod "a" is invalid: spec: Invalid value: {' + "x" * 5_000 + "}: field is immutable"
+    told = str(error_of("patch pods a", 422, json.dumps({"message": said}).encode(), None))
+    assert len(told) < 450
+    assert told.startswith('patch pods a: Pod "a" is invalid: spec:') and told.endswith("field is immutable")
