@@ -29,7 +29,7 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
   - watch   # that they have changed, likewise
   - get     # what is in those that a ChatCluster names, and in the two that were generated for it
   - create  # the generated signing keys, and the passwords of development stores
-  - patch   # labels and owner of those two; never what is in them
+  - patch   # labels and owner of those two, and what belongs in them if one is empty; never what is in them
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps, services]
   verbs: &kept

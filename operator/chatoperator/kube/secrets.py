@@ -62,6 +62,11 @@ class SecretReader:
         self._read.pop((namespace, name), None)
 
     async def _data(self, namespace: str, name: str) -> dict[str, str] | None:
+        whole = await self.whole(namespace, name)
+        return None if whole is None else whole.get("data") or {}
+
+    async def whole(self, namespace: str, name: str) -> Object | None:
+        """None: it is not there. Raises KubeError."""
         seen = self._cache[SECRET].get(namespace, name)
         if seen is None:
             self.forget(namespace, name)
@@ -73,7 +78,7 @@ class SecretReader:
             except NotFound:
                 return None
             self._read[namespace, name] = (version_of(whole), whole)
-        return whole.get("data") or {}
+        return whole
 
 
 class ClusterSecrets:
@@ -84,17 +89,31 @@ class ClusterSecrets:
         self._reader, self._client, self._cache, self._trust = reader, client, cache, trust
 
     async def ensure(self, cluster: ChatCluster) -> list[str]:
-        """Makes those that are ours and not there yet; the names of those that were made. Raises KubeError."""
+        """Makes those that are ours and not there yet, or empty; the names of those that were made. Raises
+        KubeError."""
         made = []
         for name in keys.wanted(cluster):
-            if self._cache[SECRET].get(cluster.metadata.namespace, name) is not None:
-                continue
             try:
-                self._cache[SECRET].put(await self._client.create(_generated(cluster, name)))
-            except Conflict:
-                continue  # it is there, and the watch has not shown it yet: never overwritten
+                if self._cache[SECRET].get(cluster.metadata.namespace, name) is None:
+                    self._cache[SECRET].put(await self._client.create(_generated(cluster, name)))
+                elif not await self._fill(cluster, name):
+                    continue
+            except (Conflict, NotFound):
+                continue  # another has made, changed or deleted it just now: never overwritten, and looked at again
             made.append(name)
         return made
+
+    async def _fill(self, cluster: ChatCluster, name: str) -> bool:
+        """Whether there was nothing in it. What holds anything is a person's to mend: there may be a key in it."""
+        namespace = cluster.metadata.namespace
+        whole = await self._reader.whole(namespace, name)
+        if whole is None or whole.get("data"):
+            return False
+        # Only if it is still the empty one: the API server compares.
+        same = {key: whole["metadata"][key] for key in ("uid", "resourceVersion")}
+        body = {"metadata": same, "data": _generated(cluster, name)["data"]}
+        self._cache[SECRET].put(await self._client.patch(SECRET, namespace, name, body))
+        return True
 
     async def signing_keys(self, cluster: ChatCluster) -> SecretFile:
         """Raises SecretProblem and KubeError."""

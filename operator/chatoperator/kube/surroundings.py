@@ -124,22 +124,24 @@ class Surroundings:
 
     def _build(self, cluster: ChatCluster, inputs: Inputs) -> list[Wanted]:
         """Built when something has changed that they depend on. Raises SourceError."""
-        secrets = [name for name in keys.wanted(cluster) if self._is_there(cluster, name)]
+        secrets = self._secrets_there(cluster)
         pods = [
             (name_of(pod), uid_of(pod)) for pod in self._place.pods() if cluster.spec.exposure is not None
         ]
         key = (cluster, inputs, secrets, pods)
         if self._built is None or self._built[0] != key:
             manifests = build.children(cluster, inputs)
-            # Labels and the owner of Secrets that are there: one that is not would be made empty.
-            manifests += [keys.ownership(cluster, inputs, name) for name in secrets]
+            manifests += [keys.ownership(cluster, inputs, *secret) for secret in secrets]
             for name, uid in pods:
                 manifests += chatpod.pod_exposure(cluster, name, uid)
             self._built = key, prepare(manifests)
         return self._built[1]
 
-    def _is_there(self, cluster: ChatCluster, secret: str) -> bool:
-        return self._cache[SECRET].get(cluster.metadata.namespace, secret) is not None
+    def _secrets_there(self, cluster: ChatCluster) -> list[tuple[str, str]]:
+        """Names and UIDs of those that were generated."""
+        store, namespace = self._cache[SECRET], cluster.metadata.namespace
+        seen = ((name, store.get(namespace, name)) for name in keys.wanted(cluster))
+        return [(name, uid_of(secret)) for name, secret in seen if secret is not None]
 
     async def _look_at_schema(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> None:
         if found.storage.reason is not Reason.NOT_LOOKED_AT:
