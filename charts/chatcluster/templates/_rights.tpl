@@ -33,6 +33,7 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps, services]
   verbs: &kept
+  - get     # whether somebody else has the name of what is to be made
   - list    # what there is of a cluster
   - watch   # what somebody has changed, to put it back
   - create  # what is not there
@@ -47,6 +48,7 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
 - apiGroups: [batch]
   resources: [jobs]  # what makes the tables of the store
   verbs:
+  - get     # whose it is that has its name
   - list    # whether there is one
   - watch   # how it ended
   - create  # another image, another store

@@ -33,6 +33,7 @@ from chatoperator.kube.kinds import (
     version_of,
 )
 from chatoperator.kube.refusals import Refusals
+from chatoperator.kube.whose import refuse_foreign
 from chatoperator.manifests.names import LABEL_REVISION
 
 log = logging.getLogger(__name__)
@@ -115,8 +116,7 @@ class Children:
         (kind, name), manifest = wanted.id, wanted.manifest
         store = self._cache[kind]
         live = store.get(namespace_of(manifest), name)
-        same = live is not None and annotations_of(live).get(APPLIED) == wanted.digest
-        if live is not None and same:
+        if live is not None and annotations_of(live).get(APPLIED) == wanted.digest:
             version = version_of(live)
             if self._settled.get((kind, name)) == version:
                 return
@@ -124,23 +124,42 @@ class Children:
                 self._settled[kind, name] = version
                 return
         with self._refusals(("apply", *wanted.id), wanted.digest):
+            if live is None:
+                live = await out_of_sight(self._client, manifest)
+            else:
+                refuse_foreign(live, manifest)
             applied = await self._client.apply(_marked(manifest, wanted.digest))
         store.put(applied)
         self._settled[kind, name] = version_of(applied)
         if live is None:
             outcome.made += 1
-        elif same and version_of(applied) != version_of(live):
+        elif (
+            annotations_of(live).get(APPLIED) == wanted.digest and version_of(applied) != version_of(live)
+        ):
             outcome.put_back.append(f"{kind.name} {name}")
 
 
+async def out_of_sight(client: KubeClient, manifest: Object) -> Object | None:
+    """What is there and has not our label, by which objects are watched: somebody may have taken it away. Raises
+    Foreign when it is not the cluster's."""
+    try:
+        found = await client.get(kind_of(manifest), namespace_of(manifest), name_of(manifest))
+    except NotFound:
+        return None
+    refuse_foreign(found, manifest)
+    return found
+
+
 async def create_once(client: KubeClient, cache: Cache, manifest: Object) -> bool:
-    """Makes an object that never changes; one that is there is left as it is. Whether it was made."""
+    """Makes an object that never changes; one that is there is left as it is. Whether it was made. Raises KubeError,
+    Foreign when what is there is not the cluster's."""
     store = cache[kind_of(manifest)]
     if store.get(namespace_of(manifest), name_of(manifest)) is not None:
         return False
     try:
         store.put(await client.create(manifest))
     except Conflict:
+        await out_of_sight(client, manifest)
         return False
     return True
 

@@ -19,9 +19,10 @@ from chatkernel.trust import TrustError, trusting_redis
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.errors import Conflict, NotFound
-from chatoperator.kube.kinds import SECRET, Object, version_of
+from chatoperator.kube.kinds import SECRET, Object, uid_of, version_of
+from chatoperator.kube.whose import foreign
 from chatoperator.manifests import keys, names, ports, sources
-from chatoperator.manifests.inputs import Manifest
+from chatoperator.manifests.inputs import Inputs, Manifest
 from chatoperator.spec import ChatCluster, SecretKey
 
 
@@ -87,6 +88,16 @@ class ClusterSecrets:
     def __init__(self, reader: SecretReader, client: KubeClient, cache: Cache, trust: Path) -> None:
         """`trust`: a directory for certificates, which libraries read from files."""
         self._reader, self._client, self._cache, self._trust = reader, client, cache, trust
+
+    def foreign(self, cluster: ChatCluster, inputs: Inputs) -> dict[str, str]:
+        """Those that have the name of one of ours and are somebody else's, and why they are."""
+        found = {}
+        for name in keys.wanted(cluster):
+            seen = self._cache[SECRET].get(cluster.metadata.namespace, name)
+            why = seen and foreign(seen, keys.ownership(cluster, inputs, name, uid_of(seen)))
+            if why:
+                found[name] = why
+        return found
 
     async def ensure(self, cluster: ChatCluster) -> list[str]:
         """Makes those that are ours and not there yet, or empty; the names of those that were made. Raises
