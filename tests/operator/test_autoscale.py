@@ -119,7 +119,11 @@ def test_a_metrics_outage_never_makes_pods_fewer() -> None:
 
 def test_a_look_without_counts_starts_no_pod_whatever_the_headroom() -> None:
     spec, five = spec_of(headroom=70), seen(70, 70, 70, 70, 0)
-    for dark in (seen(None, None, None, None, None), seen(70, 70, 70, 70, None), seen(70, None, None, 70, 70)):
+    for dark in (
+        seen(None, None, None, None, None),
+        seen(70, 70, 70, 70, None),
+        seen(70, None, None, 70, 70),
+    ):
         assert replay(spec, [(0.0, five), (1.0, dark), (2.0, five)]) == [5, 5, 5]
     assert replay(spec, [(0.0, five), (1.0, seen(140, 140, 140, 140, None))]) == [5, 9]
 

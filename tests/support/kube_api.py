@@ -1,7 +1,8 @@
 """A small API server that can be made to misbehave: what a real one cannot be told to do.
 
 It keeps objects, numbers every change, and streams them to watches; of the rules of Kubernetes it knows only resource
-versions, UIDs and merge patches, and applies as it merges. What depends on more is tested on a real one (`tests/cluster/`).
+versions, UIDs and merge patches, and applies as it merges. What depends on more is tested on a real one
+(`tests/cluster/`).
 """
 
 from __future__ import annotations

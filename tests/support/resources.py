@@ -167,7 +167,9 @@ CHANGES: tuple[Change, ...] = (
                 f"spec.{store}.development",
                 "nothing moves the data",
             ),
-            Change(_with(store, {"url": url}), _with(store, SECRET), f"spec.{store}.urlFrom", "same database"),
+            Change(
+                _with(store, {"url": url}), _with(store, SECRET), f"spec.{store}.urlFrom", "same database"
+            ),
             Change(
                 _with(store, {"url": url}),
                 _with(store, {"url": f"{url}2"}),

@@ -141,8 +141,8 @@ def own_entry(memory: PodMemory, around: Surroundings) -> PodEntry | None:
 
 
 def _is_of_before(memory: PodMemory, entry: PodEntry) -> bool:
-    """The pod stays, and its entry has yet to say so: it and the pod's answer are read one after the other. Leases are
-    written by one clock, so nobody's own is asked."""
+    """The pod stays, and its entry has yet to say so: it and the pod's answer are read one after the other. Leases
+    are written by one clock, so nobody's own is asked."""
     return memory.stays_from is not None and entry.lease_until < memory.stays_from + OVERLAP_MS
 
 

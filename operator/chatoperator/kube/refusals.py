@@ -1,5 +1,5 @@
-"""What the API server refuses, or another has, is asked for again ever more rarely; at once when it has become another
-thing."""
+"""What the API server refuses, or somebody else has, is asked for again ever more rarely; at once when it has become
+another thing."""
 
 from __future__ import annotations
 

@@ -42,7 +42,10 @@ def test_what_has_neither_or_another_owner_is_not() -> None:
 def test_what_the_cluster_does_not_own_may_be_made_by_another_controller() -> None:
     """Signing keys that come out of a vault, for example."""
     assert foreign(made(OURS, ("ExternalSecret", "keys")), made(OURS)) == ""
-    assert foreign(made({}, ("ExternalSecret", "keys")), made(OURS)) == "has no label chatcluster.dev/cluster=talk"
+    assert (
+        foreign(made({}, ("ExternalSecret", "keys")), made(OURS))
+        == "has no label chatcluster.dev/cluster=talk"
+    )
     assert foreign(made({}, ("ChatCluster", "talk")), made(OURS)) == "", "when it owned it still"
 
 

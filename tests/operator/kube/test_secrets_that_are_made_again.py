@@ -1,5 +1,5 @@
-"""Generated Secrets when a cluster is deleted and made again: there may be one of before that is just being collected,
-and one that was left empty."""
+"""Generated Secrets when a cluster is deleted and made again: there may be one of before that is just being
+collected, and one that was left empty."""
 
 from __future__ import annotations
 
