@@ -50,7 +50,7 @@ def additions(kind: Kind, live: Object, wanted: Object) -> Object:
     """Of a whole object; {}: nothing has been added. Lists are given back as they are to be."""
     if kind not in GUARDED:
         return {}
-    found = _more(live["spec"], wanted["spec"])
+    found = _more(live.get("spec") or {}, wanted["spec"])
     return {"spec": found} if found else {}
 
 

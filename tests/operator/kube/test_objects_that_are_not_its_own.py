@@ -11,6 +11,9 @@ from support.kube_api import KubeApi, eventually
 from support.kube_cluster import CORE, World, started, tended
 from support.valkey import Valkey, valkey_server
 
+from chatoperator.kube.cache import Cache
+from chatoperator.kube.children import create_once
+from chatoperator.kube.errors import Foreign
 from chatoperator.kube.whose import foreign
 from chatoperator.manifests.names import LABEL_CLUSTER
 
@@ -110,3 +113,21 @@ async def test_a_running_cluster_goes_on_when_its_secret_is_anothers(world: Worl
     await eventually(lambda: bool(degraded(world)), 15)
     assert sorted(world.chat_pods()) == names
     assert world.objects("deployments") == deployments
+
+
+async def test_what_never_changes_is_not_taken_for_what_is_somebody_elses() -> None:
+    """Of an object that is made once, too: the settings of a revision, the Job that makes tables."""
+    path = f"{CORE}/configmaps/talk-chat-1"
+    wanted = {"apiVersion": "v1", "kind": "ConfigMap", **made(OURS, ("ChatCluster", "talk"))}
+    wanted["metadata"] |= {"name": "talk-chat-1", "namespace": "team"}
+    async with KubeApi().running() as api:
+        client = api.client()
+        cache = Cache(client, ["team"])
+        api.put(path, MINE)
+        with pytest.raises(Foreign, match="ConfigMap talk-chat-1 has no label"):
+            await create_once(client, cache, wanted)
+        api.put(path, {**MINE, "metadata": {"labels": OURS}})
+        assert not await create_once(client, cache, wanted), "the cache has only not seen it yet"
+        api.remove(path)
+        assert await create_once(client, cache, wanted)
+        await client.aclose()
