@@ -69,9 +69,9 @@ class Lease:
     async def _keep_renewing(self) -> None:
         while True:
             self._notice_sleep()
+            self._renew_now.clear()  # what changes from here on may be missing in what is written now
             await self._renew()
             self._notice_sleep()
-            self._renew_now.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.lease_renew_s):
                     await self._renew_now.wait()

@@ -150,9 +150,11 @@ def generated_secrets(cluster: ChatCluster, inputs: Inputs = INPUTS) -> list[Man
         keys.keys_secret(cluster, SecretFile([SigningKey("k-1", "x" * 32)])),
         keys.development_secret(cluster, "pass-word_1"),
     ]
-    wanted = {name: keys.ownership(cluster, inputs, name) for name in keys.wanted(cluster)}
+    wanted = {name: keys.ownership(cluster, inputs, name, "")["metadata"] for name in keys.wanted(cluster)}
+    for metadata in wanted.values():
+        del metadata["uid"]  # of the one that is there
     names_of = [(one, one["metadata"]["name"]) for one in made]
-    return [{**one, "metadata": wanted[name]["metadata"]} for one, name in names_of if name in wanted]
+    return [{**one, "metadata": wanted[name]} for one, name in names_of if name in wanted]
 
 
 def _hidden(one: Manifest) -> Manifest:

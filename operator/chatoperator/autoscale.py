@@ -3,7 +3,7 @@
     wanted = (connections + headroom) / (connectionsPerPod x targetUtilisation), rounded up, within min and max
 
 More pods at once; fewer only when fewer would have been enough for the whole of the stabilisation window, so a load
-that swings round a threshold changes nothing. What is not known counts as busy, and never makes pods fewer.
+that swings round a threshold changes nothing. What is not known makes pods neither fewer nor more.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def decide(spec: Spec, observed: Observed, memory: ScalingMemory, now: float) ->
         return Decision(memory.replicas, "the cluster is paused", LimitedBy.PAUSED, memory)
     load, per_pod = load_of(observed), spec.chat_pods.connections_per_pod
     present = _present(observed) if memory.replicas is None else memory.replicas
-    recommended = recommend(scaling, per_pod, load)
+    recommended = recommend(scaling, per_pod, load, min(max(scaling.min, present), scaling.max))
     # An empty window knows nothing of the time before: the present number stands for it.
     past = memory.recommendations or (Recommendation(now, present),)
     window = _window(past, Recommendation(now, recommended), now - scaling.scale_down_stabilisation_seconds)
@@ -100,10 +100,12 @@ def load_of(observed: Observed) -> Load:
     return Load(sum(known), sum(pod.connections is None and pod.ever_ready for pod in pods))
 
 
-def recommend(scaling: Autoscaling, per_pod: int, load: Load) -> int:
-    """Before any bounds. A pod whose count is unknown is taken to be as full as it should be."""
+def recommend(scaling: Autoscaling, per_pod: int, load: Load, present: int) -> int:
+    """Before any bounds. A pod whose count is unknown is taken to be as full as it should be, up to the present
+    number: one look in which Redis does not answer is no reason for another pod, whatever the headroom."""
     full = per_pod * scaling.target_utilisation
-    return load.unknown + math.ceil((load.connections + scaling.headroom) / full - ROUNDING)
+    known = math.ceil((load.connections + scaling.headroom) / full - ROUNDING)
+    return max(known, min(load.unknown + known, present))
 
 
 def _present(observed: Observed) -> int:

@@ -46,6 +46,8 @@ class LocalPod:
         self.started_at = now()
         self._ready = self._ever_ready = self._stopping = False
         self._drain_intent = self._drain_told = False
+        self._undrains = 0
+        """How often it heard that it stays."""
         self._draining_since: float | None = None
         self._unready_since: float | None = None
         self._answered_at: float | None = None
@@ -131,6 +133,7 @@ class LocalPod:
             )
 
     async def _probe(self) -> None:
+        undrains = self._undrains
         try:
             ready = await self._probe_http.request("GET", "/readyz", timeout_s=PROBE_TIMEOUT_S)
             stats = await self._probe_http.request("GET", "/statz", timeout_s=PROBE_TIMEOUT_S)
@@ -139,6 +142,8 @@ class LocalPod:
             return
         asked_before, self._answered_at = self._answered_at, self._now()
         self._note_stats(stats, asked_before)
+        if self._undrains == undrains:  # else it may have answered before it heard
+            self._note_drain()
         self._note_ready(ready.status == 200 and not self._stopping)
         if self._ready and not self._ever_ready:
             self._ever_ready = True
@@ -161,6 +166,8 @@ class LocalPod:
             sent = int(self.stats.get("messages_in", 0)) - int(before.get("messages_in", 0))
             rate = max(0.0, sent / passed_s) if passed_s > 0 else 0.0
             self.messages_per_s += (rate - self.messages_per_s) * min(1.0, passed_s / 2)
+
+    def _note_drain(self) -> None:
         self._drain_told = self.stats.get("state") == "draining"
         if self._drain_told and self._draining_since is None:
             self._draining_since = self._now()
@@ -184,6 +191,7 @@ class LocalPod:
     def _undrained(self) -> None:
         self._drain_intent = self._drain_told = self.condemned = False
         self._draining_since = None
+        self._undrains += 1
 
     def _give_order(self, path: str, body: Any, then: Callable[[], None] | None = None) -> None:
         if (

@@ -88,6 +88,12 @@ class Reason(StrEnum):
         "The operator lacks a right, or admission refuses what it makes",
         "Give the right that the message names: the chart's roles have all that are needed",
     )
+    NAME_TAKEN = (
+        "NameTaken",
+        "An object of somebody else has the name of one of the cluster's, and is left alone",
+        "Delete or rename it; or, if nobody else keeps it, give it to the cluster by the label "
+        "`chatcluster.dev/cluster: NAME`",
+    )
     NODE_LOST = (
         "NodeLost",
         "A node with pods does not answer; they are replaced elsewhere",

@@ -221,7 +221,27 @@ def _database_transitions(name: str) -> Sequence[Transition]:
             "cannot change, since nothing moves the data: make another ChatCluster",
             "self.development == oldSelf.development",
         ),
+        Transition(
+            store,
+            "url",
+            "names the database that has the history: the server may change, once the data is there, and the "
+            "database's name not. For another database make another ChatCluster",
+            f"!has(oldSelf.url) || !has(self.url) || {_database('self')} == {_database('oldSelf')}",
+        ),
+        Transition(
+            store,
+            "urlFrom",
+            "cannot take the place of url, since nobody sees whether a Secret names the same database: delete the "
+            "ChatCluster (the store stays, and with deletionPolicy: Keep the keys) and make it again with urlFrom",
+            "!has(oldSelf.url) || !has(self.urlFrom)",
+        ),
     )
+
+
+def _database(holder: str) -> str:
+    """CEL for the name of the database in `url`, "" where it names none. Made of `find`, of whose results the API
+    server knows how long they can be: of the parts of a `split` it does not, and refuses what may be dear."""
+    return f"{holder}.url.find('^[a-z+]+://[^/?]*/[^?]*').find('[^/]*$')"
 
 
 def _unique_names(path: str) -> Rule:

@@ -48,3 +48,62 @@ async def test_what_a_hand_has_changed_is_put_back_and_told(api: Api, operator: 
         return any("Deployment talk-api had been changed" in note for note in chat.events())
 
     await eventually(told, 10, "an event")
+
+
+async def test_what_a_hand_has_added_is_taken_away_and_a_restart_is_not(api: Api, operator: Operator) -> None:
+    chat, kubectl = Chat(api, operator.kubectl), operator.kubectl
+    chat.apply()
+    await chat.settled(2)
+
+    def add(what: str, patch: str) -> None:
+        kubectl("patch", *what.split(), "--type=json", f"--patch={patch}")
+
+    container = "/spec/template/spec/containers"
+    add("networkpolicy talk-schema", '[{"op": "add", "path": "/spec/ingress", "value": [{}]}]')
+    add("deployment talk-api", f'[{{"op": "add", "path": "{container}/0/args", "value": ["--by-hand"]}}]')
+    sidecar = '{"name": "by-hand", "image": "localhost/nothing"}'
+    add("deployment talk-worker", f'[{{"op": "add", "path": "{container}/-", "value": {sidecar}}}]')
+    add("service talk-api", '[{"op": "replace", "path": "/spec/type", "value": "NodePort"}]')
+
+    async def taken_away() -> bool:
+        listed = kubectl.get("networkpolicies,deployments,services")["items"]
+        specs = {(one["kind"], one["metadata"]["name"]): one["spec"] for one in listed}
+        pods = [specs["Deployment", f"talk-{part}"]["template"]["spec"] for part in ("api", "worker")]
+        return (
+            "ingress" not in specs["NetworkPolicy", "talk-schema"]
+            and all(
+                "args" not in one and len(pod["containers"]) == 1 for pod in pods for one in pod["containers"]
+            )
+            and specs["Service", "talk-api"]["type"] == "ClusterIP"
+        )
+
+    await eventually(taken_away, 30, "as the resource says")
+    changed = (
+        "NetworkPolicy talk-schema",
+        "Deployment talk-api",
+        "Deployment talk-worker",
+        "Service talk-api",
+    )
+
+    async def told() -> bool:
+        notes = chat.events()
+        return all(any(f"{one} had been changed" in note for note in notes) for one in changed)
+
+    await eventually(told, 10, "an event for each")
+    kubectl("rollout", "restart", "deployment/talk-worker")
+    kubectl("rollout", "status", "deployment/talk-worker", "--timeout=60s")
+    pod = kubectl.get("deployment", "talk-worker")["spec"]["template"]
+    assert "kubectl.kubernetes.io/restartedAt" in pod["metadata"]["annotations"]
+    assert sum("Deployment talk-worker had been changed" in note for note in chat.events()) == 1
+
+
+async def test_what_is_somebody_elses_is_left_alone(api: Api, operator: Operator) -> None:
+    chat, kubectl = Chat(api, operator.kubectl), operator.kubectl
+    kubectl("create", "service", "clusterip", "talk-api", "--tcp=1234")
+    before = kubectl.get("service", "talk-api")
+    chat.apply()
+    assert "Service talk-api" in (await chat.reason("Degraded", "NameTaken"))["message"]
+    assert kubectl.get("service", "talk-api") == before
+    kubectl("delete", "service", "talk-api")
+    await chat.settled(2)
+    assert kubectl.get("service", "talk-api")["metadata"]["ownerReferences"][0]["name"] == "talk"

@@ -105,7 +105,7 @@ def test_after_a_restart_the_window_begins_with_the_present_number() -> None:
     assert nothing_known.replicas == 5
 
 
-def test_a_metrics_outage_never_makes_pods_fewer_and_unknown_counts_are_busy() -> None:
+def test_a_metrics_outage_never_makes_pods_fewer() -> None:
     five = seen(70, 70, 70, 70, 70)
     for dark in (seen(None, None, None, None, None), seen(70, 70, 70, 70, None), seen(registry=None)):
         looks = [(0.0, five), (1.0, dark), (1_000.0, dark), (9_000.0, dark)]
@@ -115,7 +115,17 @@ def test_a_metrics_outage_never_makes_pods_fewer_and_unknown_counts_are_busy() -
     assert decision.reason == (
         "20 connections and 1 pod of unknown load want 2 pods at 70% of 100; 5 until all counts are known again"
     )
-    assert first(spec_of(), seen(100, 100, None)).replicas == 4
+
+
+def test_a_look_without_counts_starts_no_pod_whatever_the_headroom() -> None:
+    spec, five = spec_of(headroom=70), seen(70, 70, 70, 70, 0)
+    for dark in (
+        seen(None, None, None, None, None),
+        seen(70, 70, 70, 70, None),
+        seen(70, None, None, 70, 70),
+    ):
+        assert replay(spec, [(0.0, five), (1.0, dark), (2.0, five)]) == [5, 5, 5]
+    assert replay(spec, [(0.0, five), (1.0, seen(140, 140, 140, 140, None))]) == [5, 9]
 
 
 def test_pods_without_a_node_neither_count_nor_hinder() -> None:

@@ -47,6 +47,7 @@ def lease_of(
     *,
     draining: bool = False,
     lease_s: float = 5.0,
+    renew_s: float = 0.01,
     on_forgotten: Callable[[], Awaitable[None]] | None = None,
 ) -> Lease:
     settings = ServiceSettings(
@@ -56,7 +57,7 @@ def lease_of(
         redis_url="",
         store_url="",
         secret_file="",
-        lease_renew_s=0.01,
+        lease_renew_s=renew_s,
         lease_s=lease_s,
     )
     return Lease(
@@ -141,3 +142,15 @@ async def test_a_pod_that_did_not_run_for_longer_than_its_lease_begins_another_r
 
     await eventually(fenced)
     task.cancel()
+
+
+async def test_what_changes_during_a_renewal_is_written_right_after_it() -> None:
+    class Slow(FakeRegistry):
+        async def renew(self, entry: PodEntry, lease_s: float, *, only: bool = False) -> RenewResult:
+            if not self.entries:
+                lease.renew_soon()
+            return await super().renew(entry, lease_s, only=only)
+
+    registry = Slow()
+    lease = lease_of(registry, Noted(), renew_s=60.0)
+    await renewals(lease, registry, 2)

@@ -1,7 +1,8 @@
 """A small API server that can be made to misbehave: what a real one cannot be told to do.
 
 It keeps objects, numbers every change, and streams them to watches; of the rules of Kubernetes it knows only resource
-versions, UIDs and merge patches. What depends on more is tested on a real one (`tests/cluster/`).
+versions, UIDs and merge patches, and applies as it merges. What depends on more is tested on a real one
+(`tests/cluster/`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import kopf
 from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
-from chatoperator.kube.client import KubeClient
+from chatoperator.kube.client import APPLY, KubeClient
 from chatoperator.manifests.names import GROUP, PLURAL, VERSION
 
 Object = dict[str, Any]
@@ -154,9 +155,10 @@ class KubeApi:
         body = json.loads(await request.read() or b"{}")
         if "dryRun" in request.query:
             return _found(body)
-        return self._write(request.method, path, body)
+        is_apply = request.content_type == APPLY
+        return self._write(request.method, path, body, may_make=is_apply)
 
-    def _write(self, method: str, path: str, body: Object) -> web.Response:
+    def _write(self, method: str, path: str, body: Object, *, may_make: bool) -> web.Response:
         if method == "POST":
             path = f"{path}/{body['metadata']['name']}"
             return _status(409, "exists") if path in self.objects else _found(self.put(path, body))
@@ -164,10 +166,18 @@ class KubeApi:
         if method == "PATCH" and "/controllerrevisions/" in path and present is not None:
             # The real one writes a revision's data anew with every patch, and then finds them changed.
             return _status(422, f"{path}: data: Invalid value: field is immutable")
-        if method == "PATCH":
-            return _found(self.put(path, _merged(present or {}, body)))
+        if method == "PATCH" and present is None and may_make:
+            if body["metadata"].get("uid"):
+                return _status(409, "uid mismatch: no existing object was found")
+            return _found(self.put(path, body))
         if present is None:
             return _status(404, "not found")
+        if method == "PATCH":
+            guards = {key: body.get("metadata", {}).get(key) for key in ("uid", "resourceVersion")}
+            if any(value not in (None, present["metadata"][key]) for key, value in guards.items()):
+                return _status(409, "another one, or changed meanwhile")
+            merged = _merged(present, body)
+            return _found(present if merged == present else self.put(path, merged))
         if method == "DELETE":
             if body.get("preconditions", {}).get("uid") != present["metadata"]["uid"]:
                 return _status(409, "another one")

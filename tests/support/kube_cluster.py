@@ -28,7 +28,7 @@ from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
 from chatoperator.manifests.inputs import DevelopmentImages
-from chatoperator.manifests.names import LABEL_REVISION
+from chatoperator.manifests.names import DRAIN, LABEL_REVISION
 
 CLUSTER = "/apis/chatcluster.dev/v1alpha1/namespaces/team/chatclusters/talk"
 CORE = "/api/v1/namespaces/team"
@@ -84,6 +84,11 @@ class World:
             if path.startswith(f"{CORE}/pods/")
             and found["metadata"]["labels"].get("app.kubernetes.io/component") == "chat"
         }
+
+    def noted(self, names: list[str]) -> list[str]:
+        """Of these pods those that are to go."""
+        annotations = {name: self.chat_pods()[name]["metadata"].get("annotations") or {} for name in names}
+        return [name for name in names if DRAIN in annotations[name]]
 
     async def run(self, name: str, *, ready: bool = True, connections: int = 0) -> None:
         """The pod has a node, and is registered if it is ready."""

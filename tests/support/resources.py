@@ -167,7 +167,25 @@ CHANGES: tuple[Change, ...] = (
                 f"spec.{store}.development",
                 "nothing moves the data",
             ),
-            Change(_with(store, {"url": url}), _with(store, SECRET)),
+            Change(
+                _with(store, {"url": url}), _with(store, SECRET), f"spec.{store}.urlFrom", "same database"
+            ),
+            Change(
+                _with(store, {"url": url}),
+                _with(store, {"url": f"{url}2"}),
+                f"spec.{store}.url",
+                "make another ChatCluster",
+            ),
+            Change(
+                _with(store, {"url": url}),
+                _with(store, {"url": url.replace("/chat", "")}),
+                f"spec.{store}.url",
+                "the database's name not",
+            ),
+            Change(
+                _with(store, {"url": url}),
+                _with(store, {"url": url.replace("db/", "ann@one:1,two:2/") + "?tls=true&x=/y/z"}),
+            ),
         )
     ),
     Change({}, {"redis": SECRET}),

@@ -29,10 +29,11 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
   - watch   # that they have changed, likewise
   - get     # what is in those that a ChatCluster names, and in the two that were generated for it
   - create  # the generated signing keys, and the passwords of development stores
-  - patch   # labels and owner of those two; never what is in them
+  - patch   # labels and owner of those two, and what belongs in them if one is empty; never what is in them
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps, services]
   verbs: &kept
+  - get     # whether somebody else has the name of what is to be made
   - list    # what there is of a cluster
   - watch   # what somebody has changed, to put it back
   - create  # what is not there
@@ -51,6 +52,7 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
 - apiGroups: [batch]
   resources: [jobs]  # what makes the tables of the store
   verbs:
+  - get     # whose it is that has its name
   - list    # whether there is one
   - watch   # how it ended
   - create  # another image, another store

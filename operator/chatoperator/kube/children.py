@@ -1,7 +1,9 @@
-"""Keeps the objects of a cluster as they are to be: makes what is missing, puts back what was changed.
+"""Keeps the objects of a cluster as they are to be: makes what is missing, puts back what was changed, and takes away
+what was added.
 
 Nothing is sent while nothing has changed. Whether a live object is as wanted is seen here, without a request: its
-annotation holds the hash of the manifest that was last applied, and every field of the manifest has the value wanted.
+annotation holds the hash of the manifest that was last applied, every field of the manifest has the value wanted, and
+where all fields are ours (`additions.GUARDED`) there are no others.
 Where the API server writes a value in its own way (`0.5` CPU as `500m`) that comparison fails: then the manifest is
 applied once, and the API server says by the resource version whether anything was different.
 """
@@ -14,6 +16,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from chatoperator.kube.additions import additions
+from chatoperator.kube.brake import Brake
 from chatoperator.kube.cache import APPLIED, Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.errors import Conflict, KubeError, NotFound
@@ -33,6 +37,7 @@ from chatoperator.kube.kinds import (
     version_of,
 )
 from chatoperator.kube.refusals import Refusals
+from chatoperator.kube.whose import refuse_foreign
 from chatoperator.manifests.names import LABEL_REVISION
 
 log = logging.getLogger(__name__)
@@ -77,6 +82,9 @@ class Children:
         self._client, self._cache, self._refusals = client, cache, refusals
         self._settled: dict[Id, int] = {}
         """The resource version at which an object was found to be as wanted."""
+        self._idle: dict[Id, Object] = {}
+        """What was once to be taken away and stayed: the API server sets it itself."""
+        self._brake = Brake()
 
     async def ensure(self, wanted: Sequence[Wanted]) -> Outcome:
         """What fails holds up nothing else. The API server not answering is tried once and not for each object."""
@@ -115,32 +123,77 @@ class Children:
         (kind, name), manifest = wanted.id, wanted.manifest
         store = self._cache[kind]
         live = store.get(namespace_of(manifest), name)
-        same = live is not None and annotations_of(live).get(APPLIED) == wanted.digest
-        if live is not None and same:
-            version = version_of(live)
-            if self._settled.get((kind, name)) == version:
+        if live is not None and _was_applied(live, wanted):
+            if self._is_as_wanted(live, wanted):
+                self._settled[wanted.id] = version_of(live)
                 return
-            if covers(live, _content(manifest)):
-                self._settled[kind, name] = version
+            if self._brake.holds(wanted.id):
                 return
         with self._refusals(("apply", *wanted.id), wanted.digest):
-            applied = await self._client.apply(_marked(manifest, wanted.digest))
-        store.put(applied)
-        self._settled[kind, name] = version_of(applied)
+            if live is None:
+                live = await out_of_sight(self._client, manifest)
+            else:
+                refuse_foreign(live, manifest)
+            was_applied = live is not None and _was_applied(live, wanted)
+            if live is not None and was_applied and covers(live, _content(manifest)):
+                applied = live
+            else:
+                applied = await self._client.apply(_marked(manifest, wanted.digest))
+            now = await self._without_additions(applied, wanted)
+        store.put(now)
+        self._settled[wanted.id] = version_of(now)
+        before = live if was_applied else applied
         if live is None:
             outcome.made += 1
-        elif same and version_of(applied) != version_of(live):
+        elif before is not None and version_of(now) != version_of(before):
             outcome.put_back.append(f"{kind.name} {name}")
+            self._brake.done(wanted.id)
+
+    def _is_as_wanted(self, live: Object, wanted: Wanted) -> bool:
+        if self._settled.get(wanted.id) == version_of(live):
+            return True
+        return covers(live, _content(wanted.manifest)) and not self._additions(live, wanted)
+
+    def _additions(self, live: Object, wanted: Wanted) -> Object:
+        found = additions(wanted.id[0], live, wanted.manifest)
+        return {} if found == self._idle.get(wanted.id) else found
+
+    async def _without_additions(self, live: Object, wanted: Wanted) -> Object:
+        """As it is afterwards."""
+        found = self._additions(live, wanted)
+        if not found:
+            return live
+        kind, name = wanted.id
+        # Of that object, whatever else happens to it meanwhile: what is not named stays.
+        body = {**found, "metadata": {"uid": uid_of(live)}}
+        now = await self._client.patch(kind, namespace_of(wanted.manifest), name, body)
+        left = additions(kind, now, wanted.manifest)
+        if left:
+            self._idle[wanted.id] = left
+        return now
+
+
+async def out_of_sight(client: KubeClient, manifest: Object) -> Object | None:
+    """What is there and has not our label, by which objects are watched: somebody may have taken it away. Raises
+    Foreign when it is not the cluster's."""
+    try:
+        found = await client.get(kind_of(manifest), namespace_of(manifest), name_of(manifest))
+    except NotFound:
+        return None
+    refuse_foreign(found, manifest)
+    return found
 
 
 async def create_once(client: KubeClient, cache: Cache, manifest: Object) -> bool:
-    """Makes an object that never changes; one that is there is left as it is. Whether it was made."""
+    """Makes an object that never changes; one that is there is left as it is. Whether it was made. Raises KubeError,
+    Foreign when what is there is not the cluster's."""
     store = cache[kind_of(manifest)]
     if store.get(namespace_of(manifest), name_of(manifest)) is not None:
         return False
     try:
         store.put(await client.create(manifest))
     except Conflict:
+        await out_of_sight(client, manifest)
         return False
     return True
 
@@ -156,6 +209,11 @@ async def remove(
         return
     if uid_of(left) if "metadata" in left else "":
         cache[kind].put(left)
+
+
+def _was_applied(live: Object, wanted: Wanted) -> bool:
+    """The last that was applied is what is wanted now."""
+    return annotations_of(live).get(APPLIED) == wanted.digest
 
 
 def is_going(live: Object) -> bool:

@@ -49,6 +49,10 @@ class Invalid(KubeError):
     """The object is refused as it is: asking again cannot help until it is another."""
 
 
+class Foreign(KubeError):
+    """What has the name of an object of ours is somebody else's: it is left as it is."""
+
+
 class TooManyRequests(KubeError):
     """The API server is too busy."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from chatoperator.facts import Finding, Replicas
-from chatoperator.kube.errors import Forbidden, Invalid, KubeError, QuotaExceeded
+from chatoperator.kube.errors import Forbidden, Foreign, Invalid, KubeError, QuotaExceeded
 from chatoperator.kube.kinds import Object, name_of
 from chatoperator.kube.podview import is_stopping
 from chatoperator.reasons import Reason
@@ -33,6 +33,8 @@ def problem_of_error(error: KubeError) -> Finding | None:
     """None when it is nothing that a person has to see to: it will be tried again."""
     if isinstance(error, QuotaExceeded):
         return Finding(Reason.QUOTA_EXCEEDED, str(error))
+    if isinstance(error, Foreign):
+        return Finding(Reason.NAME_TAKEN, str(error))
     if isinstance(error, Forbidden | Invalid):
         return Finding(Reason.FORBIDDEN, str(error))
     return None

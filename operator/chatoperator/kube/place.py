@@ -139,7 +139,8 @@ class KubePlace:
         pod = self._pod(name)
 
         async def heard() -> None:
-            self._memory[name].told_since = None
+            memory = self._memory[name]
+            memory.told_since, memory.stays_from = None, memory.lease_until
             await self._annotate(pod, {DRAIN: None})
 
         self._order(pod, "/undrain", None, heard)

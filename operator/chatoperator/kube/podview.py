@@ -15,6 +15,9 @@ from chatoperator.manifests.names import CONDEMNED, DRAIN, LABEL_REVISION
 from chatoperator.model import PodKind, PodView
 
 ZONE = "topology.kubernetes.io/zone"
+OVERLAP_MS = 3_000
+"""An entry that was written less than this after the last that was seen when a pod heard that it stays may have been
+on its way then: pods write theirs every second, and at once when they are told something."""
 
 
 class PodMemory(Struct):
@@ -25,6 +28,8 @@ class PodMemory(Struct):
     answered_at: float | None = None
     told_since: float | None = None
     """Since when it says itself that it drains."""
+    stays_from: int | None = None
+    """`lease_until` of its entry when it heard that it stays after all."""
     connections: int | None = None
     """As it said itself when it was asked, after the registry had nothing."""
     incarnation: str = ""
@@ -52,7 +57,7 @@ def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) ->
     memory.ever_ready |= is_ready(pod) or entry is not None or DRAIN in annotations_of(pod)
     _note_entry(memory, entry, around, now)
     intent = annotations_of(pod).get(DRAIN)
-    told = entry is not None and entry.state is PodState.DRAINING
+    told = entry is not None and entry.state is PodState.DRAINING and not _is_of_before(memory, entry)
     if told and memory.told_since is None:
         memory.told_since = now
     return PodView(
@@ -133,6 +138,12 @@ def own_entry(memory: PodMemory, around: Surroundings) -> PodEntry | None:
     entry = around.entry
     is_foreign = entry is not None and memory.incarnation not in ("", entry.incarnation)
     return None if is_foreign else entry
+
+
+def _is_of_before(memory: PodMemory, entry: PodEntry) -> bool:
+    """The pod stays, and its entry has yet to say so: it and the pod's answer are read one after the other. Leases
+    are written by one clock, so nobody's own is asked."""
+    return memory.stays_from is not None and entry.lease_until < memory.stays_from + OVERLAP_MS
 
 
 def _note_entry(memory: PodMemory, entry: PodEntry | None, around: Surroundings, now: float) -> None:

@@ -1,4 +1,5 @@
-"""What the API server refuses is asked for again ever more rarely; at once when it has become another thing."""
+"""What the API server refuses, or somebody else has, is asked for again ever more rarely; at once when it has become
+another thing."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator
 
 from msgspec import Struct
 
-from chatoperator.kube.errors import Forbidden, Invalid
+from chatoperator.kube.errors import Forbidden, Foreign, Invalid
 
 AGAIN_FIRST_S = 1.0
 AGAIN_MAX_S = 15.0
@@ -17,7 +18,7 @@ AGAIN_MAX_S = 15.0
 
 class _Refused(Struct, frozen=True):
     version: str
-    error: Forbidden | Invalid
+    error: Forbidden | Foreign | Invalid
     pause_s: float
     again_at: float
 
@@ -39,7 +40,7 @@ class Refusals:
             raise type(last.error)(str(last.error), last.error.status)
         try:
             yield
-        except (Forbidden, Invalid) as error:
+        except (Forbidden, Foreign, Invalid) as error:
             pause_s = AGAIN_FIRST_S if last is None else min(AGAIN_MAX_S, 2 * last.pause_s)
             self._refused[what] = _Refused(version, error, pause_s, self._now() + pause_s)
             raise

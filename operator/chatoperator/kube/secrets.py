@@ -19,9 +19,10 @@ from chatkernel.trust import TrustError, trusting_redis
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.errors import Conflict, NotFound
-from chatoperator.kube.kinds import SECRET, Object, version_of
+from chatoperator.kube.kinds import SECRET, Object, uid_of, version_of
+from chatoperator.kube.whose import foreign
 from chatoperator.manifests import keys, names, ports, sources
-from chatoperator.manifests.inputs import Manifest
+from chatoperator.manifests.inputs import Inputs, Manifest
 from chatoperator.spec import ChatCluster, SecretKey
 
 
@@ -62,6 +63,11 @@ class SecretReader:
         self._read.pop((namespace, name), None)
 
     async def _data(self, namespace: str, name: str) -> dict[str, str] | None:
+        whole = await self.whole(namespace, name)
+        return None if whole is None else whole.get("data") or {}
+
+    async def whole(self, namespace: str, name: str) -> Object | None:
+        """None: it is not there. Raises KubeError."""
         seen = self._cache[SECRET].get(namespace, name)
         if seen is None:
             self.forget(namespace, name)
@@ -73,7 +79,7 @@ class SecretReader:
             except NotFound:
                 return None
             self._read[namespace, name] = (version_of(whole), whole)
-        return whole.get("data") or {}
+        return whole
 
 
 class ClusterSecrets:
@@ -83,18 +89,42 @@ class ClusterSecrets:
         """`trust`: a directory for certificates, which libraries read from files."""
         self._reader, self._client, self._cache, self._trust = reader, client, cache, trust
 
+    def foreign(self, cluster: ChatCluster, inputs: Inputs) -> dict[str, str]:
+        """Those that have the name of one of ours and are somebody else's, and why they are."""
+        found = {}
+        for name in keys.wanted(cluster):
+            seen = self._cache[SECRET].get(cluster.metadata.namespace, name)
+            why = seen and foreign(seen, keys.ownership(cluster, inputs, name, uid_of(seen)))
+            if why:
+                found[name] = why
+        return found
+
     async def ensure(self, cluster: ChatCluster) -> list[str]:
-        """Makes those that are ours and not there yet; the names of those that were made. Raises KubeError."""
+        """Makes those that are ours and not there yet, or empty; the names of those that were made. Raises
+        KubeError."""
         made = []
         for name in keys.wanted(cluster):
-            if self._cache[SECRET].get(cluster.metadata.namespace, name) is not None:
-                continue
             try:
-                self._cache[SECRET].put(await self._client.create(_generated(cluster, name)))
-            except Conflict:
-                continue  # it is there, and the watch has not shown it yet: never overwritten
+                if self._cache[SECRET].get(cluster.metadata.namespace, name) is None:
+                    self._cache[SECRET].put(await self._client.create(_generated(cluster, name)))
+                elif not await self._fill(cluster, name):
+                    continue
+            except (Conflict, NotFound):
+                continue  # another has made, changed or deleted it just now: never overwritten, and looked at again
             made.append(name)
         return made
+
+    async def _fill(self, cluster: ChatCluster, name: str) -> bool:
+        """Whether there was nothing in it. What holds anything is a person's to mend: there may be a key in it."""
+        namespace = cluster.metadata.namespace
+        whole = await self._reader.whole(namespace, name)
+        if whole is None or whole.get("data"):
+            return False
+        # Only if it is still the empty one: the API server compares.
+        same = {key: whole["metadata"][key] for key in ("uid", "resourceVersion")}
+        body = {"metadata": same, "data": _generated(cluster, name)["data"]}
+        self._cache[SECRET].put(await self._client.patch(SECRET, namespace, name, body))
+        return True
 
     async def signing_keys(self, cluster: ChatCluster) -> SecretFile:
         """Raises SecretProblem and KubeError."""

@@ -44,6 +44,8 @@ class Tended(Struct):
     problems: list[Finding] = []
     may_start: bool = True
     has_tables: bool = False
+    has_foreign_secret: bool = False
+    """Nothing is made or changed that reads it."""
 
 
 class Surroundings:
@@ -67,7 +69,8 @@ class Surroundings:
         found = Tended()
         inputs = await self._read_secrets(cluster, inputs, found)
         if not cluster.spec.pause:
-            await self._look_at_schema(cluster, inputs, found)
+            if not found.has_foreign_secret:
+                await self._look_at_schema(cluster, inputs, found)
             await self._keep_children(
                 gone_back or cluster, inputs, found, has_gone_back=gone_back is not None
             )
@@ -76,18 +79,16 @@ class Surroundings:
     async def _read_secrets(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> Inputs:
         """Ours are made; what is in those of the resource becomes the link to Redis, and ports."""
         replace = msgspec.structs.replace
-        try:
-            if not cluster.spec.pause:
-                with self._refusals("make Secrets"):
-                    made = await self._secrets.ensure(cluster)
-                for name in made:
-                    self._telling.note("SecretMade", f"Made the Secret {name}")
-            self._place.token = ops_token(await self._secrets.signing_keys(cluster))
-        except SecretProblem as error:
-            found.problems.append(_finding(error))
-            found.may_start = False
-        except KubeError as error:
-            _note(error, found)
+        foreign = self._secrets.foreign(cluster, inputs)
+        if foreign:
+            found.problems += [
+                Finding(Reason.NAME_TAKEN, f"Secret {name} {why}") for name, why in foreign.items()
+            ]
+            found.may_start, found.has_foreign_secret = False, True
+        else:
+            await self._make_secrets(cluster, found)
+        if names.development(cluster.metadata.name) in foreign:
+            return inputs  # it would name the Redis and the stores
         try:
             url, redis_ports = await self._secrets.redis(cluster)
             inputs = replace(inputs, redis_ports=redis_ports)
@@ -106,6 +107,20 @@ class Surroundings:
             _note(error, found)
         return inputs
 
+    async def _make_secrets(self, cluster: ChatCluster, found: Tended) -> None:
+        try:
+            if not cluster.spec.pause:
+                with self._refusals("make Secrets"):
+                    made = await self._secrets.ensure(cluster)
+                for name in made:
+                    self._telling.note("SecretMade", f"Made the Secret {name}")
+            self._place.token = ops_token(await self._secrets.signing_keys(cluster))
+        except SecretProblem as error:
+            found.problems.append(_finding(error))
+            found.may_start = False
+        except KubeError as error:
+            _note(error, found)
+
     async def _keep_children(
         self, cluster: ChatCluster, inputs: Inputs, found: Tended, *, has_gone_back: bool
     ) -> None:
@@ -115,6 +130,8 @@ class Surroundings:
         # Those of the last good one are there: what makes tables takes nothing away.
         may_change = self._schema.is_done or has_gone_back
         held = [] if may_change else [(DEPLOYMENT, names.of(name, part)) for part in ON_SCHEMA]
+        if found.has_foreign_secret:
+            held = [one.id for one in wanted if one.id[0] is DEPLOYMENT]
         done = await self._children.ensure([one for one in wanted if one.id not in held])
         gone = await self._children.remove_others(namespace, name, inputs.owner_uid, wanted)
         self._telling.put_back(done.put_back)
@@ -124,22 +141,24 @@ class Surroundings:
 
     def _build(self, cluster: ChatCluster, inputs: Inputs) -> list[Wanted]:
         """Built when something has changed that they depend on. Raises SourceError."""
-        secrets = [name for name in keys.wanted(cluster) if self._is_there(cluster, name)]
+        secrets = self._secrets_there(cluster)
         pods = [
             (name_of(pod), uid_of(pod)) for pod in self._place.pods() if cluster.spec.exposure is not None
         ]
         key = (cluster, inputs, secrets, pods)
         if self._built is None or self._built[0] != key:
             manifests = build.children(cluster, inputs)
-            # Labels and the owner of Secrets that are there: one that is not would be made empty.
-            manifests += [keys.ownership(cluster, inputs, name) for name in secrets]
+            manifests += [keys.ownership(cluster, inputs, *secret) for secret in secrets]
             for name, uid in pods:
                 manifests += chatpod.pod_exposure(cluster, name, uid)
             self._built = key, prepare(manifests)
         return self._built[1]
 
-    def _is_there(self, cluster: ChatCluster, secret: str) -> bool:
-        return self._cache[SECRET].get(cluster.metadata.namespace, secret) is not None
+    def _secrets_there(self, cluster: ChatCluster) -> list[tuple[str, str]]:
+        """Names and UIDs of those that were generated."""
+        store, namespace = self._cache[SECRET], cluster.metadata.namespace
+        seen = ((name, store.get(namespace, name)) for name in keys.wanted(cluster))
+        return [(name, uid_of(secret)) for name, secret in seen if secret is not None]
 
     async def _look_at_schema(self, cluster: ChatCluster, inputs: Inputs, found: Tended) -> None:
         if found.storage.reason is not Reason.NOT_LOOKED_AT:

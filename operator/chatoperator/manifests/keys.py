@@ -1,4 +1,5 @@
-"""The Secrets that the operator generates, once: they are created, never applied, and never overwritten.
+"""The Secrets that the operator generates, once: they are created, or filled where one is empty; never applied, and
+never overwritten.
 
 What follows from the resource (labels, the owner) is applied to a Secret that is there, by `ownership`: server-side
 apply without `data` leaves the data to who created it.
@@ -40,8 +41,9 @@ def development_secret(cluster: ChatCluster, password: str) -> Manifest:
     return _secret(cluster, name, DEVELOPMENT_COMPONENT, development.secrets(cluster, password))
 
 
-def ownership(cluster: ChatCluster, inputs: Inputs, name: str) -> Manifest:
-    """What to apply to the generated Secret of this name, if it is there: one that is not would be made empty.
+def ownership(cluster: ChatCluster, inputs: Inputs, name: str, uid: str) -> Manifest:
+    """What to apply to the generated Secret of this name. With the UID of the one that is there, since applying to
+    none would make an empty one: of a cluster that was deleted and is made again it may be collected at any moment.
 
     The keys outlive a cluster that is deleted with `deletionPolicy: Keep`; the passwords of what is run for trying
     out are of no use without it."""
@@ -49,11 +51,8 @@ def ownership(cluster: ChatCluster, inputs: Inputs, name: str) -> Manifest:
     owned = not is_keys or cluster.spec.deletion_policy == "Delete"
     owner = owner_of(cluster, inputs) if owned else None
     component = KEYS_COMPONENT if is_keys else DEVELOPMENT_COMPONENT
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": metadata(cluster, owner, name, component),
-    }
+    meta = {**metadata(cluster, owner, name, component), "uid": uid}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta}
 
 
 def _secret(cluster: ChatCluster, name: str, component: str, data: dict[str, str]) -> Manifest:

@@ -45,6 +45,19 @@ def test_before_the_pod_was_asked_its_entry_is_believed() -> None:
     assert (view.incarnation, view.told_at, view.drain_told) == ("forged", None, True)
 
 
+def test_an_entry_from_before_a_pod_heard_that_it_stays_is_no_drain() -> None:
+    draining = structs.replace(ENTRY, state=PodState.DRAINING, connections=0, lease_until=10_000)
+    memory = PodMemory()
+    assert view_of(POD, memory, around(draining), NOW).drain_told
+    memory.told_since, memory.stays_from = None, memory.lease_until
+    on_its_way = structs.replace(draining, lease_until=11_000)
+    for late in (draining, on_its_way):
+        view = view_of(POD, memory, around(late), NOW + 1)
+        assert (view.drain_told, view.draining_since) == (False, None)
+    of_now = structs.replace(draining, lease_until=14_000)
+    assert view_of(POD, memory, around(of_now), NOW + 4).draining_since == NOW + 4
+
+
 @pytest.fixture
 def valkey() -> Iterator[Valkey]:
     with valkey_server() as server:
@@ -57,6 +70,11 @@ class Answers:
     def __init__(self) -> None:
         self.says: dict[str, object] = {"incarnation": "one", "connections": 3}
         self.asked = 0
+        self.orders: list[str] = []
+
+    async def order(self, request: web.Request) -> web.Response:
+        self.orders.append(request.path)
+        return web.json_response(self.says)
 
     async def statz(self, _: web.Request) -> web.Response:
         self.asked += 1
@@ -67,6 +85,7 @@ class Answers:
 async def pod() -> AsyncIterator[Answers]:
     answers, app = Answers(), web.Application()
     app.router.add_get("/statz", answers.statz)
+    app.router.add_post("/{order:drain|undrain}", answers.order)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, ADDRESS, PORT).start()
@@ -111,3 +130,29 @@ async def test_a_forged_entry_under_the_name_of_a_living_pod_is_removed_and_the_
             async with world.registry() as registry:
                 assert [entry.name for entry in (await registry.snapshot()).entries] == names[1:]
             assert await world.renew(names[0])
+
+
+@pytest.mark.slow
+async def test_a_pod_that_is_wanted_again_is_not_ended_by_an_entry_that_is_late(
+    valkey: Valkey, pod: Answers, tmp_path: Path
+) -> None:
+    """It has answered that it stays, and its entry says for a moment yet that it drains and has nobody left."""
+    async with KubeApi().running() as api:
+        world = World(api, valkey, address=ADDRESS)
+        world.secret(redis=valkey.url, postgresql="postgresql://db/chat")
+        async with tended(world, tmp_path):
+            names = await started(world)
+            world.apply(chatPods={"replicas": 1})
+            await eventually(lambda: "/drain" in pod.orders)
+            (drained,) = world.noted(names)
+            await world.renew(drained, connections=1, state=PodState.DRAINING)
+            await eventually(lambda: world.status()["chatPods"]["draining"] == 1)
+            world.apply(chatPods={"replicas": 2})
+            await eventually(lambda: "/undrain" in pod.orders)
+            await world.renew(drained, connections=0, state=PodState.DRAINING)
+            await eventually(lambda: not world.noted(names))
+            await eventually(lambda: world.status()["chatPods"]["draining"] == 0)
+            await world.renew(drained, connections=1)
+            world.apply(chatPods={"replicas": 3})
+            await world.chat_pods_are(3)
+            assert api.asked("DELETE", "/pods/") == 0

@@ -38,14 +38,15 @@ def test_what_is_run_for_trying_out_has_a_password_and_urls() -> None:
 
 def test_secrets_are_applied_without_data_so_that_what_is_in_them_stays() -> None:
     for name in ("talk-keys", "talk-development"):
-        applied = keys.ownership(cluster_of(SMALL), INPUTS, name)
+        applied = keys.ownership(cluster_of(SMALL), INPUTS, name, "uid-1")
         assert set(applied) == {"apiVersion", "kind", "metadata"}
         assert applied["metadata"]["name"] == name
+        assert applied["metadata"]["uid"] == "uid-1", "where it is gone the API server makes none"
 
 
 def test_the_keys_outlive_the_cluster_unless_it_says_otherwise() -> None:
     def owned(spec: dict[str, object], name: str) -> bool:
-        return "ownerReferences" in keys.ownership(cluster_of(spec), INPUTS, name)["metadata"]
+        return "ownerReferences" in keys.ownership(cluster_of(spec), INPUTS, name, "uid-1")["metadata"]
 
     assert not owned(SMALL, "talk-keys")
     assert not owned({**SMALL, "deletionPolicy": "Keep"}, "talk-keys")

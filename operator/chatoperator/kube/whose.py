@@ -1,0 +1,43 @@
+"""Whether an object that is there is the cluster's, or only has the name of one of its own. Pure.
+
+By its controller it is: also by a ChatCluster of this name that was deleted and made again, whose objects are just
+being collected. Without one the label says so, which a person can give. The label alone does not make ours what
+another controller keeps; of what outlives the cluster (its keys) that may be somebody who knows what he does.
+"""
+
+from __future__ import annotations
+
+from chatoperator.kube.errors import Foreign
+from chatoperator.kube.kinds import Object, labels_of, name_of
+from chatoperator.manifests.names import LABEL_CLUSTER
+from chatoperator.spec import KIND
+
+TAKEN = 409
+"""As the API server would say it."""
+
+
+def foreign(live: Object, wanted: Object) -> str:
+    """Why it is not the cluster's, as the end of a sentence; "" if it is. `wanted`: the manifest of that name."""
+    cluster, ours, has = labels_of(wanted)[LABEL_CLUSTER], _controller(wanted), _controller(live)
+    if has is not None and has in ((KIND, cluster), ours):
+        return ""
+    if has is not None and ours is not None:
+        return f"belongs to {has[0]} {has[1]}"
+    if labels_of(live).get(LABEL_CLUSTER) != cluster:
+        return f"has no label {LABEL_CLUSTER}={cluster}"
+    return ""
+
+
+def refuse_foreign(live: Object, wanted: Object) -> None:
+    """Raises Foreign."""
+    why = foreign(live, wanted)
+    if why:
+        raise Foreign(f"{wanted['kind']} {name_of(wanted)} {why}", TAKEN)
+
+
+def _controller(whole: Object) -> tuple[str, str] | None:
+    """Kind and name. Of owners that are none there may be many."""
+    for owner in whole["metadata"].get("ownerReferences") or []:
+        if owner.get("controller"):
+            return str(owner.get("kind")), str(owner.get("name"))
+    return None
