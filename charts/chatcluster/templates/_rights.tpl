@@ -45,6 +45,7 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
 - apiGroups: [apps]
   resources: [controllerrevisions]  # the template of each revision of chat pods, so that one can be gone back to
   verbs:
+  - get     # whether somebody else has the name
   - list    # which are kept
   - watch   # whether one is gone
   - create  # that of a spec which is new; it is never changed
