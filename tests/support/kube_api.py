@@ -204,7 +204,7 @@ class KubeApi:
                 queue.put_nowait((kind, content))
         self._watches.append((prefix, queue))
         try:
-            async with asyncio.timeout(int(float(request.query["timeoutSeconds"]))):
+            async with asyncio.timeout(int(request.query["timeoutSeconds"])):
                 while (change := await queue.get()) is not None:
                     if not self.silent:
                         line = json.dumps({"type": change[0], "object": change[1]})

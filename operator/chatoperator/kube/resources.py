@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 RELIST_S = 45.0
 """Between two lists; more often than a watch's silence makes the cache stale."""
 RETRY_S = 2.0
-STREAM_S = 240.0
-"""After about this long kopf begins a watch anew."""
+STREAM_S = 240
+"""After about this long kopf begins a watch anew. A whole number: the API server takes no other."""
 STOP_S = 5.0
 """How long its end is waited for."""
 IDENTITY: Any = FIELD_MANAGER
