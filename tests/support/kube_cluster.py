@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from chatkernel.registry import PodEntry, PodState, Registry
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.cluster import ClusterTask
 from chatoperator.kube.events import Events
-from chatoperator.kube.kinds import CHAT_CLUSTER
 from chatoperator.kube.metrics import Counts
-from chatoperator.kube.resources import run_kopf
+from chatoperator.kube.resources import hear
 from chatoperator.kube.revisions import LAST_GOOD
 from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
@@ -168,11 +167,15 @@ async def started(world: World, count: int = 2, **spec: Any) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def tended(
-    world: World, trust: Path, *, image: str = "localhost/chatcluster:1"
+    world: World,
+    trust: Path,
+    *,
+    image: str = "localhost/chatcluster:1",
+    namespaces: Sequence[str] = ("team",),
 ) -> AsyncIterator[World]:
     """With the operator at work, as its leader; `image` is its own."""
     client = world.api.client()
-    cache = Cache(client, ["team"])
+    cache = Cache(client, namespaces)
     events = Events(client, "test")
     shared = Shared(
         client=client,
@@ -187,7 +190,7 @@ async def tended(
         may_act=lambda: True,
     )
     supervisor = Supervisor(cache, lambda key, uid: ClusterTask(shared, key, uid))
-    hearing = run_kopf(["team"], cache[CHAT_CLUSTER], log_in=world.api.log_in)
+    hearing = hear(cache.resources, log_in=world.api.log_in)
     tasks = [asyncio.create_task(part.run()) for part in (cache, events, supervisor)]
     tasks.append(asyncio.create_task(hearing))
     world.cache = cache

@@ -117,7 +117,7 @@ class ClusterTask:
         shared = self._shared
         if not shared.may_act():
             return "skipped"
-        if not shared.cache.is_current():
+        if not shared.cache.is_current(self._namespace):
             await self._tell_blind()
             return "skipped"
         self._blind_since = None
@@ -132,7 +132,7 @@ class ClusterTask:
     async def _tell_blind(self) -> None:
         """Nothing is done while not all is seen. That it is a right of the operator that is missing, a person has to
         be told all the same."""
-        problem, now = self._shared.cache.problem(), time.time()
+        problem, now = self._shared.cache.problem(self._namespace), time.time()
         if not isinstance(problem, Forbidden):
             self._blind_since = None
             return

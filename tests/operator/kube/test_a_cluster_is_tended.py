@@ -146,9 +146,9 @@ async def test_an_api_server_that_was_away_has_lost_no_pod(world: World) -> None
     made = world.api.asked("POST", "/pods")
     world.api.busy = ["0"] * 100_000
     world.api.interrupt()
-    await eventually(lambda: not world.cache.is_current())
+    await eventually(lambda: not world.cache.is_current("team"))
     world.api.busy = []
-    await eventually(world.cache.is_current, 15)
+    await eventually(lambda: world.cache.is_current("team"), 15)
     world.apply(chatPods={"replicas": 3})
     await world.chat_pods_are(3)
     assert set(names) < set(world.chat_pods())

@@ -45,7 +45,7 @@ async def children_of(api: KubeApi) -> AsyncIterator[tuple[Children, Cache]]:
     cache = Cache(client, ["team"])
     task = asyncio.create_task(cache.run())
     try:
-        await eventually(cache.is_current)
+        await eventually(lambda: cache.is_current("team"))
         yield Children(client, cache, Refusals()), cache
     finally:
         task.cancel()
