@@ -15,6 +15,7 @@ import msgspec
 
 from chatkernel.redis_url import RedisUrlError, parse_redis_url
 from chatkernel.settings import SecretFile, SigningKey
+from chatkernel.storage.url import StoreUrlError, scheme_of
 from chatkernel.trust import TrustError, trusting_redis
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
@@ -127,12 +128,15 @@ class ClusterSecrets:
 
     async def _ports_of(self, cluster: ChatCluster, source: sources.Source) -> tuple[int, ...]:
         url, field = await self._url(cluster, source)
-        scheme = url.partition("://")[0].partition("+")[0]
         wanted = ("postgres", "postgresql") if source.component == names.POSTGRESQL else ("mongodb",)
-        if "://" not in url or scheme not in wanted:
+        if scheme_of(url) not in wanted:
             raise SecretProblem(f"{field} must begin with {wanted[-1]}://", missing=False)
+        try:
+            found = ports.store_ports(url)
+        except StoreUrlError as error:
+            raise SecretProblem(f"{field} {error}", missing=False) from error
         await self._ca_file(cluster, source.tls.ca_secret, f"spec.{source.component}.tls.caSecret")
-        return ports.store_ports(url)
+        return found
 
     async def _url(self, cluster: ChatCluster, source: sources.Source) -> tuple[str, str]:
         """And what a problem with it begins with."""

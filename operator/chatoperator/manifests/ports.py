@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from chatkernel.redis_url import Topology, parse_redis_url
+from chatkernel.storage.url import scheme_of, servers_of
 from chatoperator.manifests import names
 
 DEFAULT = {names.REDIS: 6379, names.POSTGRESQL: 5432, names.MONGODB: 27_017}
@@ -20,14 +19,6 @@ def redis_ports(url: str) -> tuple[int, ...]:
 
 
 def store_ports(url: str) -> tuple[int, ...]:
-    """Empty: any, since the servers of a MongoDB tell each other's addresses themselves."""
-    parts = urlsplit(url)
-    if not parts.scheme.startswith("postgres"):
-        return ()
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    return tuple(sorted({_port(host, DEFAULT[names.POSTGRESQL]) for host in hosts}))
-
-
-def _port(host: str, default: int) -> int:
-    _, _, port = host.rpartition("]")[2].partition(":")
-    return int(port) if port.isdigit() else default
+    """Empty: any, since the servers of a MongoDB tell each other's addresses themselves. Raises StoreUrlError."""
+    servers = servers_of(url)
+    return () if scheme_of(url) == names.MONGODB else tuple(sorted({server.port for server in servers}))
