@@ -23,7 +23,6 @@ from chatoperator.kube.events import Events
 from chatoperator.kube.metrics import Counts
 from chatoperator.kube.resources import hear
 from chatoperator.kube.revisions import LAST_GOOD
-from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
 from chatoperator.manifests.inputs import DevelopmentImages
@@ -42,6 +41,7 @@ class World:
     def __init__(self, api: KubeApi, valkey: Valkey, *, address: str = "127.0.0.1") -> None:
         self.api, self.valkey, self.address = api, valkey, address
         self.cache: Cache
+        self.counts = Counts()
         self._revisions: dict[str, str] = {}
 
     # -- the person
@@ -181,8 +181,7 @@ async def tended(
         client=client,
         cache=cache,
         events=events,
-        reader=SecretReader(client, cache),
-        counts=Counts(),
+        counts=world.counts,
         image=image,
         operator_namespace="ops",
         development=DevelopmentImages(),

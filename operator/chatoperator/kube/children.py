@@ -81,6 +81,8 @@ class Children:
     async def ensure(self, wanted: Sequence[Wanted]) -> Outcome:
         """What fails holds up nothing else. The API server not answering is tried once and not for each object."""
         outcome = Outcome()
+        # What is not wanted any more, as that of a pod that is gone, is not remembered.
+        self._settled = {one.id: self._settled[one.id] for one in wanted if one.id in self._settled}
         for one in wanted:
             try:
                 await self._ensure(one, outcome)

@@ -169,7 +169,7 @@ class ClusterTask:
         if parts.cluster.spec.chat_pods.autoscaling is not None:
             parts.inputs = msgspec.structs.replace(parts.inputs, chat_pods=thought.decision.replicas)
         actions = [action for action in thought.actions if _may_be_done(action, tended, thought)]
-        failures = await parts.acting.apply(parts.cluster, actions)
+        failures = await parts.acting.apply(parts.cluster, actions, observed)
         tended.problems += await self._see_to_the_rest(parts, thought)
         self._add_problems(parts, tended, failures)
         self.facts = self._gather(found, parts, thought, tended)

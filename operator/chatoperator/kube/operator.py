@@ -17,7 +17,6 @@ from chatoperator.kube.health import make_app, make_server
 from chatoperator.kube.leader import Leader
 from chatoperator.kube.metrics import Counts, Family, family, operator_families
 from chatoperator.kube.resources import hear
-from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
 from chatoperator.manifests.inputs import DevelopmentImages
@@ -46,7 +45,6 @@ class Operator:
             client=client,
             cache=self._cache,
             events=self._events,
-            reader=SecretReader(client, self._cache),
             counts=self._counts,
             image=image,
             operator_namespace=operator_namespace,

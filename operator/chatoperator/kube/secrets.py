@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import secrets
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -35,7 +36,7 @@ class SecretProblem(Exception):
 
 
 class SecretReader:
-    """Of all clusters. Each Secret is read once for each of its versions."""
+    """Of one cluster: what was read is forgotten with it. Each Secret is read once for each of its versions."""
 
     def __init__(self, client: KubeClient, cache: Cache) -> None:
         self._client, self._cache = client, cache
@@ -58,14 +59,10 @@ class SecretReader:
             raise SecretProblem(f"{where}: {key.key} is empty", missing=False)
         return text
 
-    def forget(self, namespace: str, name: str) -> None:
-        """It is gone, or nobody asks for it any more."""
-        self._read.pop((namespace, name), None)
-
     async def _data(self, namespace: str, name: str) -> dict[str, str] | None:
         seen = self._cache[SECRET].get(namespace, name)
         if seen is None:
-            self.forget(namespace, name)
+            self._read.pop((namespace, name), None)
             return None
         version, whole = self._read.get((namespace, name), (-1, {}))
         if version < version_of(seen):
@@ -80,9 +77,14 @@ class SecretReader:
 class ClusterSecrets:
     """Of one cluster."""
 
-    def __init__(self, reader: SecretReader, client: KubeClient, cache: Cache, trust: Path) -> None:
-        """`trust`: a directory for certificates, which libraries read from files."""
-        self._reader, self._client, self._cache, self._trust = reader, client, cache, trust
+    def __init__(self, client: KubeClient, cache: Cache, trust: Path) -> None:
+        """`trust`: a directory for certificates, which libraries read from files: made when there is one."""
+        self._client, self._cache, self._trust = client, cache, trust
+        self._reader = SecretReader(client, cache)
+
+    def close(self) -> None:
+        """Nothing that the cluster needed is left."""
+        shutil.rmtree(self._trust, ignore_errors=True)
 
     async def ensure(self, cluster: ChatCluster) -> list[str]:
         """Makes those that are ours and not there yet; the names of those that were made. Raises KubeError."""
@@ -157,6 +159,7 @@ class ClusterSecrets:
         # Named after what it holds: another certificate is another URL, and so another connection.
         file = self._trust / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.crt"
         if not file.exists():
+            self._trust.mkdir(exist_ok=True)
             file.write_text(text)
         return str(file)
 
