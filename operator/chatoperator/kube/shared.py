@@ -15,8 +15,8 @@ from chatoperator.manifests.inputs import DevelopmentImages
 
 
 class Shared(Struct, frozen=True, kw_only=True):
-    """`image`: the operator's own. `trust`: a directory for certificates, in which each has its own. `may_act`: whether
-    this process leads."""
+    """`image`: the operator's own. `trust`: a directory for those of clusters' certificates. `may_act`: whether this
+    process leads."""
 
     client: KubeClient
     cache: Cache

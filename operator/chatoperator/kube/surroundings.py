@@ -127,7 +127,7 @@ class Surroundings:
         may_change = self._schema.is_done or has_gone_back
         held = [] if may_change else [(DEPLOYMENT, names.of(name, part)) for part in ON_SCHEMA]
         done = await self._children.ensure([one for one in wanted if one.id not in held])
-        gone = await self._children.remove_others(namespace, name, inputs.owner_uid, wanted)
+        gone = await self._children.remove_others(namespace, name, wanted)
         self._telling.put_back(done.put_back)
         self._telling.removed(gone.removed)
         for error in [*done.failed, *gone.failed]:
