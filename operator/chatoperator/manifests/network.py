@@ -1,7 +1,8 @@
 """Who may speak to whom: everything that is not named here is refused.
 
 Where clients, Prometheus and external servers are cannot be known: they are let in, or reached, by port alone. A
-network that knows no NetworkPolicies lets everybody through; keys and passwords hold all the same.
+network that knows no NetworkPolicies lets everybody through: keys and passwords hold all the same, but the MongoDB
+that is run for trying out has none.
 """
 
 from __future__ import annotations
