@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from aiohttp import web
+from support.kube_api import kubeconfig
 
 from chatclient.cli.kubeapi import LINE_MAX_BYTES, reach
 from chatclient.cli.kubelogs import Line, is_about, past, shown
@@ -75,13 +76,3 @@ async def test_a_line_beyond_all_measure_is_cut_and_takes_none_with_it(tmp_path:
         await runner.cleanup()
     assert (first.text, last.text) == ("first", "last")
     assert len(long.text) + len(long.at) + 1 == LINE_MAX_BYTES
-
-
-def kubeconfig(server: str) -> dict[str, object]:
-    context = {"cluster": "c", "user": "u"}
-    return {
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "x", "context": context}],
-        "current-context": "x",
-    }

@@ -231,6 +231,17 @@ def _merged(before: Object, change: Object) -> Object:
     return merged
 
 
+def kubeconfig(server: str) -> Object:
+    """For whoever comes in by one."""
+    context = {"cluster": "c", "user": "u"}
+    return {
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": context}],
+        "current-context": "x",
+    }
+
+
 async def eventually(holds: Any, within_s: float = 10.0) -> None:
     """Waits until the condition holds."""
     async with asyncio.timeout(within_s):

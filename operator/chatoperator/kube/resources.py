@@ -19,6 +19,7 @@ from typing import Any
 
 import kopf
 
+from chatoperator.again import Again
 from chatoperator.kube.client import KubeClient, Selection
 from chatoperator.kube.errors import ABSENT, KubeError
 from chatoperator.kube.kinds import CHAT_CLUSTER, Object, name_of, namespace_of, version_of
@@ -99,10 +100,12 @@ async def hear(
 ) -> None:
     """Until it is cancelled. kopf looks for the kind once, when it starts, and ends altogether when it may not list
     one of its namespaces: so it is given those that can be listed, and begun anew when these are others."""
+    again = Again()
     while True:
         allowed = [each for each in resources if each.is_allowed()]
         if allowed:
-            await _hear_of(allowed, resources, log_in)
+            with again("hearing of ChatClusters"):
+                await _hear_of(allowed, resources, log_in)
         await asyncio.sleep(LOOK_S)
 
 
@@ -111,16 +114,17 @@ async def _hear_of(
     resources: Sequence[Relisting],
     log_in: Callable[[], kopf.ConnectionInfo | None],
 ) -> None:
-    """Returns when it has ended, or when others are allowed now."""
+    """Returns when others are allowed now. Raises what kopf ends with by itself."""
     named = [each.selection.namespace for each in allowed if each.selection.namespace]
     hearing = asyncio.create_task(_run_kopf(named, allowed[0].store, log_in), name="kopf")
     try:
         while not hearing.done() and [each for each in resources if each.is_allowed()] == allowed:
             await asyncio.wait([hearing], timeout=LOOK_S)
         if hearing.done():
-            log.warning("kopf ended", extra={"error": str(hearing.exception() or "")})
             for each in allowed:  # most likely one of them is allowed no more
                 each.relist()
+            hearing.result()
+            raise KubeError("kopf ended by itself")
     finally:
         hearing.cancel()
         await asyncio.gather(hearing, return_exceptions=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from support.kube_api import KubeApi, eventually
+import yaml
+from support.kube_api import KubeApi, eventually, kubeconfig
 from support.kube_cluster import CLUSTER, SPEC, World, started, tended
 from support.valkey import Valkey, valkey_server
+
+from chatoperator.kube.leader import Leader
+from chatoperator.kube.operator import Operator
+from chatoperator.manifests.inputs import DevelopmentImages
 
 pytestmark = pytest.mark.slow
 
@@ -65,3 +71,36 @@ async def test_one_that_comes_back_is_heard_again(world: World, tmp_path: Path) 
         await eventually(lambda: world.cache.is_current(LOST), 20)
         await eventually(lambda: world.api.is_watched(IN_LOST), 20)
         await eventually(lambda: world.api.is_watched(CLUSTER))
+
+
+async def test_the_operator_is_ready_while_there_is_any(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not would keep nodes from being drained, by its PodDisruptionBudget."""
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(kubeconfig(world.api.url)))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    world.api.closed.add(LOST)
+    client = world.api.client()
+    leader = Leader(client, "ops", "chatcluster", "one")
+    operator = Operator(
+        client,
+        leader,
+        image="localhost/chatcluster:1",
+        namespaces=("team", LOST),
+        operator_namespace="ops",
+        development=DevelopmentImages(),
+        trust=tmp_path,
+    )
+    await leader.acquire()
+    assert not operator.is_ready(), "nothing is listed yet"
+    working = asyncio.create_task(operator.run())
+    try:
+        await eventually(operator.is_ready)
+        world.api.closed.add("team")
+        world.api.interrupt()
+        await eventually(lambda: not operator.is_ready())
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await client.aclose()
