@@ -21,6 +21,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from chatkernel.addresses import Address
 from chatkernel.redis_link import (
     Argument,
     AskError,
@@ -31,7 +32,6 @@ from chatkernel.redis_link import (
     TryAgainError,
     is_of_the_server,
 )
-from chatkernel.redis_url import Address
 
 SLOTS = 16_384
 

@@ -13,7 +13,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from chatkernel.redis_url import Address, RedisUrl
+from chatkernel.addresses import Address
+from chatkernel.redis_url import RedisUrl
 
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_TIMEOUT_S = 1.0

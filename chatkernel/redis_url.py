@@ -12,10 +12,11 @@ that it says holds a user or a password.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from msgspec import Struct
+
+from chatkernel.addresses import Address, addresses_of
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -46,14 +47,6 @@ SCHEMES = {
 
 class RedisUrlError(ValueError):
     """The URL cannot be used. The message says why, without what is in the URL that is secret."""
-
-
-class Address(NamedTuple):
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class RedisUrl(Struct, frozen=True):
@@ -123,7 +116,10 @@ def parse_redis_url(url: str) -> RedisUrl:
     topology, tls = SCHEMES[parts.scheme]
     allowed = OPTIONS | (TLS_OPTIONS if tls else frozenset())
     _check_options(options, allowed | (SENTINEL_OPTIONS if topology is Topology.SENTINEL else frozenset()))
-    addresses = _addresses(hosts, SENTINEL_PORT if topology is Topology.SENTINEL else PORT)
+    try:
+        addresses = addresses_of(hosts, SENTINEL_PORT if topology is Topology.SENTINEL else PORT)
+    except ValueError as error:
+        raise RedisUrlError(str(error)) from None
     service, path = "", parts.path.strip("/")
     if topology is Topology.SENTINEL:
         service, _, path = path.partition("/")
@@ -143,20 +139,6 @@ def _check_options(options: list[tuple[str, str]], allowed: frozenset[str]) -> N
     for name, _ in options:
         if name not in allowed:
             raise RedisUrlError(f"has an option that is not one of {', '.join(sorted(allowed))}")
-
-
-def _addresses(hosts: str, port: int) -> tuple[Address, ...]:
-    return tuple(_address(host, port) for host in hosts.split(","))
-
-
-def _address(text: str, default_port: int) -> Address:
-    host, colon, port = text.rpartition(":")
-    if not colon or port.endswith("]"):
-        host, port = text, str(default_port)
-    host = unquote(host.removeprefix("[").removesuffix("]"))
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise RedisUrlError("must name hosts as host:port")
-    return Address(host, int(port))
 
 
 def _database(text: str) -> int:

@@ -220,10 +220,14 @@ def load_secrets(settings: ServiceSettings) -> SecretFile:
     return read_json(Path(settings.secret_file), SecretFile)
 
 
+URL_MAX_BYTES = 64 * 1024
+
+
 def read_url(file: str) -> str:
     """A URL that stands alone in a file. Raises SettingsError, which does not quote it."""
     try:
-        url = Path(file).read_text().strip()
+        with Path(file).open("rb") as opened:
+            url = opened.read(URL_MAX_BYTES).decode().strip()
     except OSError as error:
         raise SettingsError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -30,8 +30,10 @@ JSON = "application/json"
 MERGE = "application/merge-patch+json"
 
 
+LINE_MAX_BYTES = 1024 * 1024
+"""What is in a longer line behind that is left out."""
 BROKEN = (aiohttp.ClientError, OSError, ValueError)
-"""How a request ends badly. ValueError: no JSON, or a line beyond aiohttp's limit."""
+"""How a request ends badly. ValueError: no JSON."""
 
 Query: TypeAlias = Mapping[str, str]
 NOTHING: Query = {}
@@ -112,8 +114,8 @@ class Kube:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_S)
         try:
             async with self._answer(_Request("GET", path, query), timeout) as answer:
-                async for line in answer.response.content:
-                    yield line.decode(errors="replace").rstrip("\n")
+                async for line in _lines(answer.response.content.iter_any()):
+                    yield line.decode(errors="replace")
         except BROKEN as error:
             raise KubeRefused(f"{path}: {error or type(error).__name__}") from error
 
@@ -137,6 +139,19 @@ class Kube:
             yield answer
         finally:
             answer.response.close()
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """aiohttp's own end altogether at a line that is long."""
+    line = bytearray()
+    async for chunk in chunks:
+        *ends, begin = chunk.split(b"\n")
+        for end in ends:
+            yield bytes(line + end[: LINE_MAX_BYTES - len(line)])
+            line.clear()
+        line += begin[: LINE_MAX_BYTES - len(line)]
+    if line:
+        yield bytes(line)
 
 
 def _refusal(body: bytes, status: int) -> KubeRefused:

@@ -10,9 +10,12 @@ from msgspec import Struct
 
 from chatclient.cli.kubeapi import Object
 from chatclient.cli.kubelook import Look, PodLook, Told
-from chatoperator.census import is_leaving, rank_victims
+from chatoperator.census import counted, is_leaving, rank_victims
 from chatoperator.kube.podview import PodMemory, Surroundings, view_of
-from chatoperator.model import PodView
+from chatoperator.model import Observed, PodView
+
+NO_REGISTRY = Observed()
+"""Who holds a lease cannot be seen from outside."""
 
 
 class Explained(Struct, frozen=True, kw_only=True):
@@ -32,7 +35,7 @@ def explain(look: Look, name: str, now: float | None = None) -> Explained:
     pod = look.pod(name)
     views = _views(look, time.time() if now is None else now)
     revision = _current(look)
-    ranked = rank_victims(views.values(), revision)
+    ranked = rank_victims([counted(view, NO_REGISTRY) for view in views.values()], revision)
     order = [view.name for view in ranked]
     seats, why = _seats(look, views.get(name), revision)
     return Explained(
@@ -115,7 +118,7 @@ def _difference(left: list[PodView], revision: str) -> str:
     """Why the first of those that are left goes before the second: the first rule by which they differ."""
     first, second = left[:2]
     if first.ready != second.ready:
-        return "it is not ready"
+        return "messages do not arrive through it" if first.delivers is False else "it is not ready"
     if first.draining != second.draining:
         return "it drains already"
     if _is_old(first, revision) != _is_old(second, revision):

@@ -35,7 +35,7 @@ def meant(store: str | None, file: Path | None, data: Path) -> tuple[str, Placem
     """The URL, and where a store with shards is to keep what."""
     from chatoperator.datadir import DataDir
     from chatoperator.specfile import SpecError, load_cluster
-    from chatoperator.storesource import StoreUrlError, placement, store_url
+    from chatoperator.storesource import UrlFromError, placement, store_url
 
     wanted = ANYWHERE
     if file is not None:
@@ -43,7 +43,7 @@ def meant(store: str | None, file: Path | None, data: Path) -> tuple[str, Placem
             spec = load_cluster(file).spec
             wanted = placement(spec)
             store = store or store_url(spec)
-        except (SpecError, StoreUrlError) as error:
+        except (SpecError, UrlFromError) as error:
             fail(str(error))
     if store:
         return store, wanted

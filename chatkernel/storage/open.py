@@ -7,7 +7,7 @@ from chatkernel.storage.mongo import open_mongo
 from chatkernel.storage.split import split
 from chatkernel.storage.sql import open_postgres, open_sql
 from chatkernel.storage.store import Store
-from chatkernel.storage.url import SCHEME, parts_of
+from chatkernel.storage.url import parts_of, scheme_of
 
 
 async def open_store(url: str) -> Store:
@@ -27,13 +27,12 @@ async def open_store(url: str) -> Store:
 
 
 async def _open(url: str) -> Store:
-    # What does not begin so may be anything, a password too: it is not shown.
-    scheme = url.partition(":")[0].partition("+")[0] if SCHEME.match(url) else ""
+    scheme = scheme_of(url)
     if scheme == "sqlite":
         return await open_sql(url)
     if scheme in ("postgresql", "postgres"):
         return await open_postgres(url)
-    if scheme in ("mongodb", "mongodb+srv"):
+    if scheme == "mongodb":
         return await open_mongo(url)
     raise invalid(
         "store_url",

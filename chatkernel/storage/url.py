@@ -1,9 +1,11 @@
-"""A store's URL as it may be shown."""
+"""What a store's URL says of itself: its kind, its servers, and what of it may be shown."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
+
+from chatkernel.addresses import Address, addresses_of
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _BETWEEN = re.compile(rf"\s+(?={SCHEME.pattern})", re.IGNORECASE)
@@ -13,6 +15,36 @@ def parts_of(url: str) -> list[str]:
     """The URLs in it, at least one: that of a store, or those of the messages and of the directory with a space in
     between. A path may have spaces in it."""
     return _BETWEEN.split(url.strip())
+
+
+PORTS = {"postgresql": 5432, "postgres": 5432, "mongodb": 27_017}
+"""Where the servers of a scheme listen if nothing else is said."""
+
+
+class StoreUrlError(ValueError):
+    """The URL cannot be used. The message says why, and nothing that is in it."""
+
+
+def scheme_of(url: str) -> str:
+    """Without what follows a +. "": it does not begin as a URL does, and may be anything, a password too."""
+    return url.partition(":")[0].partition("+")[0].lower() if SCHEME.match(url) else ""
+
+
+def servers_of(url: str) -> tuple[Address, ...]:
+    """Those that a PostgreSQL or MongoDB URL names; empty where its options do. Raises StoreUrlError."""
+    scheme = scheme_of(url)
+    if scheme not in PORTS:
+        raise StoreUrlError("must begin with postgresql:// or mongodb://")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise StoreUrlError("is not a URL") from None  # its message quotes the URL
+    if scheme != "mongodb" and {"host", "port"} & dict(parse_qsl(parts.query)).keys():
+        return ()
+    try:
+        return addresses_of(parts.netloc.rpartition("@")[2], PORTS[scheme])
+    except ValueError as error:
+        raise StoreUrlError(str(error)) from None
 
 
 def shown_url(url: str) -> str:

@@ -14,6 +14,7 @@ from chatoperator.model import (
     Delete,
     Drain,
     Forget,
+    Observed,
     RegistryView,
     RemoveEntry,
     SetPolicy,
@@ -66,8 +67,12 @@ class Acting:
         self._failed: dict[tuple[str, str], str] = {}
         """What of the last plan could not be done, and why."""
 
-    async def apply(self, cluster: ChatCluster, actions: Iterable[Action]) -> list[Failure]:
-        """What fails holds up nothing else, and is told once: the next plan asks for it again."""
+    async def apply(
+        self, cluster: ChatCluster, actions: Iterable[Action], observed: Observed
+    ) -> list[Failure]:
+        """What fails holds up nothing else, and is told once: the next plan asks for it again. `observed` is what was
+        planned by."""
+        self._forget_others(observed)
         failed: dict[tuple[str, str], str] = {}
         failures: list[Failure] = []
         for action in actions:
@@ -100,7 +105,6 @@ class Acting:
                 self._tell("stop", pod, reason)
             case Forget(pod, _):
                 await place.forget(pod)
-                self._told.pop(pod, None)
             case Shed(pod, count, reason):
                 await place.shed(pod, count, cluster.spec.rebalance.rate_per_second)
                 self._history.shed_at = self._now()
@@ -110,6 +114,12 @@ class Acting:
                 self._tell("unregister", pod, reason)
             case SetPolicy(serving_revision, excluded):
                 await self._registry.set_policy(serving_revision, excluded)
+
+    def _forget_others(self, observed: Observed) -> None:
+        """What was told of names that are no more. While the registry is not seen, they may be in it."""
+        if observed.registry is not None:
+            known = {pod.name for pod in observed.pods} | {entry.name for entry in observed.registry.entries}
+            self._told = {name: what for name, what in self._told.items() if name in known}
 
     def _tell(self, what: str, pod: str, reason: str) -> None:
         if self._told.get(pod) != what:

@@ -41,11 +41,7 @@ def take_census(kind: PodKind, spec: Spec, observed: Observed, now: float, wante
     for each in observed.pods:
         if each.kind is not kind:
             continue
-        pod = (
-            each
-            if kind is not PodKind.CHAT or _serves(each, observed)
-            else structs.replace(each, ready=False)
-        )
+        pod = counted(each, observed)
         if not pod.alive:
             census.dead.append(pod)
         elif pod.gone:
@@ -63,9 +59,11 @@ def take_census(kind: PodKind, spec: Spec, observed: Observed, now: float, wante
     return census
 
 
-def _serves(pod: PodView, observed: Observed) -> bool:
+def counted(pod: PodView, observed: Observed) -> PodView:
+    """The pod as it counts: `ready` if it serves people."""
     holds = observed.registry is None or has_lease(pod, observed)
-    return pod.ready and pod.delivers is not False and holds
+    serves = pod.kind is not PodKind.CHAT or (pod.delivers is not False and holds)
+    return pod if serves else structs.replace(pod, ready=False)
 
 
 def why_lost(pod: PodView, spec: Spec, observed: Observed, now: float, wanted: str) -> str:

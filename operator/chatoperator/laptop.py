@@ -18,7 +18,7 @@ from chatoperator.launcher import Launcher
 from chatoperator.model import PodKind
 from chatoperator.specfile import SpecError
 from chatoperator.specsource import SpecSource
-from chatoperator.storesource import StoreUrlError
+from chatoperator.storesource import UrlFromError
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ async def up(options: Options) -> None:
         source = SpecSource(
             options.file, port=options.port, redis_url=options.redis_url, store_url=options.store_url
         )
-    except (SpecError, StoreUrlError) as error:
+    except (SpecError, UrlFromError) as error:
         raise UpError(str(error)) from error
     except RedisUrlError as error:
         raise UpError(f"the URL of --redis {error}") from error

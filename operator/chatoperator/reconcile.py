@@ -74,7 +74,7 @@ class Reconciler:
         now = self._now()
         self.observed = self.history.look(self._place.observe(), registry, now)
         actions = plan(self._cluster().spec, self.observed, now)
-        await self._acting.apply(self._cluster(), actions)
+        await self._acting.apply(self._cluster(), actions, self.observed)
         self._stepped.set()
         self._stepped = asyncio.Event()
         return actions

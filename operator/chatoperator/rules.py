@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from chatkernel.redis_url import RedisUrlError, parse_redis_url
+from chatkernel.storage.url import StoreUrlError, servers_of
 from chatoperator.spec import Auth, Autoscaling, ChatCluster, Exposure, LimitsSpec, Presence, Spec, UrlFrom
 
 GRACE_MARGIN_S = 5
@@ -73,7 +74,7 @@ def broken_rules(cluster: ChatCluster, where: Platform = Platform.LAPTOP) -> lis
         value = at(cluster, rule.at)
         if value is not None and not rule.holds(value):
             found.append((rule.path, rule.text))
-    return found + _broken_redis_url(cluster.spec)
+    return found + _broken_urls(cluster.spec)
 
 
 def _path(at: str, field: str) -> str:
@@ -97,14 +98,21 @@ def _names(kind: type[Struct]) -> dict[str, str]:
     return {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
 
 
-def _broken_redis_url(spec: Spec) -> list[tuple[str, str]]:
-    if spec.redis.url is None or not _matches(REDIS_URL)(spec.redis.url):
-        return []
-    try:
-        parse_redis_url(spec.redis.url)
-    except RedisUrlError as error:
-        return [("spec.redis.url", str(error))]
-    return []
+def _broken_urls(spec: Spec) -> list[tuple[str, str]]:
+    """What cannot be said in CEL. Of a URL that does not even begin as it should a rule tells."""
+    found: list[tuple[str, str]] = []
+    parsers: tuple[tuple[str, Any, str, Callable[[str], object]], ...] = (
+        ("redis", spec.redis, REDIS_URL, parse_redis_url),
+        ("mongodb", spec.mongodb, MONGODB_URL, servers_of),
+        ("postgresql", spec.postgresql, POSTGRESQL_URL, servers_of),
+    )
+    for name, server, pattern, parse in parsers:
+        if server is not None and server.url is not None and _matches(pattern)(server.url):
+            try:
+                parse(server.url)
+            except (RedisUrlError, StoreUrlError) as error:
+                found.append((f"spec.{name}.url", str(error)))
+    return found
 
 
 # -- expressions that several rules are made of

@@ -43,7 +43,7 @@ class SpecSource:
         redis_url: str | None = None,
         store_url: str | None = None,
     ) -> None:
-        """Without a path, the defaults. Raises SpecError, StoreUrlError, and RedisUrlError for a URL that is not in
+        """Without a path, the defaults. Raises SpecError, UrlFromError, and RedisUrlError for a URL that is not in
         the file."""
         self._path = path
         self._seen = self._stamp()

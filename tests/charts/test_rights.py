@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-RIGHTS = Path(__file__).parents[2] / "charts" / "chatcluster" / "templates" / "_rights.tpl"
+TEMPLATES = Path(__file__).parents[2] / "charts" / "chatcluster" / "templates"
+RIGHTS = TEMPLATES / "_rights.tpl"
 DEFINE = re.compile(r'\{\{- define "chatcluster\.(\w+)" -\}\}\n(.*?)\{\{- end -\}\}', re.DOTALL)
 TEXTS = dict(DEFINE.findall(RIGHTS.read_text()))
 WRITING = {"create", "update", "patch", "delete", "deletecollection"}
@@ -48,3 +49,12 @@ def test_what_must_never_be_changed_cannot_be() -> None:
     groups = {group for name in TEXTS for group, _ in rights(name)}
     assert "rbac.authorization.k8s.io" not in groups
     assert not {"pods/exec", "pods/attach", "serviceaccounts/token"} & {resource for _, resource in granted}
+
+
+def test_the_lease_of_a_release_is_its_own() -> None:
+    """The one that the operator is told: with another release's it would stand by for ever."""
+    of_release = '{{ include "chatcluster.name" . }}'
+    rules: list[dict[str, Any]] = yaml.safe_load(TEXTS["leaseRights"])
+    assert [rule["resourceNames"] for rule in rules if "resourceNames" in rule] == [[of_release]]
+    told = (TEMPLATES / "deployment.yaml").read_text()
+    assert f"- name: CHAT_LEASE\n          value: {of_release}\n" in told

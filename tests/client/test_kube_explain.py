@@ -194,3 +194,14 @@ def test_it_can_be_told_to_programs(pods: Pods) -> None:
     pods.add("one", 3)
     told = msgspec.json.decode(msgspec.json.encode(explain(pods.look(), "one", NOW)))
     assert told["pod"]["numbers"]["connections"] == 3
+
+
+def test_a_pod_that_does_not_deliver_goes_before_those_that_serve(pods: Pods) -> None:
+    """Ready or not: so the operator counts."""
+    pods.add("one", 1)
+    pods.add("mute", 30, delivers=False)
+    found = explain(pods.look(), "mute", NOW)
+    assert found.order == ["mute", "one"]
+    assert found.because == ["before one: messages do not arrive through it"]
+    pods.add("unready", 5, ready=False)
+    assert explain(pods.look(), "one", NOW).order == ["unready", "mute", "one"]

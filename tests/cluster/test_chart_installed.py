@@ -12,13 +12,12 @@ import pytest
 import yaml
 
 from cluster.kit.api import Api
-from cluster.kit.chat import CHART, Chat, operating
+from cluster.kit.chat import CHART, RELEASE, Chat, operating
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl, run
 from cluster.kit.talk import talking
 from cluster.machine.images import PRODUCT, PRODUCT_TAG
 
-RELEASE = "operator"
 ACCOUNT = f"{RELEASE}-chatcluster"
 CRD = "chatclusters.chatcluster.dev"
 

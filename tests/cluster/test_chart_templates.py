@@ -22,10 +22,10 @@ Objects = dict[tuple[str, str, str], dict[str, Any]]
 """By kind, namespace and name."""
 
 
-def rendered(*sets: str, namespace: str = "ops") -> Objects:
+def rendered(*sets: str, namespace: str = "ops", release: str = "chatcluster") -> Objects:
     options = [f"--set={one}" for one in sets]
     told = [f"--namespace={namespace}", f"--kube-version={KUBERNETES}"]
-    text = run("helm", "template", "chatcluster", str(CHART), *told, *options)
+    text = run("helm", "template", release, str(CHART), *told, *options)
     found: Objects = {}
     for one in yaml.safe_load_all(text):
         if one is not None:
@@ -131,6 +131,26 @@ def test_the_same_rights_hold_in_one_namespace_and_in_all() -> None:
     nodes = [rule for rules in everywhere for rule in rules if rule["resources"] == ["nodes"]]
     assert len(nodes) == 1
     assert some[0] in [[rule for rule in rules if rule not in nodes] for rules in everywhere]
+
+
+def leases(objects: Objects) -> set[str]:
+    """Those that some Role lets the operator take."""
+    roles = [one["rules"] for (kind, _, _), one in objects.items() if kind == "Role"]
+    return {
+        name
+        for rules in roles
+        for rule in rules
+        if "leases" in rule["resources"]
+        for name in rule.get("resourceNames", [])
+    }
+
+
+def test_two_releases_in_one_namespace_have_a_lease_each() -> None:
+    one, two = rendered(release="one"), rendered(release="two")
+    assert leases(one) == {environment(one)["CHAT_LEASE"]}
+    assert leases(two) == {environment(two)["CHAT_LEASE"]}
+    assert leases(one) != leases(two)
+    assert not one.keys() & two.keys() - {("CustomResourceDefinition", "", "chatclusters.chatcluster.dev")}
 
 
 def test_the_image_is_told_to_the_operator_too() -> None:

@@ -14,7 +14,7 @@ from chatoperator.revision import revision_of
 from chatoperator.spec import MongoDb, PostgreSql, Redis, Spec, StorageZone, UrlFrom
 from chatoperator.specfile import SpecError, parse_cluster
 from chatoperator.specsource import SpecSource
-from chatoperator.storesource import StoreUrlError, placement, redis_url, store_url
+from chatoperator.storesource import UrlFromError, placement, redis_url, store_url
 
 HEAD = "apiVersion: chatcluster.dev/v1alpha1\nkind: ChatCluster\nmetadata: {name: chat}\nspec:\n"
 SECRET = "mongodb://ann:hunter2@db/chat"
@@ -62,11 +62,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     for source, why in (
         (UrlFrom(env="DB"), "DB is not set"),
         (UrlFrom(file=str(tmp_path / "none")), "No such file"),
-        (UrlFrom(file=str(empty)), "is empty"),
+        (UrlFrom(file=str(empty)), "empty"),
     ):
-        with pytest.raises(StoreUrlError, match=why):
+        with pytest.raises(UrlFromError, match=why):
             store_url(Spec(mongodb=MongoDb(url_from=source)), {})
-    with pytest.raises(StoreUrlError, match=r"spec\.postgresql names no server"):
+    with pytest.raises(UrlFromError, match=r"spec\.postgresql names no server"):
         store_url(Spec(postgresql=PostgreSql()))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chatkernel.addresses import Address
 from chatkernel.redis_client import connect
-from chatkernel.redis_url import Address, RedisUrlError, Topology, parse_redis_url
+from chatkernel.redis_url import RedisUrlError, Topology, parse_redis_url
 
 SECRET = "hunter2"
 

@@ -53,6 +53,10 @@ class KubeApi:
         """Retry-After of the next requests, which are answered with 429."""
         self.forbidden: dict[tuple[str, str], str] = {}
         """What is said, with 403, to requests of this method whose path ends so."""
+        self.broken: set[str] = set()
+        """Requests whose path ends so are answered with 500."""
+        self.closed: set[str] = set()
+        """Namespaces in which nothing is allowed, as in one that is gone, and its RoleBinding with it."""
         self.stand_still: asyncio.Event | None = None
         """No request is answered before this is set."""
         self._versions = itertools.count(100)
@@ -146,6 +150,10 @@ class KubeApi:
         for (method, end), said in self.forbidden.items():
             if request.method == method and request.path.endswith(end):
                 return _status(403, said)
+        if request.path.endswith(tuple(self.broken)):
+            return _status(500, "broken")
+        if self.closed & set(request.path.split("/")):
+            return _status(403, "forbidden")
         path = request.path.removesuffix("/status")
         is_list = len(path.partition("/namespaces/")[2].split("/")) == 2 or path.endswith("/nodes")
         if request.method == "GET" and is_list:
@@ -234,6 +242,17 @@ def _merged(before: Object, change: Object) -> Object:
         else:
             merged[key] = value
     return merged
+
+
+def kubeconfig(server: str) -> Object:
+    """For whoever comes in by one."""
+    context = {"cluster": "c", "user": "u"}
+    return {
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": context}],
+        "current-context": "x",
+    }
 
 
 async def eventually(holds: Any, within_s: float = 10.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,9 @@ from chatkernel.registry import PodEntry, PodState, Registry
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.cluster import ClusterTask
 from chatoperator.kube.events import Events
-from chatoperator.kube.kinds import CHAT_CLUSTER
 from chatoperator.kube.metrics import Counts
-from chatoperator.kube.resources import run_kopf
+from chatoperator.kube.resources import hear
 from chatoperator.kube.revisions import LAST_GOOD
-from chatoperator.kube.secrets import SecretReader
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
 from chatoperator.manifests.inputs import DevelopmentImages
@@ -44,6 +42,7 @@ class World:
     def __init__(self, api: KubeApi, valkey: Valkey, *, address: str = "127.0.0.1") -> None:
         self.api, self.valkey, self.address = api, valkey, address
         self.cache: Cache
+        self.counts = Counts()
         self._revisions: dict[str, str] = {}
 
     # -- the person
@@ -178,18 +177,21 @@ async def started(world: World, count: int = 2, **spec: Any) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def tended(
-    world: World, trust: Path, *, image: str = "localhost/chatcluster:1"
+    world: World,
+    trust: Path,
+    *,
+    image: str = "localhost/chatcluster:1",
+    namespaces: Sequence[str] = ("team",),
 ) -> AsyncIterator[World]:
     """With the operator at work, as its leader; `image` is its own."""
     client = world.api.client()
-    cache = Cache(client, ["team"])
+    cache = Cache(client, namespaces)
     events = Events(client, "test")
     shared = Shared(
         client=client,
         cache=cache,
         events=events,
-        reader=SecretReader(client, cache),
-        counts=Counts(),
+        counts=world.counts,
         image=image,
         operator_namespace="ops",
         development=DevelopmentImages(),
@@ -197,7 +199,7 @@ async def tended(
         may_act=lambda: True,
     )
     supervisor = Supervisor(cache, lambda key, uid: ClusterTask(shared, key, uid))
-    hearing = run_kopf(["team"], cache[CHAT_CLUSTER], log_in=world.api.log_in)
+    hearing = hear(cache.resources, log_in=world.api.log_in)
     tasks = [asyncio.create_task(part.run()) for part in (cache, events, supervisor)]
     tasks.append(asyncio.create_task(hearing))
     world.cache = cache

@@ -85,7 +85,7 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
   - watch   # when that changes
 {{- end -}}
 
-{{/* In its own namespace: which of the operator's pods works. */}}
+{{/* In its own namespace: which of the release's pods works. Another release there has a Lease of its own. */}}
 {{- define "chatcluster.leaseRights" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -93,7 +93,7 @@ not there yet. Nothing here is for a ChatCluster's own pods: those may do nothin
   - create  # the first time; what is created cannot be limited by name
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  resourceNames: [chatcluster-operator]
+  resourceNames: ['{{ include "chatcluster.name" . }}']
   verbs:
   - get     # who holds it
   - update  # to take it, to renew it, to let it go

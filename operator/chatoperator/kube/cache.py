@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from chatoperator.kube.client import KubeClient, Selection
-from chatoperator.kube.errors import Forbidden, KubeError
+from chatoperator.kube.errors import ABSENT, Forbidden, KubeError
 from chatoperator.kube.kinds import (
     CHAT_CLUSTER,
     CHILDREN,
@@ -79,25 +79,28 @@ class Cache:
             for watcher in self.watchers:
                 group.create_task(watcher.run(), name=f"watch {watcher.selection.kind.plural}")
 
-    def is_current(self) -> bool:
-        """Whether what is here may be acted on: everything was listed, and no watch is broken or silent."""
-        return self.stale() == 0
+    def is_current(self, namespace: str) -> bool:
+        """Whether what is here of a namespace may be acted on: everything was listed, and no watch of it, or of all
+        namespaces, is broken or silent."""
+        return not any(map(self._is_stale, self._about(namespace)))
 
     def stale(self) -> int:
-        """How many watches bring nothing now."""
+        """How many watches bring nothing now, of all namespaces."""
         return sum(self._is_stale(watcher) for watcher in self.watchers)
 
-    def problem(self) -> KubeError | None:
+    def problem(self, namespace: str) -> KubeError | None:
         """Why it is not, if the API server said so: what it forbids before what it did not say."""
-        problems = [
-            watcher.problem for watcher in self.watchers if self._is_stale(watcher) and watcher.problem
-        ]
+        about = self._about(namespace)
+        problems = [watcher.problem for watcher in about if self._is_stale(watcher) and watcher.problem]
         problems.sort(key=lambda error: not isinstance(error, Forbidden))
         return problems[0] if problems else None
 
+    def _about(self, namespace: str) -> list[Watcher | Relisting]:
+        return [watcher for watcher in self.watchers if watcher.selection.namespace in ("", namespace)]
+
     def _is_stale(self, watcher: Watcher | Relisting) -> bool:
         if watcher.problem is not None:
-            return not (watcher.listed and watcher.selection.kind.optional)
+            return not (watcher.selection.kind.optional and isinstance(watcher.problem, ABSENT))
         return not watcher.listed or self._now() - watcher.heard_at > STALE_S
 
 

@@ -89,6 +89,8 @@ class Children:
     async def ensure(self, wanted: Sequence[Wanted]) -> Outcome:
         """What fails holds up nothing else. The API server not answering is tried once and not for each object."""
         outcome = Outcome()
+        # What is not wanted any more, as that of a pod that is gone, is not remembered.
+        self._settled = {one.id: self._settled[one.id] for one in wanted if one.id in self._settled}
         for one in wanted:
             try:
                 await self._ensure(one, outcome)
@@ -98,17 +100,17 @@ class Children:
                     break
         return outcome
 
-    async def remove_others(
-        self, namespace: str, cluster: str, owner_uid: str, wanted: Iterable[Wanted]
-    ) -> Outcome:
-        """Deletes what belongs to the cluster and is not wanted any more. Not what its pods own, nor revisions."""
+    async def remove_others(self, namespace: str, cluster: str, wanted: Sequence[Wanted]) -> Outcome:
+        """Deletes what has an owner of what is wanted (the cluster, or one of its pods), and is not wanted any more.
+        Not revisions; nor what is owned by a pod of which nothing is wanted: its clients may still go by that."""
         outcome = Outcome()
         keep = {one.id for one in wanted}
+        owners = {uid for one in wanted for uid in owner_uids(one.manifest)}
         for kind in CHILDREN:
             if kind in KEPT_BY_OTHERS:
                 continue
             for live in self._cache[kind].of(namespace, cluster):
-                is_ours = owner_uid in owner_uids(live) and LABEL_REVISION not in labels_of(live)
+                is_ours = bool(owners & owner_uids(live)) and LABEL_REVISION not in labels_of(live)
                 if not is_ours or (kind, name_of(live)) in keep or is_going(live):
                     continue
                 try:

@@ -117,7 +117,7 @@ class ClusterTask:
         shared = self._shared
         if not shared.may_act():
             return "skipped"
-        if not shared.cache.is_current():
+        if not shared.cache.is_current(self._namespace):
             await self._tell_blind()
             return "skipped"
         self._blind_since = None
@@ -132,7 +132,7 @@ class ClusterTask:
     async def _tell_blind(self) -> None:
         """Nothing is done while not all is seen. That it is a right of the operator that is missing, a person has to
         be told all the same."""
-        problem, now = self._shared.cache.problem(), time.time()
+        problem, now = self._shared.cache.problem(self._namespace), time.time()
         if not isinstance(problem, Forbidden):
             self._blind_since = None
             return
@@ -169,7 +169,7 @@ class ClusterTask:
         if parts.cluster.spec.chat_pods.autoscaling is not None:
             parts.inputs = msgspec.structs.replace(parts.inputs, chat_pods=thought.decision.replicas)
         actions = [action for action in thought.actions if _may_be_done(action, tended, thought)]
-        failures = await parts.acting.apply(parts.cluster, actions)
+        failures = await parts.acting.apply(parts.cluster, actions, observed)
         tended.problems += await self._see_to_the_rest(parts, thought)
         self._add_problems(parts, tended, failures)
         self.facts = self._gather(found, parts, thought, tended)

@@ -45,6 +45,10 @@ class QuotaExceeded(Forbidden):
     """A ResourceQuota leaves no room."""
 
 
+ABSENT = (NotFound, Forbidden)
+"""Of a kind as a whole: the API server does not have it, or the operator may not see it."""
+
+
 class Invalid(KubeError):
     """The object is refused as it is: asking again cannot help until it is another."""
 

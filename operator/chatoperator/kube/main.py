@@ -31,11 +31,12 @@ log = logging.getLogger(__name__)
 
 
 class Settings(Struct, frozen=True):
-    """Of the operator, from its environment. `namespaces` empty: all."""
+    """Of the operator, from its environment. `namespaces` empty: all. `lease`: its name, in `namespace`."""
 
     image: str
     namespaces: tuple[str, ...]
     namespace: str
+    lease: str
     identity: str
     development: DevelopmentImages
     host: str
@@ -44,7 +45,7 @@ class Settings(Struct, frozen=True):
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """CHAT_IMAGE, CHAT_NAMESPACES (with commas), POD_NAME, POD_NAMESPACE, CHAT_DEV_REDIS_IMAGE,
+    """CHAT_IMAGE, CHAT_NAMESPACES (with commas), CHAT_LEASE, POD_NAME, POD_NAMESPACE, CHAT_DEV_REDIS_IMAGE,
     CHAT_DEV_POSTGRESQL_IMAGE, CHAT_DEV_MONGODB_IMAGE, CHAT_OPERATOR_HOST, CHAT_OPERATOR_PORT,
     CHAT_LOG_LEVEL."""
     listed = environ.get("CHAT_NAMESPACES", "").split(",")
@@ -53,6 +54,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         image=environ.get("CHAT_IMAGE", ""),
         namespaces=tuple(sorted({namespace.strip() for namespace in listed} - {""})),
         namespace=environ.get("POD_NAMESPACE") or "default",
+        lease=environ.get("CHAT_LEASE") or FIELD_MANAGER,
         # A container that was started again has the pod's name, and is another process all the same.
         identity=f"{name}-{secrets.token_hex(4)}",
         development=DevelopmentImages(
@@ -77,7 +79,7 @@ async def serve(settings: Settings) -> None:
         lease_client, client = await connect(), await connect()
         stack.push_async_callback(lease_client.aclose)
         stack.push_async_callback(client.aclose)
-        leader = Leader(lease_client, settings.namespace, FIELD_MANAGER, settings.identity)
+        leader = Leader(lease_client, settings.namespace, settings.lease, settings.identity)
         client.guard = leader.check
         trust = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-trust-")))
         operator = Operator(

@@ -14,11 +14,9 @@ from chatoperator.kube.client import KubeClient
 from chatoperator.kube.cluster import ClusterTask
 from chatoperator.kube.events import Events
 from chatoperator.kube.health import make_app, make_server
-from chatoperator.kube.kinds import CHAT_CLUSTER
 from chatoperator.kube.leader import Leader
 from chatoperator.kube.metrics import Counts, Family, family, operator_families
-from chatoperator.kube.resources import run_kopf
-from chatoperator.kube.secrets import SecretReader
+from chatoperator.kube.resources import hear
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.supervisor import Supervisor
 from chatoperator.manifests.inputs import DevelopmentImages
@@ -47,7 +45,6 @@ class Operator:
             client=client,
             cache=self._cache,
             events=self._events,
-            reader=SecretReader(client, self._cache),
             counts=self._counts,
             image=image,
             operator_namespace=operator_namespace,
@@ -62,14 +59,9 @@ class Operator:
         """What only the leader does. Until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._cache.run(), name="cache")
-            group.create_task(self._hear(), name="kopf")
+            group.create_task(hear(self._cache.resources), name="resources")
             group.create_task(self._events.run(), name="events")
             group.create_task(self._supervisor.run(), name="supervisor")
-
-    async def _hear(self) -> None:
-        for each in self._cache.resources:
-            await each.until_listed()
-        await run_kopf(self._namespaces, self._cache[CHAT_CLUSTER])
 
     async def serve_http(self, host: str, port: int) -> None:
         """Raises OSError when the port is taken."""
@@ -77,9 +69,10 @@ class Operator:
         await server.serve(sockets=[listen(host, port)])
 
     def is_ready(self) -> bool:
-        """It tends all clusters, or could do so at once."""
+        """It tends clusters, or could do so at once. A namespace that is lost makes no difference while there are
+        others: of that the condition of its clusters and the metrics tell."""
         if self._leader.is_leading():
-            return self._cache.is_current()
+            return any(map(self._cache.is_current, self._namespaces or [""]))
         return time.monotonic() - self._leader.heard_at < HEARD_S
 
     def families(self) -> list[Family]:

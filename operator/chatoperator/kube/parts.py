@@ -56,18 +56,24 @@ class Parts:
         )
         self.telling = Telling(shared.events, Regarding(owner, namespace), shared.counts)
         self.acting = Acting(self.place, self.link, self.history, tell=self.telling.action, now=time.time)
-        self.surroundings = Surroundings(shared, self.link, self.place, self.telling, refusals)
+        self.surroundings = Surroundings(
+            shared, inputs.owner_uid, self.link, self.place, self.telling, refusals=refusals
+        )
 
     async def aclose(self) -> None:
         self.place.close()
         self.prober.close()
         self.store.close()
         await self.link.aclose()
+        self.surroundings.close()
 
     def secrets(self) -> set[str]:
-        """Names of those that the cluster depends on."""
-        found = set(keys.wanted(self.cluster))
-        for server in _servers(self.cluster):
+        """Names of those that the cluster depends on; of one that names no server, nobody knows."""
+        try:
+            found, servers = set(keys.wanted(self.cluster)), sources.servers(self.cluster)
+        except sources.SourceError:
+            return set()
+        for server in servers:
             found |= {key.name for key in (server.secret, server.tls.ca_secret) if key is not None}
         return found
 
@@ -80,10 +86,3 @@ class Parts:
         """Of a pod that can be asked, the same one as long as it lasts; "" if there is none."""
         able = [ip_of(pod) for pod in self.pods(component) if is_ready(pod) and not is_stopping(pod)]
         return min(able, default="")
-
-
-def _servers(cluster: ChatCluster) -> tuple[sources.Source, ...]:
-    try:
-        return sources.servers(cluster)
-    except sources.SourceError:
-        return ()

@@ -24,6 +24,8 @@ class PodMemory(Struct):
     """What is known of a pod besides what can be read at once."""
 
     ever_ready: bool = False
+    node_seen: bool = False
+    """Its node was there once."""
     lease_until: int = 0
     answered_at: float | None = None
     told_since: float | None = None
@@ -56,6 +58,7 @@ def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) ->
     entry = own_entry(memory, around)
     memory.ever_ready |= is_ready(pod) or entry is not None or DRAIN in annotations_of(pod)
     _note_entry(memory, entry, around, now)
+    memory.node_seen |= around.node is not None
     intent = annotations_of(pod).get(DRAIN)
     told = entry is not None and entry.state is PodState.DRAINING and not _is_of_before(memory, entry)
     if told and memory.told_since is None:
@@ -82,7 +85,7 @@ def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) ->
         connections=entry.connections if entry is not None else memory.connections,
         zone=_zone(around.node),
         scheduled=bool(_node_name(pod)),
-        node_lost=bool(_node_name(pod)) and around.nodes_known and _is_lost(around.node),
+        node_lost=around.nodes_known and memory.node_seen and _is_lost(around.node),
         delivers=around.delivers,
         undelivered_since=around.undelivered_since,
     )

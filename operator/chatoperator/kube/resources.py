@@ -10,6 +10,7 @@ selectors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -18,8 +19,9 @@ from typing import Any
 
 import kopf
 
+from chatoperator.again import Again
 from chatoperator.kube.client import KubeClient, Selection
-from chatoperator.kube.errors import KubeError
+from chatoperator.kube.errors import ABSENT, KubeError
 from chatoperator.kube.kinds import CHAT_CLUSTER, Object, name_of, namespace_of, version_of
 from chatoperator.kube.store import Store
 from chatoperator.manifests.names import FIELD_MANAGER, GROUP, PLURAL, VERSION
@@ -31,6 +33,8 @@ RELIST_S = 45.0
 RETRY_S = 2.0
 STREAM_S = 240
 """After about this long kopf begins a watch anew. A whole number: the API server takes no other."""
+LOOK_S = 1.0
+"""How often is looked whether other namespaces can be listed than before."""
 STOP_S = 5.0
 """How long its end is waited for."""
 IDENTITY: Any = FIELD_MANAGER
@@ -38,7 +42,7 @@ IDENTITY: Any = FIELD_MANAGER
 
 
 class Relisting:
-    """One namespace's ChatClusters, or all: the cache is current while its list is."""
+    """One namespace's ChatClusters, or all: what is known of the namespace is current while its list is."""
 
     def __init__(
         self,
@@ -50,22 +54,24 @@ class Relisting:
         relist_s: float = RELIST_S,
     ) -> None:
         self.selection = Selection(CHAT_CLUSTER, namespace)
-        self._client, self._store, self._now, self._relist_s = client, store, now, relist_s
+        self._client, self.store, self._now, self._relist_s = client, store, now, relist_s
         self.heard_at = -1e9
-        self._first = asyncio.Event()
+        self.listed = False
         self.problem: KubeError | None = None
+        self._at_once = asyncio.Event()
 
-    @property
-    def listed(self) -> bool:
-        return self._first.is_set()
+    def is_allowed(self) -> bool:
+        """As far as was last heard: the kind is there, and may be seen."""
+        return self.listed and not isinstance(self.problem, ABSENT)
 
-    async def until_listed(self) -> None:
-        """kopf looks for the kind once, when it starts: so it starts after this."""
-        await self._first.wait()
+    def relist(self) -> None:
+        """At once, and not when it is time."""
+        self._at_once.set()
 
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
+            self._at_once.clear()
             try:
                 items, since = await self._client.list(self.selection)
             except KubeError as error:
@@ -74,10 +80,11 @@ class Relisting:
                 self.problem = error
                 await asyncio.sleep(RETRY_S)
             else:
-                self._store.replace(self.selection.namespace, items, int(since))
-                self.heard_at, self.problem = self._now(), None
-                self._first.set()
-                await asyncio.sleep(self._relist_s)
+                self.store.replace(self.selection.namespace, items, int(since))
+                self.heard_at, self.problem, self.listed = self._now(), None, True
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._relist_s):
+                        await self._at_once.wait()
 
 
 def log_in_as_the_process() -> kopf.ConnectionInfo | None:
@@ -86,14 +93,49 @@ def log_in_as_the_process() -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
 
 
-async def run_kopf(
-    namespaces: Sequence[str],
-    store: Store,
+async def hear(
+    resources: Sequence[Relisting],
     *,
     log_in: Callable[[], kopf.ConnectionInfo | None] = log_in_as_the_process,
 ) -> None:
-    """Until it is cancelled. kopf gets a thread and a loop of its own: when it ends it takes every task of its loop
-    for its own, and in the main thread it takes the signals. What it heard is put into the store by this loop."""
+    """Until it is cancelled. kopf looks for the kind once, when it starts, and ends altogether when it may not list
+    one of its namespaces: so it is given those that can be listed, and begun anew when these are others."""
+    again = Again()
+    while True:
+        allowed = [each for each in resources if each.is_allowed()]
+        if allowed:
+            with again("hearing of ChatClusters"):
+                await _hear_of(allowed, resources, log_in)
+        await asyncio.sleep(LOOK_S)
+
+
+async def _hear_of(
+    allowed: list[Relisting],
+    resources: Sequence[Relisting],
+    log_in: Callable[[], kopf.ConnectionInfo | None],
+) -> None:
+    """Returns when others are allowed now. Raises what kopf ends with by itself."""
+    named = [each.selection.namespace for each in allowed if each.selection.namespace]
+    hearing = asyncio.create_task(_run_kopf(named, allowed[0].store, log_in), name="kopf")
+    try:
+        while not hearing.done() and [each for each in resources if each.is_allowed()] == allowed:
+            await asyncio.wait([hearing], timeout=LOOK_S)
+        if hearing.done():
+            for each in allowed:  # most likely one of them is allowed no more
+                each.relist()
+            hearing.result()
+            raise KubeError("kopf ended by itself")
+    finally:
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+
+
+async def _run_kopf(
+    namespaces: Sequence[str], store: Store, log_in: Callable[[], kopf.ConnectionInfo | None]
+) -> None:
+    """Until it is cancelled, or ends by itself. kopf gets a thread and a loop of its own: when it ends it takes every
+    task of its loop for its own, and in the main thread it takes the signals. What it heard is put into the store by
+    this loop."""
     loop, stop = asyncio.get_running_loop(), threading.Event()
     registry = _registry(store, loop, log_in)
     logging.getLogger("kopf").setLevel(logging.ERROR)
@@ -117,7 +159,6 @@ async def run_kopf(
     finally:
         stop.set()
         await asyncio.wait([working], timeout=STOP_S)
-    raise KubeError("kopf ended by itself")
 
 
 def _registry(

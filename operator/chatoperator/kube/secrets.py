@@ -9,12 +9,14 @@ import base64
 import binascii
 import hashlib
 import secrets
+import shutil
 from pathlib import Path
 
 import msgspec
 
 from chatkernel.redis_url import RedisUrlError, parse_redis_url
 from chatkernel.settings import SecretFile, SigningKey
+from chatkernel.storage.url import StoreUrlError, scheme_of
 from chatkernel.trust import TrustError, trusting_redis
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
@@ -35,7 +37,7 @@ class SecretProblem(Exception):
 
 
 class SecretReader:
-    """Of all clusters. Each Secret is read once for each of its versions."""
+    """Of one cluster: what was read is forgotten with it. Each Secret is read once for each of its versions."""
 
     def __init__(self, client: KubeClient, cache: Cache) -> None:
         self._client, self._cache = client, cache
@@ -58,10 +60,6 @@ class SecretReader:
             raise SecretProblem(f"{where}: {key.key} is empty", missing=False)
         return text
 
-    def forget(self, namespace: str, name: str) -> None:
-        """It is gone, or nobody asks for it any more."""
-        self._read.pop((namespace, name), None)
-
     async def _data(self, namespace: str, name: str) -> dict[str, str] | None:
         whole = await self.whole(namespace, name)
         return None if whole is None else whole.get("data") or {}
@@ -70,7 +68,7 @@ class SecretReader:
         """None: it is not there. Raises KubeError."""
         seen = self._cache[SECRET].get(namespace, name)
         if seen is None:
-            self.forget(namespace, name)
+            self._read.pop((namespace, name), None)
             return None
         version, whole = self._read.get((namespace, name), (-1, {}))
         if version < version_of(seen):
@@ -85,9 +83,14 @@ class SecretReader:
 class ClusterSecrets:
     """Of one cluster."""
 
-    def __init__(self, reader: SecretReader, client: KubeClient, cache: Cache, trust: Path) -> None:
-        """`trust`: a directory for certificates, which libraries read from files."""
-        self._reader, self._client, self._cache, self._trust = reader, client, cache, trust
+    def __init__(self, client: KubeClient, cache: Cache, trust: Path) -> None:
+        """`trust`: a directory for certificates, which libraries read from files: made when there is one."""
+        self._client, self._cache, self._trust = client, cache, trust
+        self._reader = SecretReader(client, cache)
+
+    def close(self) -> None:
+        """Nothing that the cluster needed is left."""
+        shutil.rmtree(self._trust, ignore_errors=True)
 
     def foreign(self, cluster: ChatCluster, inputs: Inputs) -> dict[str, str]:
         """Those that have the name of one of ours and are somebody else's, and why they are."""
@@ -157,12 +160,15 @@ class ClusterSecrets:
 
     async def _ports_of(self, cluster: ChatCluster, source: sources.Source) -> tuple[int, ...]:
         url, field = await self._url(cluster, source)
-        scheme = url.partition("://")[0].partition("+")[0]
         wanted = ("postgres", "postgresql") if source.component == names.POSTGRESQL else ("mongodb",)
-        if "://" not in url or scheme not in wanted:
+        if scheme_of(url) not in wanted:
             raise SecretProblem(f"{field} must begin with {wanted[-1]}://", missing=False)
+        try:
+            found = ports.store_ports(url)
+        except StoreUrlError as error:
+            raise SecretProblem(f"{field} {error}", missing=False) from error
         await self._ca_file(cluster, source.tls.ca_secret, f"spec.{source.component}.tls.caSecret")
-        return ports.store_ports(url)
+        return found
 
     async def _url(self, cluster: ChatCluster, source: sources.Source) -> tuple[str, str]:
         """And what a problem with it begins with."""
@@ -183,6 +189,7 @@ class ClusterSecrets:
         # Named after what it holds: another certificate is another URL, and so another connection.
         file = self._trust / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.crt"
         if not file.exists():
+            self._trust.mkdir(exist_ok=True)
             file.write_text(text)
         return str(file)
 

@@ -11,17 +11,16 @@ from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.events import Events
 from chatoperator.kube.metrics import Counts
-from chatoperator.kube.secrets import SecretReader
 from chatoperator.manifests.inputs import DevelopmentImages
 
 
 class Shared(Struct, frozen=True, kw_only=True):
-    """`image`: the operator's own. `trust`: a directory for certificates. `may_act`: whether this process leads."""
+    """`image`: the operator's own. `trust`: a directory for those of clusters' certificates. `may_act`: whether this
+    process leads."""
 
     client: KubeClient
     cache: Cache
     events: Events
-    reader: SecretReader
     counts: Counts
     image: str
     operator_namespace: str

@@ -81,6 +81,11 @@ class Store:
         for key in gone:
             self.drop(*key, at_version)
 
+    def clear(self, namespace: str) -> None:
+        """Nothing is known any more of what is in that namespace ("": in all)."""
+        for key in [key for key in self._objects if namespace in ("", key[0])]:
+            self.drop(*key, version_of(self._objects[key]))
+
     def _unlink(self, key: Key, whole: Object) -> None:
         cluster = labels_of(whole).get(LABEL_CLUSTER, "")
         names = self._of.get((key[0], cluster))

@@ -111,9 +111,11 @@ class Supervisor(Generic[T]):
         says = None
         if self._cache[NODE].get("", name) is not None:
             says = (changed["spec"], changed["status"], labels_of(changed))
-        if self._nodes.get(name) == says:
+        before = self._nodes.pop(name, None)
+        if says is not None:
+            self._nodes[name] = says
+        if before == says:
             return
-        self._nodes[name] = says
         for pod in self._cache[POD].all():
             if node_of(pod) == name:
                 self._wake((namespace_of(pod), labels_of(pod).get(LABEL_CLUSTER, "")))

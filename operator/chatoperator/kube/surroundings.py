@@ -52,14 +52,25 @@ class Surroundings:
     """Of one cluster."""
 
     def __init__(
-        self, shared: Shared, link: RedisLink, place: KubePlace, telling: Telling, refusals: Refusals
+        self,
+        shared: Shared,
+        uid: str,
+        link: RedisLink,
+        place: KubePlace,
+        telling: Telling,
+        *,
+        refusals: Refusals,
     ) -> None:
+        """`uid`: of its resource."""
         self._cache, self._refusals = shared.cache, refusals
         self._link, self._place, self._telling = link, place, telling
-        self._secrets = ClusterSecrets(shared.reader, shared.client, shared.cache, shared.trust)
+        self._secrets = ClusterSecrets(shared.client, shared.cache, shared.trust / uid)
         self._children = Children(shared.client, shared.cache, refusals)
         self._schema = SchemaStep(shared.client, shared.cache, refusals)
         self._built: tuple[object, list[Wanted]] | None = None
+
+    def close(self) -> None:
+        self._secrets.close()
 
     async def tend(
         self, cluster: ChatCluster, inputs: Inputs, gone_back: ChatCluster | None
@@ -133,7 +144,7 @@ class Surroundings:
         if found.has_foreign_secret:
             held = [one.id for one in wanted if one.id[0] is DEPLOYMENT]
         done = await self._children.ensure([one for one in wanted if one.id not in held])
-        gone = await self._children.remove_others(namespace, name, inputs.owner_uid, wanted)
+        gone = await self._children.remove_others(namespace, name, wanted)
         self._telling.put_back(done.put_back)
         self._telling.removed(gone.removed)
         for error in [*done.failed, *gone.failed]:

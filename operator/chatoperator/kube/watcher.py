@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from chatoperator.kube.client import KubeClient, Selection
-from chatoperator.kube.errors import Expired, Forbidden, KubeError, NotFound
+from chatoperator.kube.errors import ABSENT, Expired, KubeError
 from chatoperator.kube.kinds import name_of, namespace_of, version_of
 from chatoperator.kube.store import Store
 
@@ -99,13 +99,13 @@ class Watcher:
 
     async def _pause(self, error: KubeError) -> None:
         kind = self.selection.kind
-        absent = isinstance(error, NotFound | Forbidden)
-        if self.problem is None and not (absent and kind.optional):
+        is_excused = kind.optional and isinstance(error, ABSENT)
+        if self.problem is None and not is_excused:
             log.warning("watch lost", extra={"kind": kind.name, "error": str(error)})
         self.problem, self._failures = error, self._failures + 1
         self._since = ""  # whatever was not heard, a list tells
-        if absent and kind.optional:
-            self.listed = True
+        if is_excused:
+            self._store.clear(self.selection.namespace)  # what was there may be otherwise by now
             await asyncio.sleep(ABSENT_S)
         else:
             backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 10))

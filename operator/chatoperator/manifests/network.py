@@ -1,7 +1,8 @@
 """Who may speak to whom: everything that is not named here is refused.
 
 Where clients, Prometheus and external servers are cannot be known: they are let in, or reached, by port alone. A
-network that knows no NetworkPolicies lets everybody through; keys and passwords hold all the same.
+network that knows no NetworkPolicies lets everybody through: keys and passwords hold all the same, but the MongoDB
+that is run for trying out has none.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from urllib.parse import urlsplit
 
 from chatoperator.manifests import names, ports, sources
 from chatoperator.manifests.inputs import Inputs, Manifest, metadata, owner_of
-from chatoperator.manifests.sources import Role, Source
-from chatoperator.spec import ChatCluster
+from chatoperator.manifests.sources import Role, Source, SourceError
+from chatoperator.spec import ChatCluster, IssuerSpec
 
 OPERATOR_LABELS = {names.LABEL_NAME: names.MANAGED_BY, names.LABEL_COMPONENT: "operator"}
 """Of the operator's own pods, as the chart makes them."""
@@ -82,7 +83,7 @@ def _to(cluster: ChatCluster, inputs: Inputs, source: Source) -> Manifest:
 
 def _to_issuers(cluster: ChatCluster) -> list[Manifest]:
     """Where the keys of foreign issuers are fetched."""
-    found = {_web_port(issuer.jwks_url) for issuer in cluster.spec.auth.issuers}
+    found = {_web_port(issuer) for issuer in cluster.spec.auth.issuers}
     return [_rule("to", [], sorted(found))] if found else []
 
 
@@ -91,9 +92,13 @@ def _to_pods(cluster: ChatCluster) -> Manifest:
     return _rule("to", [_pods(cluster, names.CHAT), _pods(cluster, names.API)], [names.PORT])
 
 
-def _web_port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or WEB_PORTS.get(parts.scheme, WEB_PORTS["https"])
+def _web_port(issuer: IssuerSpec) -> int:
+    try:
+        parts = urlsplit(issuer.jwks_url)
+        port = parts.port
+    except ValueError:
+        raise SourceError(f"spec.auth.issuers: the jwksUrl of {issuer.issuer} is not a URL") from None
+    return port or WEB_PORTS.get(parts.scheme, WEB_PORTS["https"])
 
 
 def _pods(cluster: ChatCluster, component: str) -> Manifest:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from chatkernel.redis_url import Topology, parse_redis_url
-from chatkernel.storage.url import parts_of
+from chatkernel.storage.url import parts_of, scheme_of, servers_of
 from chatoperator.manifests import names
 
 DEFAULT = {names.REDIS: 6379, names.POSTGRESQL: 5432, names.MONGODB: 27_017}
@@ -22,16 +20,11 @@ def redis_ports(url: str) -> tuple[int, ...]:
 
 def store_ports(url: str) -> tuple[int, ...]:
     """Of one store, or of both of two in one URL. Empty: any, since the servers of a MongoDB tell each other's
-    addresses themselves."""
+    addresses themselves. Raises StoreUrlError."""
     found: set[int] = set()
-    for part in map(urlsplit, parts_of(url)):
-        if not part.scheme.startswith("postgres"):
+    for part in parts_of(url):
+        servers = servers_of(part)
+        if scheme_of(part) == names.MONGODB:
             return ()
-        hosts = part.netloc.rpartition("@")[2].split(",")
-        found.update(_port(host, DEFAULT[names.POSTGRESQL]) for host in hosts)
+        found.update(server.port for server in servers)
     return tuple(sorted(found))
-
-
-def _port(host: str, default: int) -> int:
-    _, _, port = host.rpartition("]")[2].partition(":")
-    return int(port) if port.isdigit() else default

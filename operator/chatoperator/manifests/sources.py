@@ -19,7 +19,7 @@ def url_key(component: str) -> str:
 
 
 class SourceError(ValueError):
-    """The resource names no Redis or no store that pods could reach."""
+    """The resource names no Redis, no store or no key server that pods could reach."""
 
 
 class Role(StrEnum):

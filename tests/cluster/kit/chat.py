@@ -15,6 +15,8 @@ from cluster.machine.images import MONGODB, POSTGRESQL, PRODUCT, PRODUCT_TAG, RE
 
 REPOSITORY = Path(__file__).parents[3]
 CHART, CRDS = REPOSITORY / "charts" / "chatcluster", REPOSITORY / "crds"
+RELEASE = "operator"
+"""Of the chart, in each namespace of a test."""
 GROUP = "/apis/chatcluster.dev/v1alpha1"
 AVAILABLE_S = 30.0
 """From `kubectl apply` to Available, when images are present."""
@@ -135,10 +137,10 @@ class Operator:
             **values,
         }
         settings = [f"--set-json={key}={json.dumps(value)}" for key, value in given.items()]
-        self._helm("upgrade", "--install", "operator", str(CHART), "--wait", "--timeout=90s", *settings)
+        self._helm("upgrade", "--install", RELEASE, str(CHART), "--wait", "--timeout=90s", *settings)
 
     def remove(self) -> None:
-        self._helm("uninstall", "operator", "--ignore-not-found")
+        self._helm("uninstall", RELEASE, "--ignore-not-found")
 
     def pods(self) -> list[str]:
         found = self.kubectl.get("pods", "--selector=app.kubernetes.io/name=chatcluster-operator")["items"]
@@ -146,7 +148,7 @@ class Operator:
 
     def leader(self) -> str:
         """The pod that holds the Lease; "" while nobody does."""
-        lease = self.kubectl.get("lease", "chatcluster-operator")
+        lease = self.kubectl.get("lease", f"{RELEASE}-chatcluster")
         holder = str(lease["spec"].get("holderIdentity") or "")
         return holder.rpartition("-")[0]
 

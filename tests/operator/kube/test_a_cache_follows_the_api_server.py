@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 from support.kube_api import KubeApi, eventually
 
+from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import Selection
-from chatoperator.kube.kinds import POD
+from chatoperator.kube.kinds import NODE, POD
 from chatoperator.kube.store import Store
 from chatoperator.kube.watcher import Watcher
 
 PODS = "/api/v1/namespaces/team/pods"
+NODES = "/api/v1/nodes"
 
 
 @pytest.fixture
@@ -108,3 +110,48 @@ async def test_an_api_server_that_is_away_is_known_to_be(api: KubeApi) -> None:
         await eventually(lambda: watcher.problem is not None)
         api.busy = []
         await eventually(lambda: watcher.problem is None)
+
+
+@contextlib.asynccontextmanager
+async def cached(api: KubeApi, *namespaces: str) -> AsyncIterator[Cache]:
+    client = api.client()
+    cache = Cache(client, namespaces)
+    task = asyncio.create_task(cache.run())
+    try:
+        await eventually(lambda: cache.is_current(namespaces[0]))
+        yield cache
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.aclose()
+
+
+async def test_a_namespace_that_is_lost_makes_no_other_stale(api: KubeApi) -> None:
+    api.closed.add("lost")
+    async with cached(api, "team", "lost") as cache:
+        await eventually(lambda: cache.problem("lost") is not None)
+        assert not cache.is_current("lost")
+        assert cache.is_current("team")
+        assert cache.problem("team") is None
+        assert cache.stale() > 1
+
+
+async def test_nodes_that_may_not_be_seen_are_no_problem_and_not_known_either(api: KubeApi) -> None:
+    api.put(f"{NODES}/n1", {"spec": {}, "status": {}})
+    async with cached(api, "team") as cache:
+        assert names(cache[NODE]) == {"n1"}
+        api.forbidden["GET", NODES] = "no Role says so"
+        api.interrupt()
+        await eventually(lambda: not names(cache[NODE]))
+        await eventually(lambda: cache.is_current("team"))
+
+
+async def test_what_was_heard_of_nodes_is_not_believed_while_nothing_is_heard(api: KubeApi) -> None:
+    api.put(f"{NODES}/n1", {"spec": {}, "status": {}})
+    async with cached(api, "team") as cache:
+        api.broken.add(NODES)
+        api.interrupt()
+        await eventually(lambda: not cache.is_current("team"))
+        api.broken.clear()
+        await eventually(lambda: cache.is_current("team"))
+        assert names(cache[NODE]) == {"n1"}

@@ -146,11 +146,28 @@ async def test_an_api_server_that_was_away_has_lost_no_pod(world: World) -> None
     made = world.api.asked("POST", "/pods")
     world.api.busy = ["0"] * 100_000
     world.api.interrupt()
-    await eventually(lambda: not world.cache.is_current())
+    await eventually(lambda: not world.cache.is_current("team"))
     world.api.busy = []
-    await eventually(world.cache.is_current, 15)
+    await eventually(lambda: world.cache.is_current("team"), 15)
     world.apply(chatPods={"replicas": 3})
     await world.chat_pods_are(3)
     assert set(names) < set(world.chat_pods())
     assert world.api.asked("POST", "/pods") == made + 1
     assert world.api.asked("DELETE", "/pods") == 0
+
+
+@pytest.mark.slow
+async def test_another_way_to_the_same_host_leaves_nothing_of_the_old_one(world: World) -> None:
+    """The pods stay, as their address does: their ways are exchanged."""
+    host = {"host": "chat.example.org"}
+    names = await started(world, exposure={**host, "ingress": {}})
+    await eventually(lambda: world.children("ingresses") == {"talk-api", *names})
+    world.apply(exposure={**host, "gateway": {"name": "edge"}})
+    await eventually(lambda: world.children("httproutes") == {"talk-api", *names})
+    await eventually(lambda: not world.children("ingresses"))
+    assert sorted(world.chat_pods()) == names
+    assert set(names) < world.children("services")
+    # Without any, those that are there are of use to the clients of pods that still go by them.
+    world.apply()
+    await eventually(lambda: "talk-api" not in world.children("httproutes"))
+    assert set(names) <= world.children("httproutes")

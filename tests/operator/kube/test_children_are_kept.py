@@ -45,7 +45,7 @@ async def children_of(api: KubeApi) -> AsyncIterator[tuple[Children, Cache]]:
     cache = Cache(client, ["team"])
     task = asyncio.create_task(cache.run())
     try:
-        await eventually(cache.is_current)
+        await eventually(lambda: cache.is_current("team"))
         yield Children(client, cache, Refusals()), cache
     finally:
         task.cancel()
@@ -109,7 +109,7 @@ async def test_what_is_not_wanted_any_more_goes_and_nothing_of_others(api: KubeA
         foreign["metadata"]["ownerReferences"] = [{"uid": "somebody"}]
         api.put(MAP.replace("talk-live", "talk-foreign"), foreign)
         await eventually(lambda: cache[CONFIG_MAP].get("team", "talk-foreign") is not None)
-        gone = await children.remove_others("team", "talk", "owner", prepare([manifest()]))
+        gone = await children.remove_others("team", "talk", prepare([manifest()]))
         assert gone.removed == ["ConfigMap talk-old"]
         assert {path.rpartition("/")[2] for path in api.objects} == {"talk-live", "talk-foreign"}
 

@@ -40,6 +40,28 @@ def test_an_entry_of_another_run_tells_nothing_of_the_pod() -> None:
     assert view.answered_at == NOW, "it is no answer, either"
 
 
+READY = {
+    "metadata": {"name": "n1"},
+    "spec": {},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+
+
+def is_lost(memory: PodMemory, node: dict[str, Any] | None, *, nodes_known: bool = True) -> bool:
+    on_a_node = {**POD, "spec": {"nodeName": "n1"}}
+    seen = Surroundings(entry=None, registry_known=True, node=node, nodes_known=nodes_known)
+    return view_of(on_a_node, memory, seen, NOW).node_lost
+
+
+def test_a_node_that_was_never_seen_is_unknown_and_not_lost() -> None:
+    """A pod may be seen before its new node is."""
+    memory = PodMemory()
+    assert not is_lost(memory, None)
+    assert not is_lost(memory, READY)
+    assert not is_lost(memory, None, nodes_known=False), "nobody may see nodes any more"
+    assert is_lost(memory, None), "it is gone"
+
+
 def test_before_the_pod_was_asked_its_entry_is_believed() -> None:
     view = view_of(POD, PodMemory(), around(FORGED), NOW)
     assert (view.incarnation, view.told_at, view.drain_told) == ("forged", None, True)

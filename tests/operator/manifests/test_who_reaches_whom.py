@@ -125,6 +125,7 @@ def test_prometheus_is_let_in_where_it_is_to_come() -> None:
         ("postgresql://db1:6000,db2/chat", (5432, 6000)),
         ("postgres://[::1]:6000/chat", (6000,)),
         ("postgres://[::1]/chat", (5432,)),
+        ("postgresql:///chat?host=db&port=6000", ()),
         ("mongodb://db:6000/chat", ()),
         ("mongodb+srv://db/chat", ()),
         ("postgresql://db:6000/chat postgresql://db2/people", (5432, 6000)),
