@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from cluster.machine.layout import MACHINE_ENV, Layout, MachineError, entering
 from cluster.machine.machine import Machine
 
 NODES = 3
+AT_ONCE = 3
+"""Files of tests, on a machine of two cores."""
 
 
 def main() -> None:
@@ -61,24 +64,29 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str
 
 
 def _test(machine: Machine, arguments: Sequence[str]) -> None:
-    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-m",
-        "cluster",
-        *([] if named else ["tests/cluster"]),
-        *arguments,
-    ]
+    """What is named, in one go. All: several files at a time, for they wait most of it; then what needs the cluster
+    for itself."""
+    pytest = [sys.executable, "-m", "pytest"]
+    if any(Path(argument.partition("::")[0]).exists() for argument in arguments):
+        runs = [[*pytest, "-m", "cluster", *arguments]]
+    else:
+        beside = ["-n", str(AT_ONCE), "--dist", "loadfile", "-m", "cluster and not alone"]
+        runs = [[*pytest, *how, "tests/cluster", *arguments] for how in (beside, ["-m", "cluster and alone"])]
     if os.environ.get("KUBECONFIG"):
         # Somebody's own cluster: no network to enter, nothing to build.
-        os.execv(command[0], command)
-    _enter(machine, command)
+        sys.exit(max(subprocess.run(each, check=False).returncode for each in runs))
+    ways = [_entering(machine, each) for each in runs]
+    sys.exit(max(subprocess.run(words, env=env, check=False).returncode for words, env in ways))
 
 
 def _enter(machine: Machine, command: Sequence[str]) -> None:
-    """Become the command, in the cluster's network, with its programs on the PATH."""
+    """Become the command."""
+    words, environment = _entering(machine, command)
+    os.execvpe(words[0], words, environment)
+
+
+def _entering(machine: Machine, command: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words and the environment of a command in the cluster's network, with its programs on the PATH."""
     if not machine.is_up():
         raise MachineError("it is not up: make cluster-up")
     environment = {
@@ -88,8 +96,7 @@ def _enter(machine: Machine, command: Sequence[str]) -> None:
         "CLUSTER": machine.layout.name,
         MACHINE_ENV: machine.layout.name,
     }
-    words = [*entering(machine.layout.name), *command]
-    os.execvpe(words[0], words, environment)
+    return [*map(str, entering(machine.layout.name)), *command], environment
 
 
 if __name__ == "__main__":

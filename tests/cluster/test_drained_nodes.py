@@ -12,6 +12,8 @@ from cluster.kit.chat import SLOW, Chat, Operator
 from cluster.kit.kubectl import Kubectl
 from cluster.kit.talk import Talk, talking
 
+pytestmark = pytest.mark.alone
+
 DISCOVERED_S = 60.0
 """Kubernetes counts the pods of a new kind of owner from about 30 s after its definition was made."""
 GRACE_S = 30.0

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from cluster.kit.api import Api
 from cluster.kit.chat import operating
 from cluster.kit.faults import Faults
 from cluster.kit.fleet import Fleet, Seen, nodes_for
 from cluster.kit.kubectl import Helm, Kubectl
+
+pytestmark = pytest.mark.alone
 
 CLUSTERS = 20
 ROUNDS_S = 12.0

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from cluster.kit.api import Api, Objects, condition, is_ready
 from cluster.kit.chat import SLOW, Chat, Operator, operating
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.kit.talk import Talk, talking
+
+pytestmark = pytest.mark.alone
 
 REPLACED_S = 5.0
 """From when it is known that a pod is lost until another is made."""

@@ -12,6 +12,8 @@ from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.kit.talk import talking
 
+pytestmark = pytest.mark.alone
+
 AWAY_S = 60
 
 

@@ -16,6 +16,8 @@ from cluster.machine import images
 from cluster.machine.kwok import TAINT
 from cluster.machine.machine import Machine
 
+pytestmark = pytest.mark.alone
+
 ASK = "import urllib.request, sys; print(urllib.request.urlopen(sys.argv[1], timeout=5).status)"
 
 
