@@ -133,9 +133,9 @@ async def test_an_operator_of_another_image_moves_nobody_until_the_resource_asks
             await talk.goes_on(20)
             assert before.keys() < after.keys()
             assert not any(device.client.moves or device.recorder.losses for device in talk.devices)
-        chat.apply(version="next")
+        chat.apply(version="next", chatPods={"replicas": 3, "connectionsPerPod": 100})
         await chat.until(lambda found: found["status"].get("image") == f"{PRODUCT}:next", 30, "asked for")
-        assert not before.keys() & (await chat.settled(2, 180)).keys()
+        assert not after.keys() & (await chat.settled(3, 180)).keys()
 
 
 @pytest.fixture

@@ -113,9 +113,13 @@ async def test_the_only_pod_may_be_evicted_and_people_move_to_the_one_in_its_pla
             was = moves(talk)
             await api.evict(chat.namespace, only)
             (other,) = await chat.settled(1)
+
+            async def all_there() -> bool:
+                return len(talk.on(other)) == len(talk.devices)
+
+            await eventually(all_there, 30.0 * SLOW, "all people are on the one in its place")
             await talk.goes_on(20)
             assert moved(talk, was) == [1] * len(talk.devices)
-            assert len(talk.on(other)) == len(talk.devices)
     finally:
         await chat.scale(2)
 

@@ -98,12 +98,12 @@ async def test_what_a_hand_has_added_is_taken_away_and_a_restart_is_not(api: Api
 
 
 async def test_what_is_somebody_elses_is_left_alone(api: Api, operator: Operator) -> None:
-    chat, kubectl = Chat(api, operator.kubectl), operator.kubectl
-    kubectl("create", "service", "clusterip", "talk-api", "--tcp=1234")
-    before = kubectl.get("service", "talk-api")
+    chat, kubectl = Chat(api, operator.kubectl, "town"), operator.kubectl
+    kubectl("create", "service", "clusterip", "town-api", "--tcp=1234")
+    before = kubectl.get("service", "town-api")
     chat.apply()
-    assert "Service talk-api" in (await chat.reason("Degraded", "NameTaken"))["message"]
-    assert kubectl.get("service", "talk-api") == before
-    kubectl("delete", "service", "talk-api")
+    assert "Service town-api" in (await chat.reason("Degraded", "NameTaken"))["message"]
+    assert kubectl.get("service", "town-api") == before
+    kubectl("delete", "service", "town-api")
     await chat.settled(2)
-    assert kubectl.get("service", "talk-api")["metadata"]["ownerReferences"][0]["name"] == "talk"
+    assert kubectl.get("service", "town-api")["metadata"]["ownerReferences"][0]["name"] == "town"
