@@ -79,6 +79,7 @@ async def serve(settings: Settings) -> None:
         lease_client, client = await connect(), await connect()
         stack.push_async_callback(lease_client.aclose)
         stack.push_async_callback(client.aclose)
+        lease_client.requests = client.requests  # one account of both, for the metrics
         leader = Leader(lease_client, settings.namespace, settings.lease, settings.identity)
         client.guard = leader.check
         trust = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-trust-")))
