@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 
 import pytest
+from redis.exceptions import ResponseError
 from support.bus_reader import event, pods, sender_of
 from support.proxy import proxy_to
 from support.redis_servers import (
@@ -122,6 +123,16 @@ async def test_a_primary_that_stands_still_is_left_for_the_new_one(watched: Sent
 
 
 @pytest.mark.slow
+def _hands_over(watched: Sentinels) -> bool:
+    """A Sentinel that has not asked the replica lately gives nothing to it."""
+    try:
+        watched.sentinels[0].do("SENTINEL", "FAILOVER", SERVICE)
+    except ResponseError as refused:
+        assert "NOGOODSLAVE" in str(refused)
+        return False
+    return True
+
+
 async def test_a_primary_that_hands_over_is_left_when_it_follows_the_new_one(
     watched: Sentinels, keys: Keys
 ) -> None:
@@ -129,7 +140,7 @@ async def test_a_primary_that_hands_over_is_left_when_it_follows_the_new_one(
     async with redis_client(watched.url) as redis:
         await execute(redis, [("SET", key, "before")])
         old = watched.primary()
-        watched.sentinels[0].do("SENTINEL", "FAILOVER", SERVICE)
+        until(lambda: _hands_over(watched), FAILOVER_S)
         until(lambda: old.do("ROLE")[0] == b"slave", FAILOVER_S)
         await works_again(redis, key)
         assert watched.primary().do("GET", key) == b"written after"
