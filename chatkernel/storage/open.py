@@ -30,7 +30,7 @@ async def _open(url: str) -> Store:
     scheme = scheme_of(url)
     if scheme == "sqlite":
         return await open_sql(url)
-    if scheme in ("postgresql", "postgres"):
+    if scheme == "postgresql":
         return await open_postgres(url)
     if scheme == "mongodb":
         return await open_mongo(url)

@@ -17,8 +17,9 @@ def parts_of(url: str) -> list[str]:
     return _BETWEEN.split(url.strip())
 
 
-PORTS = {"postgresql": 5432, "postgres": 5432, "mongodb": 27_017}
+PORTS = {"postgresql": 5432, "mongodb": 27_017}
 """Where the servers of a scheme listen if nothing else is said."""
+ALIASES = {"postgres": "postgresql"}
 
 
 class StoreUrlError(ValueError):
@@ -26,8 +27,12 @@ class StoreUrlError(ValueError):
 
 
 def scheme_of(url: str) -> str:
-    """Without what follows a +. "": it does not begin as a URL does, and may be anything, a password too."""
-    return url.partition(":")[0].partition("+")[0].lower() if SCHEME.match(url) else ""
+    """Without what follows a +, and one word for each kind of store. "": it does not begin as a URL does, and may be
+    anything, a password too."""
+    if not SCHEME.match(url):
+        return ""
+    scheme = url.partition(":")[0].partition("+")[0].lower()
+    return ALIASES.get(scheme, scheme)
 
 
 def servers_of(url: str) -> tuple[Address, ...]:

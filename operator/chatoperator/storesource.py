@@ -42,7 +42,7 @@ def with_store(spec: Spec, url: str) -> Spec:
         scheme = scheme_of(part)
         if scheme == "mongodb":
             mongodb = replace(spec.mongodb or MongoDb(), url=part, url_from=None)
-        elif scheme in ("postgresql", "postgres"):
+        elif scheme == "postgresql":
             postgresql = PostgreSql(url=part)
     return replace(spec, mongodb=mongodb, postgresql=postgresql)
 

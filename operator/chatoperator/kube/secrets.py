@@ -160,9 +160,8 @@ class ClusterSecrets:
 
     async def _ports_of(self, cluster: ChatCluster, source: sources.Source) -> tuple[int, ...]:
         url, field = await self._url(cluster, source)
-        wanted = ("postgres", "postgresql") if source.component == names.POSTGRESQL else ("mongodb",)
-        if scheme_of(url) not in wanted:
-            raise SecretProblem(f"{field} must begin with {wanted[-1]}://", missing=False)
+        if scheme_of(url) != source.component:
+            raise SecretProblem(f"{field} must begin with {source.component}://", missing=False)
         try:
             found = ports.store_ports(url)
         except StoreUrlError as error:
