@@ -55,6 +55,8 @@ TIDY_S = 60.0
 """Between two looks for what nobody needs any more."""
 FOLLOWING = (names.CHAT, names.API, names.WORKER, names.PROBE)
 """Components whose pods follow the live settings."""
+EXPECTED = (KubeError, ChatError, TimeoutError, SourceError)
+"""What may keep something from being done, and is no fault of ours."""
 KINDS = (PodKind.CHAT,)
 """Of the others Deployments take care."""
 
@@ -73,8 +75,6 @@ class ClusterTask:
         self._parts: Parts | None = None
         self._status = StatusWriter(shared.client, shared.cache)
         self._refusals = Refusals()
-        self._noted: dict[str, str] = {}
-        """What could not be done, and why: told once."""
         self._blind_since: float | None = None
         self._tidied_at = 0.0
         self.facts: Facts | None = None
@@ -256,19 +256,15 @@ class ClusterTask:
 
     @contextlib.contextmanager
     def _noting(self, what: str, problems: list[Finding] | None = None) -> Iterator[None]:
-        with self._again(what):
+        with self._again(what, EXPECTED):
             try:
                 with self._refusals(what):
                     yield
-            except (KubeError, ChatError, TimeoutError, SourceError) as error:
-                if self._noted.get(what) != str(error):
-                    log.warning("not done", extra={"what": what, "error": str(error)})
-                self._noted[what] = str(error)
-                problem = problem_of_error(error) if isinstance(error, KubeError) else None
+            except KubeError as error:
+                problem = problem_of_error(error)
                 if problem is not None and problems is not None:
                     problems.append(problem)
-            else:
-                self._noted.pop(what, None)
+                raise
 
     async def _tell_live(self, parts: Parts) -> None:
         """A changed annotation makes the kubelet look at once, instead of within a minute or two."""
