@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.kit.api import Api, connected
-from cluster.kit.chat import Operator, operating
+from cluster.kit.chat import Chat, Operator, operating
 from cluster.kit.fakenodes import faking
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl
@@ -85,6 +85,15 @@ def operator(namespaces: Namespaces) -> Iterator[Operator]:
 async def api() -> AsyncIterator[Api]:
     async with connected() as opened:
         yield opened
+
+
+@pytest.fixture
+async def chat(api: Api, operator: Operator) -> Chat:
+    """A cluster with two chat pods, the same for all tests of a file, unless that has one of its own."""
+    one = Chat(api, operator.kubectl)
+    one.apply()
+    await one.settled(2)
+    return one
 
 
 @pytest.fixture(scope="session")

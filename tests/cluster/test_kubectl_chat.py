@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from chatoperator.manifests.names import CONDEMNED, REBALANCE
-from cluster.kit.api import Api, is_ready
-from cluster.kit.chat import Chat, Operator
+from cluster.kit.api import is_ready
+from cluster.kit.chat import Chat
 from cluster.kit.kubectl import Kubectl
 
 HERE = Path(sys.executable).parent
@@ -40,15 +40,6 @@ class Plugin:
 
     def json(self, command: str, *arguments: str) -> Any:
         return json.loads(self(command, *arguments, "--json"))
-
-
-@pytest.fixture
-async def chat(api: Api, operator: Operator) -> Chat:
-    """A cluster with two chat pods, the same for all tests."""
-    one = Chat(api, operator.kubectl)
-    one.apply()
-    await one.settled(2)
-    return one
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cluster.kit.api import Api, eventually
-from cluster.kit.chat import SLOW, Chat, Operator
+from cluster.kit.api import eventually
+from cluster.kit.chat import SLOW, Chat
 from cluster.kit.registry import RawRegistry, registry_of
 from cluster.kit.talk import talking
 
@@ -16,14 +16,6 @@ LEASE_S = 5.0
 REPAIRED_S = 7.0
 """At rest the operator looks every 5 s, and gives a pod that it does not know a second to appear."""
 LONG_S = 86_400.0
-
-
-@pytest.fixture
-async def chat(api: Api, operator: Operator) -> Chat:
-    one = Chat(api, operator.kubectl)
-    one.apply()
-    await one.settled(2)
-    return one
 
 
 @pytest.fixture

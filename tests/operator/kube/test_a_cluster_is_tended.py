@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from support.kube_api import KubeApi, eventually
 from support.kube_cluster import CORE, World, started, tended
-from support.valkey import Valkey, valkey_server
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def world(valkey: Valkey, tmp_path: Path) -> AsyncIterator[World]:
-    async with KubeApi().running() as api:
-        made = World(api, valkey)
-        made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
-        async with tended(made, tmp_path):
-            yield made
+from support.valkey import Valkey
 
 
 async def becomes_quiet(world: World) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.kube_api import KubeApi, eventually
 from support.kube_cluster import World, started, tended
-from support.valkey import Valkey, valkey_server
+from support.valkey import Valkey
 
 from chatoperator.kube.findings import problem_of_deployment
 from chatoperator.model import PodKind
@@ -19,12 +18,6 @@ from chatoperator.revision import revision_of
 
 APPS = "/apis/apps/v1/namespaces/team"
 GOOD, BAD = "localhost/chatcluster:1", "localhost/chatcluster:bad"
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from support.kube_api import KubeApi, eventually
-from support.kube_cluster import World, started, tended
+from support.kube_cluster import World, started
 from support.manifest_samples import SMALL, all_objects, cluster_of
-from support.valkey import Valkey, valkey_server
 
 from chatoperator.kube.additions import GUARDED, RESTARTED, additions
 from chatoperator.kube.brake import FIRST_S, MOST_S, Brake
@@ -152,21 +148,6 @@ async def test_what_the_api_server_insists_on_is_asked_of_it_once() -> None:
         again = await children.ensure(wanted)
         assert (again.put_back, api.asked("PATCH", "services")) == ([], asked)
         await client.aclose()
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def world(valkey: Valkey, tmp_path: Path) -> AsyncIterator[World]:
-    async with KubeApi().running() as api:
-        made = World(api, valkey)
-        made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
-        async with tended(made, tmp_path):
-            yield made
 
 
 async def test_what_a_hand_has_added_is_taken_away_and_told(world: World) -> None:

@@ -3,16 +3,14 @@ resource asks for another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 from support.kube_api import KubeApi, Object, eventually
 from support.kube_cluster import World, started, tended
 from support.manifest_samples import GATEWAY, INPUTS, cluster_of
-from support.valkey import Valkey, valkey_server
+from support.valkey import Valkey
 
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.kinds import CONFIG_MAP, CONTROLLER_REVISION, POD
@@ -24,12 +22,6 @@ from chatoperator.revision import revision_of
 from chatoperator.spec import ChatCluster
 
 NEW = "localhost/chatcluster:2"
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
 
 
 def image_of(pod: Object) -> str:

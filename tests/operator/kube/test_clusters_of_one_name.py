@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 from support.manifest_samples import GATEWAY, cluster_of
-from support.valkey import Valkey, redis_client, valkey_server
+from support.valkey import Valkey, redis_client
 
 from chatkernel.keys import Keys
 from chatkernel.registry import PodEntry, PodState, Registry
@@ -16,12 +16,6 @@ from chatkernel.settings import ServiceSettings
 from chatoperator.kube.link import RedisLink
 from chatoperator.manifests import settings
 from chatoperator.spec import ChatCluster
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
 
 
 def keys_of_pods(cluster: ChatCluster, component: str = "chat") -> Keys:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.kube_api import KubeApi, eventually
-from support.kube_cluster import CORE, World, started, tended
-from support.valkey import Valkey, valkey_server
+from support.kube_cluster import CORE, World, started
 
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.children import create_once
@@ -50,21 +47,6 @@ def test_what_the_cluster_does_not_own_may_be_made_by_another_controller() -> No
         == "has no label chatcluster.dev/cluster=talk"
     )
     assert foreign(made({}, ("ChatCluster", "talk")), made(OURS)) == "", "when it owned it still"
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def world(valkey: Valkey, tmp_path: Path) -> AsyncIterator[World]:
-    async with KubeApi().running() as api:
-        made = World(api, valkey)
-        made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
-        async with tended(made, tmp_path):
-            yield made
 
 
 def degraded(world: World) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import yaml
 from support.kube_api import KubeApi, eventually, kubeconfig
 from support.kube_cluster import CLUSTER, SPEC, World, started, tended
-from support.valkey import Valkey, valkey_server
+from support.valkey import Valkey
 
 from chatoperator.kube.leader import Leader
 from chatoperator.kube.operator import Operator
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.slow
 
 LOST = "lost"
 IN_LOST = CLUSTER.replace("/team/", f"/{LOST}/")
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,32 +3,13 @@ collected, and one that was left empty."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-
 import pytest
-from support.kube_api import KubeApi, eventually
-from support.kube_cluster import CORE, World, started, tended
-from support.valkey import Valkey, valkey_server
+from support.kube_api import eventually
+from support.kube_cluster import CORE, World, started
 
 from chatoperator.manifests.names import LABEL_CLUSTER
 
 KEYS = f"{CORE}/secrets/talk-keys"
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def world(valkey: Valkey, tmp_path: Path) -> AsyncIterator[World]:
-    async with KubeApi().running() as api:
-        made = World(api, valkey)
-        made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
-        async with tended(made, tmp_path):
-            yield made
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from support.kube_api import KubeApi, eventually
 from support.kube_cluster import World, started, tended
 from support.manifest_samples import INPUTS, SMALL, cluster_of
 from support.resources import RIGHT, resource
-from support.valkey import Valkey, valkey_server
+from support.valkey import Valkey
 
 from chatkernel.storage.url import StoreUrlError
 from chatoperator.manifests import network, ports
@@ -60,12 +59,6 @@ def test_that_of_an_issuers_keys_is_told_too() -> None:
     issuer = {"issuer": "https://i", "jwksUrl": "https://i:99999/keys", "audience": "chat"}
     with pytest.raises(SourceError, match="jwksUrl of https://i is not a URL"):
         network.policies(cluster_of({**SMALL, "auth": {"issuers": [issuer]}}), INPUTS)
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
 
 
 @pytest.mark.slow

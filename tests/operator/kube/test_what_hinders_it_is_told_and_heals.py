@@ -4,13 +4,11 @@ well again when a person has mended it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
-from support.kube_api import KubeApi, eventually
-from support.kube_cluster import CORE, World, tended
-from support.valkey import Valkey, redis_client, valkey_server
+from support.kube_api import eventually
+from support.kube_cluster import CORE, World, started
+from support.valkey import redis_client
 
 from chatkernel.redis_client import execute
 
@@ -18,32 +16,6 @@ QUOTA = "pods is forbidden: exceeded quota: few, requested: pods=1, used: pods=2
 ROLE = 'is forbidden: User "operator" cannot do that in the namespace "team"'
 PODS, MAPS = f"{CORE}/pods", f"{CORE}/configmaps"
 JOBS = "/apis/batch/v1/namespaces/team/jobs"
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def world(valkey: Valkey, tmp_path: Path) -> AsyncIterator[World]:
-    async with KubeApi().running() as api:
-        made = World(api, valkey)
-        made.secret(redis=valkey.url, postgresql="postgresql://db/chat")
-        async with tended(made, tmp_path):
-            yield made
-
-
-async def started(world: World) -> list[str]:
-    world.apply()
-    await eventually(lambda: bool(world.children("jobs")))
-    world.finish_schema()
-    names = await world.chat_pods_are(2)
-    for name in names:
-        await world.run(name)
-    await eventually(lambda: world.status().get("chatPods", {}).get("ready") == 2)
-    return names
 
 
 async def is_degraded(world: World, reason: str, within_s: float = 15.0) -> str:

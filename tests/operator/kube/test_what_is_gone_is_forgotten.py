@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from support.kube_api import KubeApi, eventually
 from support.kube_cluster import CLUSTER, SPEC, World, started, tended
-from support.valkey import Valkey, valkey_server
+from support.valkey import Valkey
 
 from chatkernel.registry import PodEntry, PodState
 
@@ -17,12 +17,6 @@ pytestmark = pytest.mark.slow
 
 CA = {"tls": {"caSecret": {"name": "stores", "key": "ca"}}}
 FORGED = PodEntry("talk-chat-nobody", "forged", "ws://x", "local", "r", PodState.READY, 3, 100, 1)
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
 
 
 @pytest.fixture

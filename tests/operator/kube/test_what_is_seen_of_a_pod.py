@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import structs
 from support.kube_api import KubeApi, eventually
 from support.kube_cluster import World, started, tended
-from support.valkey import Valkey, valkey_server
+from support.valkey import Valkey
 
 from chatkernel.registry import PodEntry, PodState
 from chatoperator.kube.podview import PodMemory, Surroundings, view_of
@@ -78,12 +78,6 @@ def test_an_entry_from_before_a_pod_heard_that_it_stays_is_no_drain() -> None:
         assert (view.drain_told, view.draining_since) == (False, None)
     of_now = structs.replace(draining, lease_until=14_000)
     assert view_of(POD, memory, around(of_now), NOW + 4).draining_since == NOW + 4
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
 
 
 class Answers:
