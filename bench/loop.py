@@ -13,7 +13,9 @@ READ = 1
 WRITE = 4
 """As EPOLLIN and EPOLLOUT."""
 
-_MAX_EVENTS = 4096
+_ROUND_MAX_EVENTS = 16
+"""A round is short, so that what falls due between rounds (a message at a fixed rate, a timer) is not held up by the
+reading of a hundred sockets and then done in a burst that no crowd of real clients would send."""
 
 
 class _PortablePoll:
@@ -47,24 +49,33 @@ class _PortablePoll:
 
 
 class Loop:
-    """`handlers[fd](events)` for what is ready; timers between the rounds."""
+    """`handlers[fd](events)` for what is ready; timers between the rounds. Descriptors added with `first` are looked
+    at in every round before all others."""
 
     def __init__(self) -> None:
         self._poll = select.epoll() if hasattr(select, "epoll") else _PortablePoll()
+        self._first = self._poll
+        if isinstance(self._poll, select.epoll):
+            self._first = select.epoll()
+            self._poll.register(self._first.fileno(), READ)  # so that a round that waits wakes up for them
+        self._polls: dict[int, select.epoll | _PortablePoll] = {}
         self.handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
 
-    def add(self, fd: int, handler: Callable[[int], None], events: int = READ) -> None:
+    def add(
+        self, fd: int, handler: Callable[[int], None], events: int = READ, *, first: bool = False
+    ) -> None:
         self.handlers[fd] = handler
-        self._poll.register(fd, events)
+        self._polls[fd] = self._first if first else self._poll
+        self._polls[fd].register(fd, events)
 
     def want(self, fd: int, events: int) -> None:
-        self._poll.modify(fd, events)
+        self._polls[fd].modify(fd, events)
 
     def drop(self, fd: int) -> None:
         if self.handlers.pop(fd, None) is not None:
-            self._poll.unregister(fd)
+            self._polls.pop(fd).unregister(fd)
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._order), call))
@@ -81,7 +92,9 @@ class Loop:
             if isinstance(self._poll, select.epoll):
                 select.select([self._poll.fileno()], [], [], timeout_s)
             timeout_s = 0
-        ready = self._poll.poll(timeout_s, _MAX_EVENTS)
+        ready = self._poll.poll(timeout_s, _ROUND_MAX_EVENTS)
+        if self._first is not self._poll:
+            ready = self._first.poll(0, _ROUND_MAX_EVENTS) + ready
         handlers = self.handlers
         for fd, events in ready:
             handler = handlers.get(fd)

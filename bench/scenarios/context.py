@@ -56,8 +56,6 @@ class Bench:
     data: Dataset
     results: dict[str, object] = field(default_factory=dict)
     api: Service | None = None
-    notes: dict[str, float] = field(default_factory=dict)
-    """Figures that one scenario takes from another."""
 
     def client(self) -> Remote:
         """A new load client, on the client's core."""

@@ -78,7 +78,6 @@ def hot_room(bench: Bench) -> None:
                 raw = other.call("closed_loop", active, sizes.warm_s / 2, sizes.window_s / 2, [bare.pid])
                 figures.append(per_cpu_s(raw.events, raw, bare.pid))
         messages_per_s = middle([window.acks / window.wall_s for window in product])
-        bench.notes["hot_messages_per_s"] = messages_per_s
         seconds = client.call(
             "open_loop", [n for n, _ in active], messages_per_s / 2, sizes.warm_s, sizes.latency_s, [pod.pid]
         )

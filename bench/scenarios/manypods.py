@@ -11,6 +11,7 @@ from bench.dataset import Room
 from bench.errors import BenchError
 from bench.plans import Plan, merged, middle_percentile_ms, undisturbed
 from bench.scenarios.context import Bench, middle, per_cpu_s, plan
+from bench.scenarios.fanout import HOT_IN_FLIGHT
 from bench.tokens import access_token
 from chatkernel.keys import Keys
 from chatkernel.redis_client import connect
@@ -21,7 +22,6 @@ CONNECTS_AT_ONCE = 64
 SEATS_IN_FLIGHT = 16
 SEAT_TOKENS = 500
 CROSS_SENDERS = 16
-FALLBACK_MESSAGES_PER_S = 1_000.0
 SIMULATED_PODS = 30
 BACK_TIMEOUT_S = 30.0
 
@@ -52,7 +52,8 @@ def seats(bench: Bench) -> None:
 
 
 def cross_pods(bench: Bench) -> None:
-    """The hot room again: 16 senders on one pod, everybody else on another, at half of the saturated rate."""
+    """The hot room again: 16 senders on one pod, everybody else on another, at half of the rate that saturates the
+    two of them."""
     sizes, room = bench.sizes, bench.data.cross[0]
     near, far = bench.cluster.start_chat_pod("chat-near"), bench.cluster.start_chat_pod("chat-far", None)
     with bench.client() as client:
@@ -60,10 +61,13 @@ def cross_pods(bench: Bench) -> None:
         plans = [plan(near, room, n, sends=True) for n in range(CROSS_SENDERS)]
         plans += [plan(far, room, n, sampled=n % 5 == 0) for n in range(CROSS_SENDERS, size)]
         client.call("open", plans, CONNECTS_AT_ONCE)
+        pids = [near.pid, far.pid]
+        active = [(n, HOT_IN_FLIGHT // CROSS_SENDERS) for n in range(CROSS_SENDERS)]
+        most = client.call("closed_loop", active, sizes.warm_s, sizes.window_s, pids)
         before = client.call("totals")
-        rate = bench.notes.get("hot_messages_per_s", FALLBACK_MESSAGES_PER_S) / 2
+        rate = most.acks / most.wall_s / 2
         seconds = client.call(
-            "open_loop", list(range(CROSS_SENDERS)), rate, sizes.warm_s, sizes.latency_s, [near.pid, far.pid]
+            "open_loop", list(range(CROSS_SENDERS)), rate, sizes.warm_s, sizes.latency_s, pids
         )
         after = client.call("totals")
     calm = undisturbed(seconds)

@@ -33,6 +33,7 @@ WRITE_SIZES = (64, 16, 4, 1)
 _NOTHING: Mapping[str, Any] = {}
 _rows = msgspec.json.Decoder(list[tuple[Any, ...]])
 _lock = re.compile(r"\{lock \w+\}")
+_ROWS_HERE = "/*rows*/"
 
 
 def command(conn: Connection, sql: str) -> None:
@@ -82,17 +83,16 @@ class _Statement:
         return found
 
     def _compile(self, conn: Connection, size: int) -> tuple[str, tuple[str, ...]]:
-        row = "(" + ", ".join(["{}"] * self._width) + ")"
-        names = [f":v{number}" for number in range(size * self._width)]
-        rows = ", ".join([row] * size).format(*names)
+        """The rows are put into what SQLAlchemy made of the rest: a statement of 64 rows with a thousand named
+        parameters took it 8 ms, while every client of the process waited."""
         columns = ", ".join(f"column{number} AS {name}" for number, name in enumerate(self._values, 1))
         source = _lock.sub("", self._template).replace(
-            "{values}", f"(SELECT {columns} FROM (VALUES {rows}) given)"
+            "{values}", f"(SELECT {columns} FROM (VALUES {_ROWS_HERE}) given)"
         )
-        source = source.replace("{columns}", ", ".join(self._values)).replace("{rows}", rows)
+        source = source.replace("{columns}", ", ".join(self._values)).replace("{rows}", _ROWS_HERE)
         compiled = text(self._wrap(source)).compile(dialect=conn.dialect)
-        order: Sequence[str] = compiled.positiontup or ()
-        return str(compiled), tuple(order[size * self._width :])
+        row = "(" + ", ".join("?" * self._width) + ")"
+        return str(compiled).replace(_ROWS_HERE, ", ".join([row] * size)), tuple(compiled.positiontup or ())
 
     def _wrap(self, source: str) -> str:
         return source
