@@ -45,13 +45,13 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code, generated do
 	$(BIN)/python -m docs.tools --check
 
 test: $(DEV)  ## The tests, in under five minutes
-	$(BIN)/python -m pytest -m "not slow and not stores" --ignore tests/cluster -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not stores" --ignore tests/cluster -n 4 --dist loadfile $(ARGS)
 
 test-slow: $(DEV)  ## The tests that take longer
 	$(BIN)/python -m pytest -m "slow and not stores" --ignore tests/cluster $(ARGS)
 
 test-contract: $(DEV)  ## The rest of the contracts: all on PostgreSQL, Redis under Sentinels and as a cluster, and faults
-	$(BIN)/python -m pytest -m stores -n 2 --dist loadfile tests/contract tests/worker tests/redis $(ARGS)
+	$(BIN)/python -m pytest -m stores -n 3 --dist loadfile tests/contract tests/worker tests/redis $(ARGS)
 
 test-stores: test-contract test-slow  ## The same, test-slow, and Redis and each store broken under the drill, three times each (35 minutes more)
 	$(BIN)/python -m pytest -m stores --ignore tests/contract --ignore tests/worker --ignore tests/redis \

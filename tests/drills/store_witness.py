@@ -167,7 +167,7 @@ class StoreWitness:
         while waiting:
             for name in list(waiting):
                 answer = await self._http.get(f"http://127.0.0.1:{pods[name]['port']}/readyz")
-                if answer.status_code == 503 or "store" in answer.json()["degraded"]:
+                if answer.status_code == 503 or "store" in answer.json().get("degraded", ()):
                     waiting.discard(name)
             await asyncio.sleep(0.1)
 
