@@ -4,6 +4,8 @@ what was added.
 Nothing is sent while nothing has changed. Whether a live object is as wanted is seen here, without a request: its
 annotation holds the hash of the manifest that was last applied, every field of the manifest has the value wanted, and
 where all fields are ours (`additions.GUARDED`) there are no others.
+What is otherwise although it was applied is others' doing: told, and put back ever more rarely (`brake.py`). They may
+have written our annotation of before over that, or taken the object away: so what was applied is remembered, too.
 Where the API server writes a value in its own way (`0.5` CPU as `500m`) that comparison fails: then the manifest is
 applied once, and the API server says by the resource version whether anything was different.
 """
@@ -51,7 +53,8 @@ Id = tuple[Kind, str]
 
 
 class Outcome(msgspec.Struct):
-    """What a round of `ensure` has done. `put_back`: what somebody had changed. `failed`: in the order of trying."""
+    """What a round of `ensure` has done. `put_back`: what somebody had changed or deleted, and which of the two.
+    `failed`: in the order of trying."""
 
     put_back: list[str] = []
     removed: list[str] = []
@@ -60,19 +63,25 @@ class Outcome(msgspec.Struct):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A manifest and its hash."""
+    """A manifest and its hash. `marked`: with the annotation of that, as it is applied."""
 
     manifest: Object
     digest: str
+    marked: Object
 
     @property
     def id(self) -> Id:
         return kind_of(self.manifest), name_of(self.manifest)
 
+    @property
+    def content(self) -> Object:
+        """As lists have it: they leave out of their items what kind they are."""
+        return {key: value for key, value in self.marked.items() if key not in ("apiVersion", "kind")}
+
 
 def prepare(manifests: Iterable[Object]) -> list[Wanted]:
     """Hashed once, and not at each look."""
-    return [Wanted(manifest, digest_of(manifest)) for manifest in manifests]
+    return [_wanted(manifest) for manifest in manifests]
 
 
 class Children:
@@ -82,6 +91,8 @@ class Children:
         self._client, self._cache, self._refusals = client, cache, refusals
         self._settled: dict[Id, int] = {}
         """The resource version at which an object was found to be as wanted."""
+        self._applied: dict[Id, str] = {}
+        """The digest of what was last seen to."""
         self._idle: dict[Id, Object] = {}
         """What was once to be taken away and stayed: the API server sets it itself."""
         self._brake = Brake()
@@ -90,7 +101,9 @@ class Children:
         """What fails holds up nothing else. The API server not answering is tried once and not for each object."""
         outcome = Outcome()
         # What is not wanted any more, as that of a pod that is gone, is not remembered.
-        self._settled = {one.id: self._settled[one.id] for one in wanted if one.id in self._settled}
+        ids = {one.id for one in wanted}
+        self._settled = {id_: version for id_, version in self._settled.items() if id_ in ids}
+        self._applied = {id_: digest for id_, digest in self._applied.items() if id_ in ids}
         for one in wanted:
             try:
                 await self._ensure(one, outcome)
@@ -125,9 +138,9 @@ class Children:
         (kind, name), manifest = wanted.id, wanted.manifest
         store = self._cache[kind]
         live = store.get(namespace_of(manifest), name)
-        if live is not None and _was_applied(live, wanted):
-            if self._is_as_wanted(live, wanted):
-                self._settled[wanted.id] = version_of(live)
+        if self._was_applied(live, wanted):
+            if live is not None and self._is_as_wanted(live, wanted):
+                self._settle(live, wanted)
                 return
             if self._brake.holds(wanted.id):
                 return
@@ -136,25 +149,40 @@ class Children:
                 live = await out_of_sight(self._client, manifest)
             else:
                 refuse_foreign(live, manifest)
-            was_applied = live is not None and _was_applied(live, wanted)
-            if live is not None and was_applied and covers(live, _content(manifest)):
+            was_applied = self._was_applied(live, wanted)
+            if live is not None and was_applied and covers(live, wanted.content):
                 applied = live
             else:
-                applied = await self._client.apply(_marked(manifest, wanted.digest))
+                applied = await self._client.apply(wanted.marked)
             now = await self._without_additions(applied, wanted)
         store.put(now)
-        self._settled[wanted.id] = version_of(now)
+        self._settle(now, wanted)
         before = live if was_applied else applied
         if live is None:
             outcome.made += 1
+            if was_applied:
+                self._note(outcome, wanted, "deleted")
         elif before is not None and version_of(now) != version_of(before):
-            outcome.put_back.append(f"{kind.name} {name}")
-            self._brake.done(wanted.id)
+            self._note(outcome, wanted, "changed")
+
+    def _note(self, outcome: Outcome, wanted: Wanted, what: str) -> None:
+        """Somebody had done that to it."""
+        kind, name = wanted.id
+        outcome.put_back.append(f"{kind.name} {name} had been {what}")
+        self._brake.done(wanted.id)
+
+    def _settle(self, live: Object, wanted: Wanted) -> None:
+        self._settled[wanted.id], self._applied[wanted.id] = version_of(live), wanted.digest
+
+    def _was_applied(self, live: Object | None, wanted: Wanted) -> bool:
+        """What is wanted now was applied before, by this operator or by another one: its annotation tells."""
+        is_marked = live is not None and annotations_of(live).get(APPLIED) == wanted.digest
+        return is_marked or self._applied.get(wanted.id) == wanted.digest
 
     def _is_as_wanted(self, live: Object, wanted: Wanted) -> bool:
         if self._settled.get(wanted.id) == version_of(live):
             return True
-        return covers(live, _content(wanted.manifest)) and not self._additions(live, wanted)
+        return covers(live, wanted.content) and not self._additions(live, wanted)
 
     def _additions(self, live: Object, wanted: Wanted) -> Object:
         found = additions(wanted.id[0], live, wanted.manifest)
@@ -213,11 +241,6 @@ async def remove(
         cache[kind].put(left)
 
 
-def _was_applied(live: Object, wanted: Wanted) -> bool:
-    """The last that was applied is what is wanted now."""
-    return annotations_of(live).get(APPLIED) == wanted.digest
-
-
 def is_going(live: Object) -> bool:
     return bool(live["metadata"].get("deletionTimestamp"))
 
@@ -251,11 +274,8 @@ def _covers_items(live: list[object], wanted: list[object]) -> bool:
     return True
 
 
-def _content(manifest: Object) -> Object:
-    """Lists leave out of their items what kind they are."""
-    return {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
-
-
-def _marked(manifest: Object, digest: str) -> Object:
+def _wanted(manifest: Object) -> Wanted:
+    digest = digest_of(manifest)
     annotations = {**annotations_of(manifest), APPLIED: digest}
-    return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+    marked = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+    return Wanted(manifest, digest, marked)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 from msgspec import Struct
 
+from chatoperator.kube.brake import Brake
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.children import create_once, remove
 from chatoperator.kube.client import KubeClient
@@ -51,6 +52,7 @@ class Revisions:
         self._client, self._cache, self.inputs = client, cache, inputs
         self._found: list[Recorded] | None = None
         """What served people when this cluster was first looked at."""
+        self._brake = Brake()
 
     async def keep(self, cluster: ChatCluster) -> None:
         """That of the resource as it is now, with everything resolved. Raises KubeError and SourceError."""
@@ -93,12 +95,15 @@ class Revisions:
     async def mark_good(self, cluster: ChatCluster, revision: str) -> None:
         """From now on it is the last good one, also for an operator that starts later. Raises KubeError."""
         for name, one in self._of(CONFIG_MAP, cluster).items():
-            if (LAST_GOOD in annotations_of(one)) is not (name == revision):
+            is_due = (LAST_GOOD in annotations_of(one)) is not (name == revision)
+            # Another tool may undo it, by what it once read.
+            if is_due and not self._brake.holds(name):
                 since = rfc3339(time.time()) if name == revision else None
                 body: Object = {"metadata": {"annotations": {LAST_GOOD: since}}}
                 namespace = cluster.metadata.namespace
                 changed = await self._client.patch(CONFIG_MAP, namespace, name_of(one), body)
                 self._cache[CONFIG_MAP].put(changed)
+                self._brake.done(name)
 
     def image_for(self, cluster: ChatCluster, default: str) -> str:
         """What a resource's pods are to run. One that names no image goes on with what ran well last, so that another

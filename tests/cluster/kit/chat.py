@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ AVAILABLE_S = 30.0
 """From `kubectl apply` to Available, when images are present."""
 SLOW = 2.0
 """How much longer than promised a test waits before it fails: machines of tests do other things, too."""
+
+Requests = dict[tuple[str, str], float]
+"""Of an operator to the API server since it began, by verb and resource."""
 
 
 def resource(name: str = "talk", **spec: Any) -> Object:
@@ -151,6 +155,19 @@ class Operator:
         lease = self.kubectl.get("lease", f"{RELEASE}-chatcluster")
         holder = str(lease["spec"].get("holderIdentity") or "")
         return holder.rpartition("-")[0]
+
+    def metrics(self) -> str:
+        """The leader's."""
+        path = f"/api/v1/namespaces/{self.kubectl.namespace}/pods/{self.leader()}:8080/proxy/metrics"
+        return self.kubectl("get", "--raw", path)
+
+
+def requests_of(metrics: str) -> Requests:
+    pattern = r'operator_requests_total\{verb="(\w+)",resource="(\w+)",code="\w+"\} ([\d.e+]+)'
+    asked: Requests = {}
+    for verb, kind, count in re.findall(pattern, metrics):
+        asked[verb, kind] = asked.get((verb, kind), 0.0) + float(count)
+    return asked
 
 
 @contextmanager
