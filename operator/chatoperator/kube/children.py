@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -22,11 +23,12 @@ from chatoperator.kube.additions import additions
 from chatoperator.kube.brake import Brake
 from chatoperator.kube.cache import APPLIED, Cache
 from chatoperator.kube.client import KubeClient
-from chatoperator.kube.errors import Conflict, KubeError, NotFound
+from chatoperator.kube.errors import Conflict, Foreign, KubeError, NotFound
 from chatoperator.kube.kinds import (
     CHILDREN,
     CONTROLLER_REVISION,
     JOB,
+    POD,
     Kind,
     Object,
     annotations_of,
@@ -39,14 +41,17 @@ from chatoperator.kube.kinds import (
     version_of,
 )
 from chatoperator.kube.refusals import Refusals
-from chatoperator.kube.whose import refuse_foreign
-from chatoperator.manifests.names import LABEL_REVISION
+from chatoperator.kube.whose import TAKEN, is_of_before, refuse_foreign
+from chatoperator.manifests.names import LABEL_CLUSTER, LABEL_REVISION
 
 log = logging.getLogger(__name__)
 
 HASH_CHARS = 16
 KEPT_BY_OTHERS = (JOB, CONTROLLER_REVISION)
 """Kinds whose objects come and go by rules of their own: not removed here."""
+
+COLLECTED_S = 20.0
+"""What is left of a cluster that was deleted is gone in seconds, but for what somebody's finalizer keeps."""
 
 Id = tuple[Kind, str]
 """Kind and name, within the namespace of the cluster."""
@@ -85,16 +90,27 @@ def prepare(manifests: Iterable[Object]) -> list[Wanted]:
 
 
 class Children:
-    """Of one cluster."""
+    """Of one cluster. `uid`: of its resource."""
 
-    def __init__(self, client: KubeClient, cache: Cache, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        cache: Cache,
+        refusals: Refusals,
+        uid: str,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client, self._cache, self._refusals = client, cache, refusals
+        self._uid, self._now = uid, now
         self._settled: dict[Id, int] = {}
         """The resource version at which an object was found to be as wanted."""
         self._applied: dict[Id, str] = {}
         """The digest of what was last seen to."""
         self._idle: dict[Id, Object] = {}
         """What was once to be taken away and stayed: the API server sets it itself."""
+        self._leaving: dict[Id, float] = {}
+        """What is of a cluster of before and is waited for, since when."""
         self._brake = Brake()
 
     async def ensure(self, wanted: Sequence[Wanted]) -> Outcome:
@@ -117,6 +133,7 @@ class Children:
         """Deletes what has an owner of what is wanted (the cluster, or one of its pods), and is not wanted any more.
         Not revisions; nor what is owned by a pod of which nothing is wanted: its clients may still go by that."""
         outcome = Outcome()
+        await self._remove_left(namespace, cluster, outcome)
         keep = {one.id for one in wanted}
         owners = {uid for one in wanted for uid in owner_uids(one.manifest)}
         for kind in CHILDREN:
@@ -126,18 +143,33 @@ class Children:
                 is_ours = bool(owners & owner_uids(live)) and LABEL_REVISION not in labels_of(live)
                 if not is_ours or (kind, name_of(live)) in keep or is_going(live):
                     continue
-                try:
-                    with self._refusals(("delete", kind, name_of(live))):
-                        await remove(self._client, self._cache, kind, live)
+                if await self._remove(kind, live, outcome):
                     outcome.removed.append(f"{kind.name} {name_of(live)}")
-                except KubeError as error:
-                    outcome.failed.append(error)
         return outcome
+
+    async def _remove_left(self, namespace: str, cluster: str, outcome: Outcome) -> None:
+        """What is of a cluster of before. Kubernetes collects it, but not if its collector's watch broke when the one
+        was deleted and the other made: then it has heard of a change. Secrets the operator may not delete."""
+        for kind in (POD, *CHILDREN):
+            for live in self._cache[kind].of(namespace, cluster):
+                if is_of_before(live, cluster, self._uid) and not is_going(live):
+                    await self._remove(kind, live, outcome)
+
+    async def _remove(self, kind: Kind, live: Object, outcome: Outcome) -> bool:
+        try:
+            with self._refusals(("delete", kind, name_of(live))):
+                await remove(self._client, self._cache, kind, live)
+        except KubeError as error:
+            outcome.failed.append(error)
+            return False
+        return True
 
     async def _ensure(self, wanted: Wanted, outcome: Outcome) -> None:
         (kind, name), manifest = wanted.id, wanted.manifest
         store = self._cache[kind]
         live = store.get(namespace_of(manifest), name)
+        if self._is_leaving(live, wanted):
+            return
         if self._was_applied(live, wanted):
             if live is not None and self._is_as_wanted(live, wanted):
                 self._settle(live, wanted)
@@ -147,6 +179,8 @@ class Children:
         with self._refusals(("apply", *wanted.id), wanted.digest):
             if live is None:
                 live = await out_of_sight(self._client, manifest)
+                if self._is_leaving(live, wanted):
+                    return
             else:
                 refuse_foreign(live, manifest)
             was_applied = self._was_applied(live, wanted)
@@ -164,6 +198,18 @@ class Children:
                 self._note(outcome, wanted, "deleted")
         elif before is not None and version_of(now) != version_of(before):
             self._note(outcome, wanted, "changed")
+
+    def _is_leaving(self, live: Object | None, wanted: Wanted) -> bool:
+        """It is of a cluster of before, and will be gone in a moment. Raises Foreign when it was not in time."""
+        cluster = labels_of(wanted.manifest)[LABEL_CLUSTER]
+        if live is None or not is_of_before(live, cluster, self._uid):
+            self._leaving.pop(wanted.id, None)
+            return False
+        since = self._leaving.setdefault(wanted.id, self._now())
+        if self._now() - since > COLLECTED_S:
+            what = f"{wanted.id[0].name} {wanted.id[1]}"
+            raise Foreign(f"{what} is left of a ChatCluster {cluster} that was deleted", TAKEN)
+        return True
 
     def _note(self, outcome: Outcome, wanted: Wanted, what: str) -> None:
         """Somebody had done that to it."""

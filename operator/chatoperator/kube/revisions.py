@@ -25,6 +25,7 @@ from chatoperator.kube.kinds import (
     owner_uids,
 )
 from chatoperator.kube.podview import is_ready, rfc3339
+from chatoperator.kube.whose import is_of_before
 from chatoperator.manifests import chatpod, names
 from chatoperator.manifests.inputs import Inputs
 from chatoperator.manifests.names import CHAT, LABEL_COMPONENT, LABEL_REVISION
@@ -58,7 +59,7 @@ class Revisions:
         """That of the resource as it is now, with everything resolved. Raises KubeError and SourceError."""
         name = names.of_revision(cluster.metadata.name, revision_of(cluster.spec, PodKind.CHAT))
         kinds = (CONFIG_MAP, CONTROLLER_REVISION)
-        if all(self._cache[kind].get(cluster.metadata.namespace, name) for kind in kinds):
+        if all(self._find(kind, cluster, name) for kind in kinds):
             return
         for manifest in chatpod.revision_objects(cluster, self.inputs):
             await create_once(self._client, self._cache, manifest)
@@ -66,11 +67,10 @@ class Revisions:
     async def template(self, cluster: ChatCluster, revision: str) -> Object:
         """For a pod of it. Raises PlaceError when it is neither kept nor that of the resource."""
         name = names.of_revision(cluster.metadata.name, revision)
-        store, namespace = self._cache[CONTROLLER_REVISION], cluster.metadata.namespace
-        kept = store.get(namespace, name)
+        kept = self._find(CONTROLLER_REVISION, cluster, name)
         if kept is None and revision == revision_of(cluster.spec, PodKind.CHAT):
             await self.keep(cluster)
-            kept = store.get(namespace, name)
+            kept = self._find(CONTROLLER_REVISION, cluster, name)
         if kept is None:
             raise PlaceError(f"revision {revision} is not known any more")
         return chatpod.template_of(kept)
@@ -150,6 +150,13 @@ class Revisions:
                 if kind is CONTROLLER_REVISION:
                     went.append(revision)
         return went
+
+    def _find(self, kind: Kind, cluster: ChatCluster, name: str) -> Object | None:
+        """One of a cluster of before will be gone in a moment, and is made then."""
+        meta = cluster.metadata
+        found = self._cache[kind].get(meta.namespace, name)
+        is_there = found is not None and not is_of_before(found, meta.name, self.inputs.owner_uid)
+        return found if is_there else None
 
     def _is_ours(self, one: Object) -> bool:
         is_chat = labels_of(one).get(LABEL_COMPONENT) == CHAT and LABEL_REVISION in labels_of(one)

@@ -24,6 +24,12 @@ AVAILABLE_S = 30.0
 SLOW = 2.0
 """How much longer than promised a test waits before it fails: machines of tests do other things, too."""
 
+KINDS = (
+    "pods,services,configmaps,secrets,deployments,jobs,controllerrevisions,poddisruptionbudgets,"
+    "networkpolicies,ingresses,serviceaccounts"
+)
+"""Of what a cluster consists of; and of HTTPRoutes and ServiceMonitors, where Kubernetes knows those."""
+
 Requests = dict[tuple[str, str], float]
 """Of an operator to the API server since it began, by verb and resource."""
 
@@ -110,6 +116,11 @@ class Chat:
             lambda seen: _condition(seen, kind).get("reason") == reason, within_s, f"{kind}: {reason}"
         )
         return _condition(found, kind)
+
+    def objects(self) -> dict[str, Object]:
+        """All that there is of it, by kind and name: `Service/talk-api`."""
+        found = self.kubectl.get(KINDS, f"--selector=chatcluster.dev/cluster={self.name}")["items"]
+        return {f"{one['kind']}/{one['metadata']['name']}": one for one in found}
 
     def events(self) -> list[str]:
         """What was told of the cluster, oldest first."""

@@ -47,7 +47,7 @@ async def children_of(api: KubeApi) -> AsyncIterator[tuple[Children, Cache]]:
     task = asyncio.create_task(cache.run())
     try:
         await eventually(lambda: cache.is_current("team"))
-        yield Children(client, cache, Refusals()), cache
+        yield Children(client, cache, Refusals(), "owner"), cache
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
