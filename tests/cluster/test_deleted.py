@@ -6,22 +6,11 @@ from cluster.kit.api import Api, eventually
 from cluster.kit.chat import Chat, operating
 from cluster.kit.kubectl import Helm, Kubectl
 
-KINDS = (
-    "pods,services,configmaps,secrets,deployments,jobs,controllerrevisions,poddisruptionbudgets,"
-    "networkpolicies,ingresses,serviceaccounts"
-)
 
-
-def left(kubectl: Kubectl) -> set[str]:
-    """What there is of the cluster `talk`."""
-    found = kubectl("get", KINDS, "--selector=chatcluster.dev/cluster=talk", "--output=name")
-    return set(found.split())
-
-
-async def collected(kubectl: Kubectl, but: set[str]) -> None:
+async def collected(chat: Chat, but: set[str]) -> None:
     async def gone() -> bool:
         nonlocal there
-        there = left(kubectl)
+        there = set(chat.objects())
         return there == but
 
     there: set[str] = set()
@@ -40,7 +29,7 @@ async def test_everything_goes_but_the_keys(api: Api, helm: Helm, kubectl: Kubec
         await chat.settled(2)
         kubectl("delete", "chat", "talk", "--timeout=10s")
 
-        await collected(kubectl, {"secret/talk-keys"})
+        await collected(chat, {"Secret/talk-keys"})
 
 
 async def test_the_keys_as_well_if_asked_for_and_without_an_operator(
@@ -52,4 +41,4 @@ async def test_the_keys_as_well_if_asked_for_and_without_an_operator(
         await chat.settled(2)
     kubectl("delete", "chat", "talk", "--timeout=10s")
 
-    await collected(kubectl, set())
+    await collected(chat, set())

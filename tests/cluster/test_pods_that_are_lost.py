@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -10,27 +11,36 @@ from cluster.kit.api import Api, Objects, condition, is_ready
 from cluster.kit.chat import SLOW, Chat, Operator, operating
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl
+from cluster.kit.registry import registry_of
 from cluster.kit.talk import Talk, talking
 
 pytestmark = pytest.mark.alone
 
-REPLACED_S = 5.0
-"""From when it is known that a pod is lost until another is made."""
+KNOWN_S = 10.0
+"""Until a node says that a process has ended."""
+UNREGISTERED_S, REPLACED_S = 1.0, 5.0
+"""From when the API server says that a pod is lost, until its entry is gone, and until another pod is made."""
+LOOK_S = 0.02
 
 
 async def lost_one(chat: Chat, talk: Talk, before: Objects, name: str) -> None:
-    """Another pod is made in time, people talk on, and the cluster settles."""
-    began = time.monotonic()
+    """Its entry goes and another pod is made in time, people talk on, and the cluster settles."""
+    async with registry_of(chat) as registry:
+        await chat.chat_pods_until(lambda pods: name not in alive(pods), KNOWN_S, "it is known")
+        known = time.monotonic()
+        while name in await registry.names():
+            assert time.monotonic() - known < UNREGISTERED_S, f"{name} is still in the registry"
+            await asyncio.sleep(LOOK_S)
+        await chat.chat_pods_until(lambda pods: alive(pods) - set(before), REPLACED_S, "another pod")
+        assert time.monotonic() - known < REPLACED_S * SLOW
+        await talk.goes_on(20)
+        after = await chat.settled(2, 90)
+        assert name not in after
+        assert await registry.names() == after.keys()
 
-    def another(pods: Objects) -> bool:
-        alive = {other for other, pod in pods.items() if pod["status"].get("phase") != "Failed"}
-        return bool(alive - set(before))
 
-    await chat.chat_pods_until(another, REPLACED_S, "another pod")
-    assert time.monotonic() - began < REPLACED_S * SLOW
-    await talk.goes_on(20)
-    after = await chat.settled(2, 90)
-    assert name not in after
+def alive(pods: Objects) -> set[str]:
+    return {name for name, pod in pods.items() if pod["status"].get("phase") != "Failed"}
 
 
 async def test_a_killed_process(api: Api, operator: Operator, faults: Faults) -> None:

@@ -4,6 +4,8 @@ what was added.
 Nothing is sent while nothing has changed. Whether a live object is as wanted is seen here, without a request: its
 annotation holds the hash of the manifest that was last applied, every field of the manifest has the value wanted, and
 where all fields are ours (`additions.GUARDED`) there are no others.
+What is otherwise although it was applied is others' doing: told, and put back ever more rarely (`brake.py`). They may
+have written our annotation of before over that, or taken the object away: so what was applied is remembered, too.
 Where the API server writes a value in its own way (`0.5` CPU as `500m`) that comparison fails: then the manifest is
 applied once, and the API server says by the resource version whether anything was different.
 """
@@ -12,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -20,11 +23,12 @@ from chatoperator.kube.additions import additions
 from chatoperator.kube.brake import Brake
 from chatoperator.kube.cache import APPLIED, Cache
 from chatoperator.kube.client import KubeClient
-from chatoperator.kube.errors import Conflict, KubeError, NotFound
+from chatoperator.kube.errors import Conflict, Foreign, KubeError, NotFound
 from chatoperator.kube.kinds import (
     CHILDREN,
     CONTROLLER_REVISION,
     JOB,
+    POD,
     Kind,
     Object,
     annotations_of,
@@ -37,8 +41,8 @@ from chatoperator.kube.kinds import (
     version_of,
 )
 from chatoperator.kube.refusals import Refusals
-from chatoperator.kube.whose import refuse_foreign
-from chatoperator.manifests.names import LABEL_REVISION
+from chatoperator.kube.whose import TAKEN, is_of_before, refuse_foreign
+from chatoperator.manifests.names import LABEL_CLUSTER, LABEL_REVISION
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +50,16 @@ HASH_CHARS = 16
 KEPT_BY_OTHERS = (JOB, CONTROLLER_REVISION)
 """Kinds whose objects come and go by rules of their own: not removed here."""
 
+COLLECTED_S = 20.0
+"""What is left of a cluster that was deleted is gone in seconds, but for what somebody's finalizer keeps."""
+
 Id = tuple[Kind, str]
 """Kind and name, within the namespace of the cluster."""
 
 
 class Outcome(msgspec.Struct):
-    """What a round of `ensure` has done. `put_back`: what somebody had changed. `failed`: in the order of trying."""
+    """What a round of `ensure` has done. `put_back`: what somebody had changed or deleted, and which of the two.
+    `failed`: in the order of trying."""
 
     put_back: list[str] = []
     removed: list[str] = []
@@ -60,37 +68,58 @@ class Outcome(msgspec.Struct):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A manifest and its hash."""
+    """A manifest and its hash. `marked`: with the annotation of that, as it is applied."""
 
     manifest: Object
     digest: str
+    marked: Object
 
     @property
     def id(self) -> Id:
         return kind_of(self.manifest), name_of(self.manifest)
 
+    @property
+    def content(self) -> Object:
+        """As lists have it: they leave out of their items what kind they are."""
+        return {key: value for key, value in self.marked.items() if key not in ("apiVersion", "kind")}
+
 
 def prepare(manifests: Iterable[Object]) -> list[Wanted]:
     """Hashed once, and not at each look."""
-    return [Wanted(manifest, digest_of(manifest)) for manifest in manifests]
+    return [_wanted(manifest) for manifest in manifests]
 
 
 class Children:
-    """Of one cluster."""
+    """Of one cluster. `uid`: of its resource."""
 
-    def __init__(self, client: KubeClient, cache: Cache, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        cache: Cache,
+        refusals: Refusals,
+        uid: str,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client, self._cache, self._refusals = client, cache, refusals
+        self._uid, self._now = uid, now
         self._settled: dict[Id, int] = {}
         """The resource version at which an object was found to be as wanted."""
+        self._applied: dict[Id, str] = {}
+        """The digest of what was last seen to."""
         self._idle: dict[Id, Object] = {}
         """What was once to be taken away and stayed: the API server sets it itself."""
+        self._leaving: dict[Id, float] = {}
+        """What is of a cluster of before and is waited for, since when."""
         self._brake = Brake()
 
     async def ensure(self, wanted: Sequence[Wanted]) -> Outcome:
         """What fails holds up nothing else. The API server not answering is tried once and not for each object."""
         outcome = Outcome()
         # What is not wanted any more, as that of a pod that is gone, is not remembered.
-        self._settled = {one.id: self._settled[one.id] for one in wanted if one.id in self._settled}
+        ids = {one.id for one in wanted}
+        self._settled = {id_: version for id_, version in self._settled.items() if id_ in ids}
+        self._applied = {id_: digest for id_, digest in self._applied.items() if id_ in ids}
         for one in wanted:
             try:
                 await self._ensure(one, outcome)
@@ -104,6 +133,7 @@ class Children:
         """Deletes what has an owner of what is wanted (the cluster, or one of its pods), and is not wanted any more.
         Not revisions; nor what is owned by a pod of which nothing is wanted: its clients may still go by that."""
         outcome = Outcome()
+        await self._remove_left(namespace, cluster, outcome)
         keep = {one.id for one in wanted}
         owners = {uid for one in wanted for uid in owner_uids(one.manifest)}
         for kind in CHILDREN:
@@ -113,48 +143,92 @@ class Children:
                 is_ours = bool(owners & owner_uids(live)) and LABEL_REVISION not in labels_of(live)
                 if not is_ours or (kind, name_of(live)) in keep or is_going(live):
                     continue
-                try:
-                    with self._refusals(("delete", kind, name_of(live))):
-                        await remove(self._client, self._cache, kind, live)
+                if await self._remove(kind, live, outcome):
                     outcome.removed.append(f"{kind.name} {name_of(live)}")
-                except KubeError as error:
-                    outcome.failed.append(error)
         return outcome
+
+    async def _remove_left(self, namespace: str, cluster: str, outcome: Outcome) -> None:
+        """What is of a cluster of before. Kubernetes collects it, but not if its collector's watch broke when the one
+        was deleted and the other made: then it has heard of a change. Secrets the operator may not delete."""
+        for kind in (POD, *CHILDREN):
+            for live in self._cache[kind].of(namespace, cluster):
+                if is_of_before(live, cluster, self._uid) and not is_going(live):
+                    await self._remove(kind, live, outcome)
+
+    async def _remove(self, kind: Kind, live: Object, outcome: Outcome) -> bool:
+        try:
+            with self._refusals(("delete", kind, name_of(live))):
+                await remove(self._client, self._cache, kind, live)
+        except KubeError as error:
+            outcome.failed.append(error)
+            return False
+        return True
 
     async def _ensure(self, wanted: Wanted, outcome: Outcome) -> None:
         (kind, name), manifest = wanted.id, wanted.manifest
         store = self._cache[kind]
         live = store.get(namespace_of(manifest), name)
-        if live is not None and _was_applied(live, wanted):
-            if self._is_as_wanted(live, wanted):
-                self._settled[wanted.id] = version_of(live)
+        if self._is_leaving(live, wanted):
+            return
+        if self._was_applied(live, wanted):
+            if live is not None and self._is_as_wanted(live, wanted):
+                self._settle(live, wanted)
                 return
             if self._brake.holds(wanted.id):
                 return
         with self._refusals(("apply", *wanted.id), wanted.digest):
             if live is None:
                 live = await out_of_sight(self._client, manifest)
+                if self._is_leaving(live, wanted):
+                    return
             else:
                 refuse_foreign(live, manifest)
-            was_applied = live is not None and _was_applied(live, wanted)
-            if live is not None and was_applied and covers(live, _content(manifest)):
+            was_applied = self._was_applied(live, wanted)
+            if live is not None and was_applied and covers(live, wanted.content):
                 applied = live
             else:
-                applied = await self._client.apply(_marked(manifest, wanted.digest))
+                applied = await self._client.apply(wanted.marked)
             now = await self._without_additions(applied, wanted)
         store.put(now)
-        self._settled[wanted.id] = version_of(now)
+        self._settle(now, wanted)
         before = live if was_applied else applied
         if live is None:
             outcome.made += 1
+            if was_applied:
+                self._note(outcome, wanted, "deleted")
         elif before is not None and version_of(now) != version_of(before):
-            outcome.put_back.append(f"{kind.name} {name}")
-            self._brake.done(wanted.id)
+            self._note(outcome, wanted, "changed")
+
+    def _is_leaving(self, live: Object | None, wanted: Wanted) -> bool:
+        """It is of a cluster of before, and will be gone in a moment. Raises Foreign when it was not in time."""
+        cluster = labels_of(wanted.manifest)[LABEL_CLUSTER]
+        if live is None or not is_of_before(live, cluster, self._uid):
+            self._leaving.pop(wanted.id, None)
+            return False
+        since = self._leaving.setdefault(wanted.id, self._now())
+        if self._now() - since > COLLECTED_S:
+            what = f"{wanted.id[0].name} {wanted.id[1]}"
+            raise Foreign(f"{what} is left of a ChatCluster {cluster} that was deleted", TAKEN)
+        return True
+
+    def _note(self, outcome: Outcome, wanted: Wanted, what: str) -> None:
+        """Somebody had done that to it."""
+        kind, name = wanted.id
+        outcome.put_back.append(f"{kind.name} {name} had been {what}")
+        self._brake.done(wanted.id)
+
+    def _settle(self, live: Object, wanted: Wanted) -> None:
+        self._settled[wanted.id], self._applied[wanted.id] = version_of(live), wanted.digest
+
+    def _was_applied(self, live: Object | None, wanted: Wanted) -> bool:
+        """What is wanted now was applied before, by this operator or by another one: its annotation tells."""
+        is_marked = live is not None and annotations_of(live).get(APPLIED) == wanted.digest
+        return is_marked or self._applied.get(wanted.id) == wanted.digest
 
     def _is_as_wanted(self, live: Object, wanted: Wanted) -> bool:
         if self._settled.get(wanted.id) == version_of(live):
             return True
-        return covers(live, _content(wanted.manifest)) and not self._additions(live, wanted)
+        return covers(live, wanted.content) and not self._additions(live, wanted)
 
     def _additions(self, live: Object, wanted: Wanted) -> Object:
         found = additions(wanted.id[0], live, wanted.manifest)
@@ -213,11 +287,6 @@ async def remove(
         cache[kind].put(left)
 
 
-def _was_applied(live: Object, wanted: Wanted) -> bool:
-    """The last that was applied is what is wanted now."""
-    return annotations_of(live).get(APPLIED) == wanted.digest
-
-
 def is_going(live: Object) -> bool:
     return bool(live["metadata"].get("deletionTimestamp"))
 
@@ -251,11 +320,8 @@ def _covers_items(live: list[object], wanted: list[object]) -> bool:
     return True
 
 
-def _content(manifest: Object) -> Object:
-    """Lists leave out of their items what kind they are."""
-    return {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
-
-
-def _marked(manifest: Object, digest: str) -> Object:
+def _wanted(manifest: Object) -> Wanted:
+    digest = digest_of(manifest)
     annotations = {**annotations_of(manifest), APPLIED: digest}
-    return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+    marked = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+    return Wanted(manifest, digest, marked)

@@ -22,7 +22,16 @@ from chatoperator.kube.findings import (
     problems_of_pods,
     replicas_of,
 )
-from chatoperator.kube.kinds import CHAT_CLUSTER, DEPLOYMENT, POD, Object, annotations_of, name_of, version_of
+from chatoperator.kube.kinds import (
+    CHAT_CLUSTER,
+    DEPLOYMENT,
+    POD,
+    Object,
+    annotations_of,
+    name_of,
+    uid_of,
+    version_of,
+)
 from chatoperator.kube.memory import read_memory
 from chatoperator.kube.parts import Parts
 from chatoperator.kube.podview import is_alive, is_stopping, unix_s
@@ -30,6 +39,7 @@ from chatoperator.kube.refusals import Refusals
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.statuswriter import StatusWriter
 from chatoperator.kube.surroundings import Tended, invalid_source
+from chatoperator.kube.whose import is_of_before
 from chatoperator.manifests import names
 from chatoperator.manifests.inputs import Inputs, resolved
 from chatoperator.manifests.settings import api_url, live_hash
@@ -122,7 +132,7 @@ class ClusterTask:
             return "skipped"
         self._blind_since = None
         found = shared.cache[CHAT_CLUSTER].get(self._namespace, self._name)
-        if found is None or is_stopping(found):
+        if found is None or is_stopping(found) or uid_of(found) != self.uid:
             return "rest"
         try:
             return "busy" if await self._round(found) else "rest"
@@ -319,12 +329,15 @@ class ClusterTask:
         status = resource_status(cluster, facts, time.time(), selector=selector, url=api_url(cluster))
         with self._noting("writing the status"):
             # The newest: what was written since, by us or by others, is not to be lost.
-            newest = self._shared.cache[CHAT_CLUSTER].get(self._namespace, self._name) or found
+            newest = self._shared.cache[CHAT_CLUSTER].get(self._namespace, self._name)
+            if newest is None or uid_of(newest) != self.uid:
+                return  # it was deleted meanwhile, and maybe made anew
             await self._status.write(newest, status)
             parts.telling.conditions(facts.before, status.conditions)
 
     def _deployments(self) -> list[Object]:
-        return self._shared.cache[DEPLOYMENT].of(self._namespace, self._name)
+        found = self._shared.cache[DEPLOYMENT].of(self._namespace, self._name)
+        return [one for one in found if not is_of_before(one, self._name, self.uid)]
 
 
 def _may_be_done(action: Action, tended: Tended, thought: Round) -> bool:

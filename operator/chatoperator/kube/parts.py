@@ -18,6 +18,7 @@ from chatoperator.kube.revisions import Revisions
 from chatoperator.kube.shared import Shared
 from chatoperator.kube.surroundings import Surroundings
 from chatoperator.kube.telling import Telling
+from chatoperator.kube.whose import is_of_before
 from chatoperator.manifests import keys, names, sources
 from chatoperator.manifests.inputs import Inputs, owner_of
 from chatoperator.spec import ChatCluster
@@ -78,9 +79,15 @@ class Parts:
         return found
 
     def pods(self, component: str = "") -> list[Object]:
-        """Of the cluster; "" is of all its components."""
-        found = self._cache[POD].of(self.cluster.metadata.namespace, self.cluster.metadata.name)
-        return [pod for pod in found if component in ("", labels_of(pod).get(names.LABEL_COMPONENT))]
+        """Of the cluster; "" is of all its components. Not chat pods of a cluster of before; whose pods of other
+        components are cannot be told for the moment that they are still there."""
+        meta = self.cluster.metadata
+        return [
+            pod
+            for pod in self._cache[POD].of(meta.namespace, meta.name)
+            if component in ("", labels_of(pod).get(names.LABEL_COMPONENT))
+            and not is_of_before(pod, meta.name, self.inputs.owner_uid)
+        ]
 
     def address_of(self, component: str) -> str:
         """Of a pod that can be asked, the same one as long as it lasts; "" if there is none."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 from msgspec import Struct
 
+from chatoperator.kube.brake import Brake
 from chatoperator.kube.cache import Cache
 from chatoperator.kube.children import create_once, remove
 from chatoperator.kube.client import KubeClient
@@ -24,6 +25,7 @@ from chatoperator.kube.kinds import (
     owner_uids,
 )
 from chatoperator.kube.podview import is_ready, rfc3339
+from chatoperator.kube.whose import is_of_before
 from chatoperator.manifests import chatpod, names
 from chatoperator.manifests.inputs import Inputs
 from chatoperator.manifests.names import CHAT, LABEL_COMPONENT, LABEL_REVISION
@@ -51,12 +53,13 @@ class Revisions:
         self._client, self._cache, self.inputs = client, cache, inputs
         self._found: list[Recorded] | None = None
         """What served people when this cluster was first looked at."""
+        self._brake = Brake()
 
     async def keep(self, cluster: ChatCluster) -> None:
         """That of the resource as it is now, with everything resolved. Raises KubeError and SourceError."""
         name = names.of_revision(cluster.metadata.name, revision_of(cluster.spec, PodKind.CHAT))
         kinds = (CONFIG_MAP, CONTROLLER_REVISION)
-        if all(self._cache[kind].get(cluster.metadata.namespace, name) for kind in kinds):
+        if all(self._find(kind, cluster, name) for kind in kinds):
             return
         for manifest in chatpod.revision_objects(cluster, self.inputs):
             await create_once(self._client, self._cache, manifest)
@@ -64,11 +67,10 @@ class Revisions:
     async def template(self, cluster: ChatCluster, revision: str) -> Object:
         """For a pod of it. Raises PlaceError when it is neither kept nor that of the resource."""
         name = names.of_revision(cluster.metadata.name, revision)
-        store, namespace = self._cache[CONTROLLER_REVISION], cluster.metadata.namespace
-        kept = store.get(namespace, name)
+        kept = self._find(CONTROLLER_REVISION, cluster, name)
         if kept is None and revision == revision_of(cluster.spec, PodKind.CHAT):
             await self.keep(cluster)
-            kept = store.get(namespace, name)
+            kept = self._find(CONTROLLER_REVISION, cluster, name)
         if kept is None:
             raise PlaceError(f"revision {revision} is not known any more")
         return chatpod.template_of(kept)
@@ -93,12 +95,15 @@ class Revisions:
     async def mark_good(self, cluster: ChatCluster, revision: str) -> None:
         """From now on it is the last good one, also for an operator that starts later. Raises KubeError."""
         for name, one in self._of(CONFIG_MAP, cluster).items():
-            if (LAST_GOOD in annotations_of(one)) is not (name == revision):
+            is_due = (LAST_GOOD in annotations_of(one)) is not (name == revision)
+            # Another tool may undo it, by what it once read.
+            if is_due and not self._brake.holds(name):
                 since = rfc3339(time.time()) if name == revision else None
                 body: Object = {"metadata": {"annotations": {LAST_GOOD: since}}}
                 namespace = cluster.metadata.namespace
                 changed = await self._client.patch(CONFIG_MAP, namespace, name_of(one), body)
                 self._cache[CONFIG_MAP].put(changed)
+                self._brake.done(name)
 
     def image_for(self, cluster: ChatCluster, default: str) -> str:
         """What a resource's pods are to run. One that names no image goes on with what ran well last, so that another
@@ -145,6 +150,13 @@ class Revisions:
                 if kind is CONTROLLER_REVISION:
                     went.append(revision)
         return went
+
+    def _find(self, kind: Kind, cluster: ChatCluster, name: str) -> Object | None:
+        """One of a cluster of before will be gone in a moment, and is made then."""
+        meta = cluster.metadata
+        found = self._cache[kind].get(meta.namespace, name)
+        is_there = found is not None and not is_of_before(found, meta.name, self.inputs.owner_uid)
+        return found if is_there else None
 
     def _is_ours(self, one: Object) -> bool:
         is_chat = labels_of(one).get(LABEL_COMPONENT) == CHAT and LABEL_REVISION in labels_of(one)

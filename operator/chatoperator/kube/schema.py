@@ -26,6 +26,7 @@ from chatoperator.kube.kinds import (
 )
 from chatoperator.kube.podview import unix_s
 from chatoperator.kube.refusals import Refusals
+from chatoperator.kube.whose import is_of_before
 from chatoperator.manifests import names, schema, sources
 from chatoperator.manifests.inputs import Inputs
 from chatoperator.reasons import Reason
@@ -67,6 +68,11 @@ class SchemaStep:
         await self._remove_others(cluster, wanted)
         await self._begin_anew_if_mended(cluster, wanted)
         live = self._cache[JOB].get(cluster.metadata.namespace, name_of(wanted))
+        if live is not None and is_of_before(live, cluster.metadata.name, inputs.owner_uid):
+            self.is_done = self.lacks_image = False
+            return Finding(
+                Reason.SCHEMA_PENDING, f"{name_of(live)} is of a cluster that was deleted, and goes"
+            )
         self.is_done = live is not None and bool((live.get("status") or {}).get("succeeded"))
         self.lacks_image = live is not None and self._lacks_image(cluster, live)
         if self.is_done:
@@ -74,15 +80,15 @@ class SchemaStep:
             is_development = any(store.development for store in sources.stores(cluster))
             return Finding(Reason.DEVELOPMENT_STORE if is_development else Reason.SCHEMA_READY)
         if live is None:
-            return await self._begin(cluster, wanted)
+            return await self._begin(cluster, inputs, wanted)
         if _is_over(live):
             await self._again_later(live)
         self._last = self._problem(cluster, live) or await self._why_no_pod(cluster, live) or self._last
         return self._last or Finding(Reason.SCHEMA_PENDING)
 
-    async def _begin(self, cluster: ChatCluster, wanted: Object) -> Finding:
+    async def _begin(self, cluster: ChatCluster, inputs: Inputs, wanted: Object) -> Finding:
         for store in sources.stores(cluster):
-            if store.development and not self._runs(cluster, store.component):
+            if store.development and not self._runs(cluster, inputs, store.component):
                 # It would fail, and wait for longer than the store needs to start.
                 return Finding(Reason.SCHEMA_PENDING, "the development store is starting")
         with self._refusals("make the schema Job", name_of(wanted)):
@@ -142,10 +148,12 @@ class SchemaStep:
             ):
                 await remove(self._client, self._cache, JOB, job)
 
-    def _runs(self, cluster: ChatCluster, component: str) -> bool:
-        name = names.of(cluster.metadata.name, component)
-        found = self._cache[DEPLOYMENT].get(cluster.metadata.namespace, name)
-        return found is not None and bool((found.get("status") or {}).get("readyReplicas"))
+    def _runs(self, cluster: ChatCluster, inputs: Inputs, component: str) -> bool:
+        meta = cluster.metadata
+        found = self._cache[DEPLOYMENT].get(meta.namespace, names.of(meta.name, component))
+        if found is None or is_of_before(found, meta.name, inputs.owner_uid):
+            return False
+        return bool((found.get("status") or {}).get("readyReplicas"))
 
     def _pods(self, cluster: ChatCluster, job: Object) -> list[Object]:
         found = self._cache[POD].of(namespace_of(job), cluster.metadata.name)

@@ -22,7 +22,7 @@ from chatoperator.kube.cache import Cache
 from chatoperator.kube.client import KubeClient
 from chatoperator.kube.errors import Conflict, NotFound
 from chatoperator.kube.kinds import SECRET, Object, uid_of, version_of
-from chatoperator.kube.whose import foreign
+from chatoperator.kube.whose import foreign, is_of_before
 from chatoperator.manifests import keys, names, ports, sources
 from chatoperator.manifests.inputs import Inputs, Manifest
 from chatoperator.spec import ChatCluster, SecretKey
@@ -101,6 +101,16 @@ class ClusterSecrets:
             if why:
                 found[name] = why
         return found
+
+    def leaving(self, cluster: ChatCluster, inputs: Inputs) -> set[str]:
+        """Those that are of a cluster of before, and will be gone in a moment."""
+        meta = cluster.metadata
+        seen = {name: self._cache[SECRET].get(meta.namespace, name) for name in keys.wanted(cluster)}
+        return {
+            name
+            for name, one in seen.items()
+            if one is not None and is_of_before(one, meta.name, inputs.owner_uid)
+        }
 
     async def ensure(self, cluster: ChatCluster) -> list[str]:
         """Makes those that are ours and not there yet, or empty; the names of those that were made. Raises

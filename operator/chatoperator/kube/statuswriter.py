@@ -43,7 +43,10 @@ class StatusWriter:
         namespace, name = namespace_of(resource), name_of(resource)
         # The whole of it at once: null takes away what is not there any more.
         body = dict.fromkeys(resource.get("status") or {}) | msgspec.to_builtins(wanted)
-        changed = await self._client.patch(CHAT_CLUSTER, namespace, name, {"status": body}, "status")
+        # Not of another one that was made under its name just now: the API server compares the version.
+        same = {"resourceVersion": resource["metadata"]["resourceVersion"]}
+        whole: Object = {"metadata": same, "status": body}
+        changed = await self._client.patch(CHAT_CLUSTER, namespace, name, whole, "status")
         self._cache[CHAT_CLUSTER].put(changed)
         self._written_at = self._now()
 

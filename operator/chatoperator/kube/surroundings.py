@@ -44,8 +44,8 @@ class Tended(Struct):
     problems: list[Finding] = []
     may_start: bool = True
     has_tables: bool = False
-    has_foreign_secret: bool = False
-    """Nothing is made or changed that reads it."""
+    lacks_secret: bool = False
+    """A generated one is somebody else's, or of a cluster of before: nothing is made or changed that reads it."""
 
 
 class Surroundings:
@@ -65,7 +65,7 @@ class Surroundings:
         self._cache, self._refusals = shared.cache, refusals
         self._link, self._place, self._telling = link, place, telling
         self._secrets = ClusterSecrets(shared.client, shared.cache, shared.trust / uid)
-        self._children = Children(shared.client, shared.cache, refusals)
+        self._children = Children(shared.client, shared.cache, refusals, uid)
         self._schema = SchemaStep(shared.client, shared.cache, refusals)
         self._built: tuple[object, list[Wanted]] | None = None
 
@@ -80,7 +80,7 @@ class Surroundings:
         found = Tended()
         inputs = await self._read_secrets(cluster, inputs, found)
         if not cluster.spec.pause:
-            if not found.has_foreign_secret:
+            if not found.lacks_secret:
                 await self._look_at_schema(cluster, inputs, found)
             await self._keep_children(
                 gone_back or cluster, inputs, found, has_gone_back=gone_back is not None
@@ -91,14 +91,15 @@ class Surroundings:
         """Ours are made; what is in those of the resource becomes the link to Redis, and ports."""
         replace = msgspec.structs.replace
         foreign = self._secrets.foreign(cluster, inputs)
-        if foreign:
-            found.problems += [
-                Finding(Reason.NAME_TAKEN, f"Secret {name} {why}") for name, why in foreign.items()
-            ]
-            found.may_start, found.has_foreign_secret = False, True
+        found.problems += [
+            Finding(Reason.NAME_TAKEN, f"Secret {name} {why}") for name, why in foreign.items()
+        ]
+        not_ours = foreign.keys() | self._secrets.leaving(cluster, inputs)
+        if not_ours:
+            found.may_start, found.lacks_secret = False, True
         else:
             await self._make_secrets(cluster, found)
-        if names.development(cluster.metadata.name) in foreign:
+        if names.development(cluster.metadata.name) in not_ours:
             return inputs  # it would name the Redis and the stores
         try:
             url, redis_ports = await self._secrets.redis(cluster)
@@ -141,7 +142,7 @@ class Surroundings:
         # Those of the last good one are there: what makes tables takes nothing away.
         may_change = self._schema.is_done or has_gone_back
         held = [] if may_change else [(DEPLOYMENT, names.of(name, part)) for part in ON_SCHEMA]
-        if found.has_foreign_secret:
+        if found.lacks_secret:
             held = [one.id for one in wanted if one.id[0] is DEPLOYMENT]
         done = await self._children.ensure([one for one in wanted if one.id not in held])
         gone = await self._children.remove_others(namespace, name, wanted)

@@ -42,9 +42,10 @@ class Telling:
         self._events.tell(self._about, reason, reason, sentence.format(pod=pod, why=why))
 
     def put_back(self, objects: Iterable[str]) -> None:
+        """`objects`: each with what had been done to it."""
         for changed in objects:
             self._counts.put_back += 1
-            self.note("PutBack", f"{changed} had been changed, and is again as the resource says", warn=True)
+            self.note("PutBack", f"{changed}, and is again as the resource says", warn=True)
 
     def removed(self, objects: Iterable[str]) -> None:
         for gone in objects:

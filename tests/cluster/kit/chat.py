@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,15 @@ AVAILABLE_S = 30.0
 """From `kubectl apply` to Available, when images are present."""
 SLOW = 2.0
 """How much longer than promised a test waits before it fails: machines of tests do other things, too."""
+
+KINDS = (
+    "pods,services,configmaps,secrets,deployments,jobs,controllerrevisions,poddisruptionbudgets,"
+    "networkpolicies,ingresses,serviceaccounts"
+)
+"""Of what a cluster consists of; and of HTTPRoutes and ServiceMonitors, where Kubernetes knows those."""
+
+Requests = dict[tuple[str, str], float]
+"""Of an operator to the API server since it began, by verb and resource."""
 
 
 def resource(name: str = "talk", **spec: Any) -> Object:
@@ -107,6 +117,11 @@ class Chat:
         )
         return _condition(found, kind)
 
+    def objects(self) -> dict[str, Object]:
+        """All that there is of it, by kind and name: `Service/talk-api`."""
+        found = self.kubectl.get(KINDS, f"--selector=chatcluster.dev/cluster={self.name}")["items"]
+        return {f"{one['kind']}/{one['metadata']['name']}": one for one in found}
+
     def events(self) -> list[str]:
         """What was told of the cluster, oldest first."""
         found = self.kubectl.get("events.events.k8s.io")["items"]
@@ -151,6 +166,19 @@ class Operator:
         lease = self.kubectl.get("lease", f"{RELEASE}-chatcluster")
         holder = str(lease["spec"].get("holderIdentity") or "")
         return holder.rpartition("-")[0]
+
+    def metrics(self) -> str:
+        """The leader's."""
+        path = f"/api/v1/namespaces/{self.kubectl.namespace}/pods/{self.leader()}:8080/proxy/metrics"
+        return self.kubectl("get", "--raw", path)
+
+
+def requests_of(metrics: str) -> Requests:
+    pattern = r'operator_requests_total\{verb="(\w+)",resource="(\w+)",code="\w+"\} ([\d.e+]+)'
+    asked: Requests = {}
+    for verb, kind, count in re.findall(pattern, metrics):
+        asked[verb, kind] = asked.get((verb, kind), 0.0) + float(count)
+    return asked
 
 
 @contextmanager

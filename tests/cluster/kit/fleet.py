@@ -18,7 +18,7 @@ from chatkernel.registry import PodEntry, PodState, Registry
 from chatoperator.manifests import names
 from cluster.kit import pods
 from cluster.kit.api import Api, Object, is_ready
-from cluster.kit.chat import GROUP, Operator, resource
+from cluster.kit.chat import GROUP, Operator, Requests, requests_of, resource
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Kubectl
 from cluster.machine.images import REDIS
@@ -32,9 +32,6 @@ RENEW_S = 15.0
 APPLIED_AT_ONCE = 20
 FINISHED_S = 900.0
 """Until all are Running, at the very most."""
-
-Requests = dict[tuple[str, str], float]
-"""Since the operator began, by verb and resource."""
 
 
 def nodes_for(clusters: int) -> int:
@@ -144,16 +141,11 @@ class Seen:
     """What the operator's leader has asked for so far, and what it takes."""
 
     def __init__(self, operator: Operator, faults: Faults) -> None:
-        kubectl, leader = operator.kubectl, operator.leader()
-        path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{leader}:8080/proxy/metrics"
-        text = kubectl("get", "--raw", path)
-        pattern = r'operator_requests_total\{verb="(\w+)",resource="(\w+)",code="\w+"\} ([\d.e+]+)'
-        self.requests: Requests = {}
-        for verb, kind, count in re.findall(pattern, text):
-            self.requests[verb, kind] = self.requests.get((verb, kind), 0.0) + float(count)
+        text = operator.metrics()
+        self.requests = requests_of(text)
         rounds = re.findall(r"operator_rounds_total\{.*\} ([\d.e+]+)", text)
         self.rounds = sum(map(float, rounds))
-        (process,) = faults.processes(kubectl.namespace, leader)
+        (process,) = faults.processes(operator.kubectl.namespace, operator.leader())
         measured = psutil.Process(process.pid)
         self.rss_bytes = measured.memory_info().rss
         times = measured.cpu_times()

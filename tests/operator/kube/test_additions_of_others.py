@@ -139,7 +139,7 @@ async def test_what_the_api_server_insists_on_is_asked_of_it_once() -> None:
     async with Sets().running() as api:
         client = api.client()
         cache = Cache(client, ["apps"])
-        children, wanted = Children(client, cache, Refusals()), prepare([service])
+        children, wanted = Children(client, cache, Refusals(), "1"), prepare([service])
         made = await children.ensure(wanted)
         assert (made.made, made.put_back, made.failed) == (1, [], [])
         asked = api.asked("PATCH", "services")

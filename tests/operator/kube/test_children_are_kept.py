@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from chatoperator.kube.cache import Cache
 from chatoperator.kube.children import Children, covers, prepare
 from chatoperator.kube.kinds import CONFIG_MAP
 from chatoperator.kube.refusals import Refusals
-from chatoperator.manifests.names import LABEL_CLUSTER
+from chatoperator.manifests.names import LABEL_CLUSTER, LABEL_MANAGED_BY, MANAGED_BY
 
 MAP = "/api/v1/namespaces/team/configmaps/talk-live"
 
@@ -26,7 +27,7 @@ def manifest(text: str = "one", name: str = "talk-live") -> dict[str, Any]:
         "metadata": {
             "name": name,
             "namespace": "team",
-            "labels": {LABEL_CLUSTER: "talk"},
+            "labels": {LABEL_CLUSTER: "talk", LABEL_MANAGED_BY: MANAGED_BY},
             "ownerReferences": [{"uid": "owner"}],
         },
         "data": {"live.json": text},
@@ -46,7 +47,7 @@ async def children_of(api: KubeApi) -> AsyncIterator[tuple[Children, Cache]]:
     task = asyncio.create_task(cache.run())
     try:
         await eventually(lambda: cache.is_current("team"))
-        yield Children(client, cache, Refusals()), cache
+        yield Children(client, cache, Refusals(), "owner"), cache
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -80,8 +81,54 @@ async def test_what_a_hand_has_changed_is_put_back_and_told(api: KubeApi) -> Non
         api.put(MAP, {**api.objects[MAP], "data": {"live.json": "by hand"}})
         await eventually(lambda: version(cache) != before)
         done = await children.ensure(prepare([manifest()]))
-        assert done.put_back == ["ConfigMap talk-live"]
+        assert done.put_back == ["ConfigMap talk-live had been changed"]
         assert api.objects[MAP]["data"] == {"live.json": "one"}
+
+
+async def test_what_is_deleted_is_made_again_and_told(api: KubeApi) -> None:
+    async with children_of(api) as (children, cache):
+        await children.ensure(prepare([manifest()]))
+        api.remove(MAP)
+        await eventually(lambda: cache[CONFIG_MAP].get("team", "talk-live") is None)
+        done = await children.ensure(prepare([manifest()]))
+        assert done.put_back == ["ConfigMap talk-live had been deleted"]
+        assert MAP in api.objects
+
+
+async def test_a_copy_of_before_with_our_annotation_is_told_and_put_back_ever_more_rarely(
+    api: KubeApi,
+) -> None:
+    """As a tool applies it that was pointed at what somebody had once read from the API server."""
+    async with children_of(api) as (children, cache):
+        await children.ensure(prepare([manifest("one")]))
+        copied = copy.deepcopy(api.objects[MAP])
+        await children.ensure(prepare([manifest("two")]))
+        told = []
+        for _ in range(20):
+            put = api.put(MAP, copied)["metadata"]["resourceVersion"]
+            await eventually(lambda put=put: version(cache) == put)  # type: ignore[misc]
+            told += (await children.ensure(prepare([manifest("two")]))).put_back
+        assert told == ["ConfigMap talk-live had been changed"]
+        assert api.asked("PATCH", "configmaps") == 3
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["out of sight", "deleted"])
+async def test_what_is_taken_away_again_and_again_is_put_back_ever_more_rarely(
+    api: KubeApi, stays: bool
+) -> None:
+    """A tool writes its own name over the label by which objects are watched; another one prunes."""
+    async with children_of(api) as (children, cache):
+        await children.ensure(prepare([manifest()]))
+        for _ in range(20):
+            if MAP in api.objects:
+                one = copy.deepcopy(api.objects[MAP])
+                one["metadata"]["labels"][LABEL_MANAGED_BY] = "gitops"
+                api.remove(MAP)
+                if stays:
+                    api.put(MAP, one, told=False)
+            await eventually(lambda: cache[CONFIG_MAP].get("team", "talk-live") is None)
+            await children.ensure(prepare([manifest()]))
+        assert api.asked("PATCH", "configmaps") == 2
 
 
 async def test_what_others_add_is_theirs(api: KubeApi) -> None:
