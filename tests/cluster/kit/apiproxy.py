@@ -185,6 +185,8 @@ class ApiProxy:
             async for chunk in answer.content.iter_any():
                 if not watch.silent:
                     await response.write(chunk)
+            if watch.silent:  # not even that it has ended is heard
+                await asyncio.Event().wait()
             return response
         finally:
             self._watches.remove(watch)
