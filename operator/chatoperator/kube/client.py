@@ -247,7 +247,7 @@ class KubeClient:
 
     async def _until_less_busy(self) -> None:
         """It counts all requests of an account together: what it says to one holds for all."""
-        while (left_s := self._busy_until - time.monotonic()) > 0:
+        while (left_s := self._busy_until - time.monotonic()) > 0:  # noqa: ASYNC110 - it may have grown meanwhile
             await asyncio.sleep(left_s)
 
     async def _once(self, request: _Request) -> Object:
