@@ -125,7 +125,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     """Revisions of chat pods that were given up, and `last_good`, which is wanted instead ("" is none)."""
     last_good: str = ""
     held: frozenset[str] = frozenset()
-    """Revisions of chat pods that cannot start yet, as the store's tables are not theirs: until then `last_good`."""
+    """Revisions of chat pods that cannot start yet, as the store's tables are not theirs: until then what serves."""
     failures: dict[tuple[PodKind, str], Failures] = {}
     disturbed_at: float | None = None
     """When a chat pod last failed or joined: what rebalancing waits for."""

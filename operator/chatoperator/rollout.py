@@ -49,11 +49,16 @@ class RolloutMemory(Struct, frozen=True):
 
 
 def wanted_revision(spec: Spec, observed: Observed, kind: PodKind) -> str:
-    """The revision that pods of a kind are to have: that of the spec, unless it was undone, or cannot start yet."""
+    """The revision that pods of a kind are to have: that of the spec, unless it was undone, or cannot start yet.
+    Until it can, what serves goes on, also if it has yet to prove good: nothing is taken back for what comes."""
     wanted = revision_of(spec, kind)
-    if kind is not PodKind.CHAT or not observed.last_good:
+    if kind is not PodKind.CHAT:
         return wanted
-    return observed.last_good if wanted in observed.undone | observed.held else wanted
+    if wanted in observed.undone:
+        return observed.last_good or wanted
+    if wanted in observed.held:
+        return _most_serving(observed) or observed.last_good or wanted
+    return wanted
 
 
 def wanted_replicas(spec: Spec, observed: Observed, kind: PodKind) -> int:
@@ -219,8 +224,15 @@ def _most_ready(observed: Observed, wanted: str) -> str:
     return max(ready, key=lambda revision: (ready[revision], revision), default="")
 
 
+def _most_serving(observed: Observed) -> str:
+    """The revision of most pods that serve, in doubt the last good one; "" while none does."""
+    serving = [pod for pod in _chat_pods(observed) if pod.ready and not pod.draining and not pod.stopping]
+    counts = Counter(pod.revision for pod in serving)
+    return max(counts, key=lambda each: (counts[each], each == observed.last_good, each), default="")
+
+
 def _is_well(spec: Spec, observed: Observed, wanted: str) -> bool:
-    pods = [pod for pod in observed.pods if pod.kind is PodKind.CHAT and not pod.gone]
+    pods = _chat_pods(observed)
     ready = sum(pod.ready and not pod.draining and not pod.stopping for pod in pods)
     delivers = observed.delivery is None or observed.delivery.healthy is not False
     return (

@@ -98,6 +98,34 @@ def test_while_the_tables_of_a_revision_are_made_the_last_good_one_goes_on(*, un
     assert [pod.revision for pod in world.serving()] == [NEXT_REVISION] * 4
 
 
+def test_meanwhile_one_that_runs_and_has_yet_to_prove_good_is_not_taken_back() -> None:
+    world = settled()
+    world.settle(NEXT, 20)
+    assert revisions(world) == {NEXT_REVISION}
+    assert world.memory.rollout.last_good == GOOD_REVISION
+    before, third = names(world), make_spec(3, version="3")
+    world.held_revisions.add(revision_of(third, PodKind.CHAT))
+    world.settle(third, 20)
+    assert names(world) == before
+    world.held_revisions.clear()
+    world.history.clear()
+    world.settle(third, 60)
+    assert revisions(world) == {revision_of(third, PodKind.CHAT)}
+    assert sum(isinstance(action, Start) for action in world.history) == 3
+
+
+def test_meanwhile_one_whose_pods_do_not_work_is_given_up_for_the_last_good_one() -> None:
+    world = settled()
+    before = names(world)
+    world.stuck_revisions.add(NEXT_REVISION)
+    world.step(NEXT)
+    third = make_spec(3, version="3", ready_deadline_s=DEADLINE_S)
+    world.held_revisions.add(revision_of(third, PodKind.CHAT))
+    world.settle(third, 20)
+    assert names(world) == before
+    assert revisions(world) == {GOOD_REVISION}
+
+
 def test_a_first_revision_waits_for_its_tables() -> None:
     world = World(kubernetes=True)
     observed = structs.replace(world.observed(), held=frozenset({GOOD_REVISION}))

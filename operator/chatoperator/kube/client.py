@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple
@@ -31,7 +32,8 @@ AT_ONCE_MAX = 16
 PAGE_ITEMS = 500
 BUSY_TRIES = 3
 """How often a request is made that is answered with 429."""
-BUSY_WAIT_MAX_S = 10.0
+BUSY_WAIT_MAX_S = 32.0
+"""The API server's own fairness names no longer time."""
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -100,6 +102,7 @@ class KubeClient:
         self._api = ApiClient(configuration)
         self._host = str(configuration.host).rstrip("/")
         self._at_once = asyncio.Semaphore(AT_ONCE_MAX)
+        self._busy_until = 0.0
         self.guard: Guard = _anybody
         self.requests: Counter[tuple[str, str, int]] = Counter()
         """By verb, kind and status (0: no answer): for `/metrics`."""
@@ -144,6 +147,7 @@ class KubeClient:
         accept = METADATA if selection.metadata_only else JSON
         request = _Request("watch", kind, kind.path(selection.namespace), query, accept=accept)
         try:
+            await self._until_less_busy()
             answer = await self._send(request, timeout)
             try:
                 self.requests["watch", kind.plural, answer.status] += 1
@@ -229,17 +233,22 @@ class KubeClient:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Object:
-        """Again while the API server says that it is too busy, at the times that it names."""
+        """Again if the API server says that it is too busy."""
         request = _Request(verb, kind, path, query, method, body, content_type, accept)
         for tries_left in reversed(range(BUSY_TRIES)):
             try:
                 async with self._at_once:
+                    await self._until_less_busy()
                     return await self._once(request)
-            except TooManyRequests as error:
+            except TooManyRequests:
                 if not tries_left:
                     raise
-                await asyncio.sleep(min(error.retry_after_s, BUSY_WAIT_MAX_S))
         raise AssertionError
+
+    async def _until_less_busy(self) -> None:
+        """It counts all requests of an account together: what it says to one holds for all."""
+        while (left_s := self._busy_until - time.monotonic()) > 0:  # noqa: ASYNC110 - it may have grown meanwhile
+            await asyncio.sleep(left_s)
 
     async def _once(self, request: _Request) -> Object:
         if request.method != "GET":
@@ -278,7 +287,11 @@ class KubeClient:
         return answer
 
     def _error(self, what: str, answer: RESTResponse, body: bytes) -> KubeError:
-        return error_of(what, answer.status, body, answer.getheader("Retry-After"))
+        error = error_of(what, answer.status, body, answer.getheader("Retry-After"))
+        if isinstance(error, TooManyRequests):
+            wait_s = min(error.retry_after_s, BUSY_WAIT_MAX_S)
+            self._busy_until = max(self._busy_until, time.monotonic() + wait_s)
+        return error
 
 
 async def connect(environ: Mapping[str, str] = os.environ) -> KubeClient:

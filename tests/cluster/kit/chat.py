@@ -17,7 +17,7 @@ from cluster.machine.images import MONGODB, POSTGRESQL, PRODUCT, PRODUCT_TAG, RE
 REPOSITORY = Path(__file__).parents[3]
 CHART, CRDS = REPOSITORY / "charts" / "chatcluster", REPOSITORY / "crds"
 RELEASE = "operator"
-"""Of the chart, in each namespace of a test."""
+"""Of the chart, in each namespace of a test that has only one."""
 GROUP = "/apis/chatcluster.dev/v1alpha1"
 AVAILABLE_S = 30.0
 """From `kubectl apply` to Available, when images are present."""
@@ -137,12 +137,17 @@ class Chat:
 class Operator:
     """The chart, installed in one namespace and looking after some."""
 
-    def __init__(self, helm: Helm, kubectl: Kubectl) -> None:
-        self._helm, self.kubectl = helm, kubectl
+    def __init__(self, helm: Helm, kubectl: Kubectl, release: str = RELEASE) -> None:
+        self._helm, self.kubectl, self._release = helm, kubectl, release
 
-    def install(self, namespaces: Sequence[str], **values: Any) -> None:
-        """With the resource definition of this version, which all operators of a cluster share."""
-        self.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={CRDS}")
+    def install(self, namespaces: Sequence[str], chart: Path = CHART, **values: Any) -> None:
+        """With the resource definition of this version, which all operators of a cluster share; `crds={"install":
+        True}`: with the chart's own."""
+        how = ["--wait", "--timeout=90s"]
+        if values.get("crds", {}).get("install"):
+            how.append("--take-ownership")  # there is one from the other tests
+        else:
+            self.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={CRDS}")
         given = {
             "image": {"repository": PRODUCT, "tag": PRODUCT_TAG},
             "developmentImages": {"redis": REDIS, "postgresql": POSTGRESQL, "mongodb": MONGODB},
@@ -152,18 +157,19 @@ class Operator:
             **values,
         }
         settings = [f"--set-json={key}={json.dumps(value)}" for key, value in given.items()]
-        self._helm("upgrade", "--install", RELEASE, str(CHART), "--wait", "--timeout=90s", *settings)
+        self._helm("upgrade", "--install", self._release, str(chart), *how, *settings)
 
     def remove(self) -> None:
-        self._helm("uninstall", RELEASE, "--ignore-not-found")
+        self._helm("uninstall", self._release, "--ignore-not-found")
 
     def pods(self) -> list[str]:
-        found = self.kubectl.get("pods", "--selector=app.kubernetes.io/name=chatcluster-operator")["items"]
+        ours = f"app.kubernetes.io/name=chatcluster-operator,app.kubernetes.io/instance={self._release}"
+        found = self.kubectl.get("pods", f"--selector={ours}")["items"]
         return [pod["metadata"]["name"] for pod in found if pod["status"]["phase"] == "Running"]
 
     def leader(self) -> str:
         """The pod that holds the Lease; "" while nobody does."""
-        lease = self.kubectl.get("lease", f"{RELEASE}-chatcluster")
+        lease = self.kubectl.get("lease", f"{self._release}-chatcluster")
         holder = str(lease["spec"].get("holderIdentity") or "")
         return holder.rpartition("-")[0]
 
@@ -183,10 +189,10 @@ def requests_of(metrics: str) -> Requests:
 
 @contextmanager
 def operating(
-    helm: Helm, kubectl: Kubectl, namespaces: Sequence[str] = (), **values: Any
+    helm: Helm, kubectl: Kubectl, namespaces: Sequence[str] = (), release: str = RELEASE, **values: Any
 ) -> Iterator[Operator]:
     """An operator for these namespaces, or for its own."""
-    operator = Operator(helm, kubectl)
+    operator = Operator(helm, kubectl, release)
     operator.install(namespaces or [kubectl.namespace], **values)
     try:
         yield operator

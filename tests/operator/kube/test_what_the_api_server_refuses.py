@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
 
 import pytest
-from support.kube_api import KubeApi
+from support.kube_api import KubeApi, eventually
 
-from chatoperator.kube.client import KubeClient
+from chatoperator.kube.client import KubeClient, Selection
 from chatoperator.kube.errors import (
     Conflict,
     Forbidden,
@@ -52,6 +53,37 @@ async def test_one_that_stays_busy_is_left_alone(api: KubeApi, client: KubeClien
     with pytest.raises(TooManyRequests):
         await client.apply(MANIFEST)
     assert api.asked("PATCH", MAPS) == 3
+
+
+async def test_while_it_is_busy_it_is_asked_for_nothing_else(api: KubeApi, client: KubeClient) -> None:
+    api.busy = ["0.5"]
+    first = asyncio.create_task(client.apply(MANIFEST))
+    await eventually(lambda: not api.busy)
+    began = time.monotonic()
+    await client.list(Selection(CONFIG_MAP, "team"))
+    assert time.monotonic() - began >= 0.4
+    await first
+
+
+async def test_nor_after_the_last_try(api: KubeApi, client: KubeClient) -> None:
+    api.busy = ["0.2"] * 3
+    with pytest.raises(TooManyRequests):
+        await client.apply(MANIFEST)
+    began = time.monotonic()
+    await client.apply(MANIFEST)
+    assert time.monotonic() - began >= 0.15
+
+
+async def test_a_watch_that_is_refused_waits_as_well(api: KubeApi, client: KubeClient) -> None:
+    api.busy = ["0.2"]
+    watched = client.watch(Selection(CONFIG_MAP, "team"), "1", for_s=1, silence_s=5)
+    with pytest.raises(TooManyRequests):
+        await anext(watched)
+    began = time.monotonic()
+    watched = client.watch(Selection(CONFIG_MAP, "team"), "1", for_s=1, silence_s=5)
+    assert (await anext(watched)).type == "OPENED"
+    assert time.monotonic() - began >= 0.15
+    await watched.aclose()
 
 
 async def test_another_of_the_same_name_is_not_deleted(api: KubeApi, client: KubeClient) -> None:
