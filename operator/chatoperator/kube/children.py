@@ -283,7 +283,8 @@ async def remove(
         left = await client.delete(kind, namespace, name, uid_of(live), grace_s)
     except (NotFound, Conflict):
         return
-    if uid_of(left) if "metadata" in left else "":
+    # Without that time it is the object as it was, and gone: a watch may have told so before the answer came.
+    if "metadata" in left and is_going(left):
         cache[kind].put(left)
 
 

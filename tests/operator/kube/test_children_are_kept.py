@@ -12,8 +12,8 @@ import pytest
 from support.kube_api import KubeApi, eventually
 
 from chatoperator.kube.cache import Cache
-from chatoperator.kube.children import Children, covers, prepare
-from chatoperator.kube.kinds import CONFIG_MAP
+from chatoperator.kube.children import Children, covers, prepare, remove
+from chatoperator.kube.kinds import CONFIG_MAP, version_of
 from chatoperator.kube.refusals import Refusals
 from chatoperator.manifests.names import LABEL_CLUSTER, LABEL_MANAGED_BY, MANAGED_BY
 
@@ -159,6 +159,20 @@ async def test_what_is_not_wanted_any_more_goes_and_nothing_of_others(api: KubeA
         gone = await children.remove_others("team", "talk", prepare([manifest()]))
         assert gone.removed == ["ConfigMap talk-old"]
         assert {path.rpartition("/")[2] for path in api.objects} == {"talk-live", "talk-foreign"}
+
+
+async def test_what_was_deleted_does_not_come_back_with_the_answer(api: KubeApi) -> None:
+    """Of some kinds the API server answers with the object as it was, and a watch may have told of its end before."""
+    async with children_of(api) as (_, cache):
+        live = api.put(MAP, manifest())
+        store, client = cache[CONFIG_MAP], api.client()
+        await eventually(lambda: store.get("team", "talk-live") is not None)
+        api.silent = True  # it has said already:
+        store.drop("team", "talk-live", version_of(live))
+        await remove(client, cache, CONFIG_MAP, live)
+        await client.aclose()
+        assert store.get("team", "talk-live") is None
+        assert MAP not in api.objects
 
 
 def test_defaults_of_the_api_server_are_no_difference() -> None:
