@@ -13,7 +13,7 @@ from cluster.machine.layout import Layout, MachineError
 from cluster.machine.nodes import CNI_PROGRAMS
 from cluster.machine.shell import run
 
-# Package, and a program of it that is looked for.
+# Package, and a program of it that is looked for. (The documents tell a person to use jq and openssl.)
 PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
@@ -22,7 +22,9 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "iproute2": "ip",
     "iptables": "iptables",
+    "jq": "jq",
     "nftables": "nft",
+    "openssl": "openssl",
     "procps": "sysctl",
     "util-linux": "nsenter",
 }
