@@ -107,6 +107,11 @@ class Chat:
         )
         return _condition(found, kind)
 
+    def last_scaling(self) -> Object:
+        """The last decision about the number of chat pods: when, from how many, to how many, why."""
+        told: Object = self.kubectl.get("chat", self.name)["status"].get("lastScaling") or {}
+        return told
+
     def events(self) -> list[str]:
         """What was told of the cluster, oldest first."""
         found = self.kubectl.get("events.events.k8s.io")["items"]
