@@ -32,7 +32,7 @@ from chatoperator.plan import UNREADY_S, backoff_s, plan
 from chatoperator.podsettings import live_settings
 from chatoperator.revision import revision_of
 from chatoperator.routing import ASKED_S
-from chatoperator.spec import Auth, IssuerSpec, Spec
+from chatoperator.spec import Auth, IssuerSpec, Rebalance, Spec
 
 SPEC = make_spec(2, api=1, worker=1)
 REVISION = revision_of(SPEC, PodKind.CHAT)
@@ -296,6 +296,16 @@ def test_the_excess_is_shed_after_a_disturbance_with_a_cooldown_and_only_when_ca
     assert not any(isinstance(action, Shed) for action in rolling)
 
 
+def test_a_round_of_shedding_is_over_before_the_next_begins_however_short_the_pause() -> None:
+    """Who is on the way is still counted where they come from: they would be moved twice, and others for nothing."""
+    spec = msgspec.structs.replace(SPEC, rebalance=Rebalance(cooldown_seconds=1))
+    pods = [chat("a", connections=90), chat("b", connections=10)]
+    under_way = seen(*pods, disturbed_at=NOW - 20, shed_at=NOW - 11)
+    assert decided(under_way, spec) == []
+    over = seen(*pods, disturbed_at=NOW - 20, shed_at=NOW - 12)
+    assert decided(over, spec) == [Shed("a", 40, "90 connections, mean 50.0")]
+
+
 def test_a_person_may_ask_for_a_round_of_rebalancing() -> None:
     pods = [chat("a", connections=56), chat("b", connections=44)]
     shed = [Shed("a", 6, "56 connections, mean 50.0")]
@@ -361,7 +371,7 @@ def test_victims_are_ranked_in_the_documented_order(rows: list[tuple[bool, bool,
 
 
 def test_only_what_needs_new_pods_changes_the_revision() -> None:
-    from chatoperator.spec import ChatPods, LimitsSpec, Presence, Rebalance, Receipts
+    from chatoperator.spec import ChatPods, LimitsSpec, Presence, Receipts
     from chatoperator.spec import Drain as DrainSpec
 
     def revision(kind: PodKind = PodKind.CHAT, **changes: object) -> str:
