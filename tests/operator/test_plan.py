@@ -207,6 +207,32 @@ def test_a_condemned_pod_is_replaced_before_it_drains() -> None:
     assert decided(seen(chat("a"), condemned, chat("c"))) == [Drain("b", "was asked to go")]
 
 
+def waiting(name: str, for_s: float, **fields: object) -> PodView:
+    """For a node."""
+    since = {"started_at": NOW - for_s, "scheduled": False, "ready": False, "ever_ready": False}
+    return chat(name, **{**since, "connections": None, **fields})
+
+
+def test_while_no_node_takes_the_new_revision_lost_pods_are_replaced_by_good_ones() -> None:
+    good = {"revision": "good", "connections": 5}
+    stuck = {"last_good": "good"}
+    another = Start(PodKind.CHAT, "good", "too few pods")
+    assert decided(seen(chat("a", **good), waiting("n", 10), **stuck)) == [another]
+    new = [Start(PodKind.CHAT, REVISION, "new revision")]
+    assert decided(seen(chat("a", **good), waiting("n", 9), **stuck)) == new, "a node may yet be found"
+    assert decided(seen(chat("a", **good), waiting("n", 10))) == new, "nobody knows a good one"
+    starting = chat("b", ready=False, ever_ready=False, started_at=NOW - 1, revision="good")
+    both = [chat("a", **good), starting]
+    assert decided(seen(*both, waiting("n", 10), **stuck)) == [], "it is let start"
+    assert decided(seen(*both, waiting("n", 10), waiting("m", 10), **stuck)) == [
+        Delete("m", "scaled down", 5.0)
+    ], "no more of them wait than may surge"
+    scheduled = chat("n", ready=False, ever_ready=False, started_at=NOW - 1)
+    assert decided(seen(*both, scheduled, **stuck)) == [Delete("b", "outgoing revision", 5.0)]
+    four = make_spec(4)
+    assert decided(seen(*both, waiting("n", 10), **stuck), four) == [another] * 2, "scaled up, too"
+
+
 def test_an_unresponsive_pod_is_replaced_only_when_its_lease_is_gone_too() -> None:
     frozen = chat("a", answered_at=NOW - 16, ready=False)
     alive = RegistryView((EntryView("a", "a/i", True), EntryView("b", "b/i", True)), REVISION)
