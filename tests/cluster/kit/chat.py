@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.kit.api import Api, Object, Objects, condition, is_ready
+from cluster.kit.api import Api, Object, Objects, condition, eventually, is_ready
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.machine.images import MONGODB, POSTGRESQL, PRODUCT, PRODUCT_TAG, REDIS
 
@@ -20,6 +20,8 @@ RELEASE = "operator"
 GROUP = "/apis/chatcluster.dev/v1alpha1"
 AVAILABLE_S = 30.0
 """From `kubectl apply` to Available, when images are present."""
+TAKEN_OVER_S = 15.0
+"""From when the operator that works is killed or frozen until another goes on."""
 SLOW = 2.0
 """How much longer than promised a test waits before it fails: machines of tests do other things, too."""
 
@@ -156,6 +158,14 @@ class Operator:
         lease = self.kubectl.get("lease", f"{RELEASE}-chatcluster")
         holder = str(lease["spec"].get("holderIdentity") or "")
         return holder.rpartition("-")[0]
+
+    async def another_leads(self, before: str) -> None:
+        """In time: the Lease has to be left alone for 9 s, and is asked for every second or two."""
+
+        async def another() -> bool:
+            return self.leader() not in ("", before)
+
+        await eventually(another, TAKEN_OVER_S * SLOW, f"another than {before} leads")
 
 
 @contextmanager
