@@ -8,6 +8,8 @@ It is asked again after every change, so it decides only the next steps, and not
 - a revision that was given up (`rollout.py`) is treated as the old one, and its pods that never worked go at once;
 - a pod that waits for a node is no pod to count on: for its sake no other goes, and while no node takes the new
   revision lost pods are replaced by pods of the last good one;
+- a pod that was asked to go and that no node has a successor for goes all the same, if its clients have seats with
+  others;
 - who goes is ranked (`census.py`); a drain is taken back while the pod is still there and is wanted again;
 - a pod that does not deliver while others do is drained and replaced, one at a time;
 - a drained pod is deleted at zero connections or at its deadline;
@@ -29,7 +31,7 @@ from chatoperator.model import (
     Start,
     Undrain,
 )
-from chatoperator.rollout import Wanted, finds_no_node, wanted_of
+from chatoperator.rollout import UNSCHEDULED_S, Wanted, finds_no_node, wanted_of
 from chatoperator.routing import plan_entries, plan_policy, plan_shedding
 from chatoperator.spec import Spec
 
@@ -75,7 +77,10 @@ def _plan_kind(wanted: Wanted, spec: Spec, observed: Observed, now: float) -> li
     actions += [Undrain(pod.name, "is wanted again") for pod in back]
     actions += _starts(wanted, census, len(back), observed, now)
     actions += [_send_away(pod, "does not deliver") for pod in census.mute]
-    actions += [_send_away(pod, reason) for pod, reason in _victims(wanted, census, now)]
+    victims = _victims(wanted, census, now)
+    if not victims:
+        victims = _without_successor(spec, census, now)
+    actions += [_send_away(pod, reason) for pod, reason in victims]
     kept = {pod.name for pod in back}
     draining = [pod for pod in census.draining if pod.name not in kept]
     return actions + _finish_drains(draining, deadline_s, now)
@@ -175,6 +180,21 @@ def _victims(wanted: Wanted, census: Census, now: float) -> list[tuple[PodView, 
     rest = sorted((pod for pod in ranked if pod.name not in chosen), key=lambda pod: pod.name not in idle)
     over = len(rest) - wanted.replicas - wanted.surge
     return victims + [(pod, "scaled down") for pod in rest[: max(0, over)]]
+
+
+def _without_successor(spec: Spec, census: Census, now: float) -> list[tuple[PodView, str]]:
+    """A pod that was asked to go, when one in its place has waited for a node for as long as a drain may take: its
+    clients go to those that stay, if these have seats for all of them. One at a time, so that counts are true."""
+    asked = [pod for pod in census.active if pod.condemned]
+    patience_s = max(UNSCHEDULED_S, spec.drain.deadline_seconds)
+    waits = any(finds_no_node(pod, now, patience_s) for pod in census.active)
+    if not waits or census.draining or census.stopping:
+        return []
+    staying = [pod for pod in census.active if pod.ready and not is_leaving(pod)]
+    most = spec.chat_pods.connections_per_pod
+    seats = sum(max(0, most - pod.connections) for pod in staying if pod.connections is not None)
+    fitting = [pod for pod in asked if pod.connections is not None and pod.connections <= seats and staying]
+    return [(pod, "was asked to go, and no node has room for another") for pod in fitting[:1]]
 
 
 def _why_old(pod: PodView, wanted: Wanted) -> str:

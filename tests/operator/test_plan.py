@@ -32,7 +32,7 @@ from chatoperator.plan import UNREADY_S, backoff_s, plan
 from chatoperator.podsettings import live_settings
 from chatoperator.revision import revision_of
 from chatoperator.routing import ASKED_S
-from chatoperator.spec import Auth, IssuerSpec, Rebalance, Spec
+from chatoperator.spec import Auth, IssuerSpec, Rebalance, Rollout, Spec
 
 SPEC = make_spec(2, api=1, worker=1)
 REVISION = revision_of(SPEC, PodKind.CHAT)
@@ -211,6 +211,27 @@ def waiting(name: str, for_s: float, **fields: object) -> PodView:
     """For a node."""
     since = {"started_at": NOW - for_s, "scheduled": False, "ready": False, "ever_ready": False}
     return chat(name, **{**since, "connections": None, **fields})
+
+
+def test_a_condemned_pod_that_no_node_has_a_successor_for_goes_all_the_same() -> None:
+    """Its clients go where there are seats for them: not if they were cut off by it, and one pod after the other."""
+    spec = msgspec.structs.replace(make_spec(3, per_pod=20, deadline_s=12), rollout=Rollout(surge=2))
+    revision = revision_of(spec, PodKind.CHAT)
+
+    def pods(free: int = 10, **fields: object) -> list[PodView]:
+        going = [chat(name, condemned=True, connections=10) for name in ("a", "b")]
+        stays = {"connections": 20 - free, **fields}
+        mine = [*going, chat("c", **stays), waiting("d", 12), waiting("e", 12)]
+        return [msgspec.structs.replace(pod, revision=revision) for pod in mine]
+
+    goes = [Drain("a", "was asked to go, and no node has room for another")]
+    assert decided(seen(*pods()), spec) == goes
+    assert decided(seen(*pods(free=9)), spec) == [], "no seats for its clients"
+    assert decided(seen(*pods(connections=None)), spec) == [], "nobody knows of any"
+    assert decided(seen(*pods(condemned=True)), spec) == [], "nobody stays"
+    assert decided(seen(*pods()), spec, NOW - 1) == [], "a node may yet be found"
+    left = msgspec.structs.replace(pods()[0], drain_intent=True, drain_told=True, draining_since=NOW)
+    assert decided(seen(left, *pods()[1:]), spec) == [], "one after the other"
 
 
 def test_while_no_node_takes_the_new_revision_lost_pods_are_replaced_by_good_ones() -> None:
