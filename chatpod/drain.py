@@ -85,7 +85,7 @@ class Drainer:
                 break
             # By the clock and not by turns: a busy loop has fewer of them.
             now_s = loop.time()
-            allowance = min(allowance + rate_per_s * (now_s - counted_at), rate_per_s)
+            allowance = min(allowance + rate_per_s * (now_s - counted_at), max(1.0, rate_per_s))
             counted_at = now_s
             most = int(allowance) if count is None else min(int(allowance), count - len(told))
             for client in candidates[:most]:

@@ -26,6 +26,8 @@ from chatkernel.storage.model import ChannelState
 
 AT_ONCE = 32
 """Requests under way while people sign up and connect: a password costs the server tens of milliseconds."""
+SIGN_UPS = 3
+"""Tries of one person: a busy server may answer too late."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -178,14 +180,18 @@ class Crowd:
             person.devices.append(device)
 
     async def _sign_up(self, api: Api, person: Person) -> None:
-        try:
-            await patiently(lambda: api.sign_up(person.username, person.password))
-        except Unreachable:
-            await patiently(lambda: api.log_in(person.username, person.password))  # it may have been done
-        except ChatError as error:
-            if error.code is not Code.USERNAME_TAKEN:
-                raise
-            await patiently(lambda: api.log_in(person.username, person.password))
+        for _ in range(SIGN_UPS):
+            try:
+                await patiently(lambda: api.sign_up(person.username, person.password))
+            except Unreachable:
+                continue  # it may have been done, or be done yet: then the name is taken, and by nobody else
+            except ChatError as error:
+                if error.code is not Code.USERNAME_TAKEN:
+                    raise
+                break
+            else:
+                return
+        await patiently(lambda: api.log_in(person.username, person.password))
 
     def _device(self, person: Person, tokens: Tokens | None, index: int) -> Device:
         history = DeviceHistory("", f"device-{index}")

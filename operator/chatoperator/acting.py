@@ -108,6 +108,7 @@ class Acting:
             case Shed(pod, count, reason):
                 await place.shed(pod, count, cluster.spec.rebalance.rate_per_second)
                 self._history.shed_at = self._now()
+                self._told.pop(pod, None)  # another round is news
                 self._tell("rebalance", pod, f"moves {count} clients: {reason}")
             case RemoveEntry(pod, incarnation, reason, for_good):
                 await self._registry.remove(pod, incarnation, for_good=for_good)

@@ -17,11 +17,9 @@ from chatoperator.model import PodKind, PodView
 from chatoperator.plan import UNREADY_S
 from chatoperator.reasons import Reason
 from chatoperator.resource_status import Truth
-from chatoperator.rollout import wanted_of
+from chatoperator.rollout import finds_no_node, wanted_of
 from chatoperator.spec import Spec
 
-UNSCHEDULED_S = 10.0
-"""A scheduler that has room takes less."""
 STARTING_S = 25.0
 """A pod that is not ready after this is told of, so that it is known within 30 s."""
 CRASHES = 2
@@ -61,9 +59,7 @@ def _of_pods(spec: Spec, facts: Facts, now: float) -> list[Finding]:
     )
     groups = {
         Reason.NODE_LOST: [] if replaced else lost,
-        Reason.PODS_UNSCHEDULABLE: [
-            pod for pod in pods if not pod.scheduled and now - pod.started_at >= UNSCHEDULED_S
-        ],
+        Reason.PODS_UNSCHEDULABLE: [pod for pod in pods if finds_no_node(pod, now)],
         Reason.PODS_NOT_READY: [pod for pod in pods if _is_late(pod, now)],
     }
     found += [Finding(reason, _names(group)) for reason, group in groups.items() if group]

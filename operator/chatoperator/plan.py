@@ -6,6 +6,10 @@ It is asked again after every change, so it decides only the next steps, and not
 - a new revision surges: new pods start first, and an old one is drained only when the ready ones suffice and, where
   that is measured, messages arrive;
 - a revision that was given up (`rollout.py`) is treated as the old one, and its pods that never worked go at once;
+- a pod that waits for a node is no pod to count on: for its sake no other goes, and while no node takes the new
+  revision lost pods are replaced by pods of the last good one;
+- a pod that was asked to go and that no node has a successor for goes all the same, if its clients have seats with
+  others;
 - who goes is ranked (`census.py`); a drain is taken back while the pod is still there and is wanted again;
 - a pod that does not deliver while others do is drained and replaced, one at a time;
 - a drained pod is deleted at zero connections or at its deadline;
@@ -27,7 +31,7 @@ from chatoperator.model import (
     Start,
     Undrain,
 )
-from chatoperator.rollout import Wanted, wanted_of
+from chatoperator.rollout import UNSCHEDULED_S, Wanted, finds_no_node, wanted_of
 from chatoperator.routing import plan_entries, plan_policy, plan_shedding
 from chatoperator.spec import Spec
 
@@ -73,7 +77,10 @@ def _plan_kind(wanted: Wanted, spec: Spec, observed: Observed, now: float) -> li
     actions += [Undrain(pod.name, "is wanted again") for pod in back]
     actions += _starts(wanted, census, len(back), observed, now)
     actions += [_send_away(pod, "does not deliver") for pod in census.mute]
-    actions += [_send_away(pod, reason) for pod, reason in _victims(wanted, census, now)]
+    victims = _victims(wanted, census, now)
+    if not victims:
+        victims = _without_successor(spec, census, now)
+    actions += [_send_away(pod, reason) for pod, reason in victims]
     kept = {pod.name for pod in back}
     draining = [pod for pod in census.draining if pod.name not in kept]
     return actions + _finish_drains(draining, deadline_s, now)
@@ -111,11 +118,8 @@ def _wanted_back(wanted: Wanted, census: Census, deadline_s: float, now: float) 
 
 def _starts(wanted: Wanted, census: Census, back: int, observed: Observed, now: float) -> list[Action]:
     """Pods for what is missing at once; for old ones only as many above the desired number as may surge."""
-    failures = observed.failures.get((wanted.kind, wanted.revision))
-    if failures is not None and now < failures.last_at + backoff_s(failures.count):
-        return []
     active = len(census.active) + back
-    missing = max(0, wanted.replicas - active)
+    missing = max(0, wanted.replicas - active + len(_waiting(wanted, census, now)))
     old = [pod for pod in census.active if _is_old(pod, wanted)]
     surging = 0
     if old:
@@ -125,8 +129,23 @@ def _starts(wanted: Wanted, census: Census, back: int, observed: Observed, now: 
         still_old = wanted.replicas - (active - len(old)) - missing
         surging = max(0, min(room, still_old))
     why_new = "replaces a pod that was asked to go" if _all_condemned(old, wanted) else "new revision"
-    reasons = ["too few pods"] * missing + [why_new] * surging
-    return [Start(wanted.kind, wanted.revision, reason) for reason in reasons]
+    wishes = [(wanted.fallback or wanted.revision, "too few pods")] * missing
+    wishes += [(wanted.revision, why_new)] * surging
+    backing_off = {revision for revision, _ in wishes if _backs_off(wanted.kind, revision, observed, now)}
+    return [
+        Start(wanted.kind, revision, reason) for revision, reason in wishes if revision not in backing_off
+    ]
+
+
+def _waiting(wanted: Wanted, census: Census, now: float) -> list[PodView]:
+    """Pods of the wanted revision that no node takes, where there is another to fall back on."""
+    own = [pod for pod in census.active if wanted.fallback and pod.revision == wanted.revision]
+    return [pod for pod in own if finds_no_node(pod, now)]
+
+
+def _backs_off(kind: PodKind, revision: str, observed: Observed, now: float) -> bool:
+    failures = observed.failures.get((kind, revision))
+    return failures is not None and now < failures.last_at + backoff_s(failures.count)
 
 
 def _all_condemned(old: list[PodView], wanted: Wanted) -> bool:
@@ -150,15 +169,32 @@ def _victims(wanted: Wanted, census: Census, now: float) -> list[tuple[PodView, 
     victims: list[tuple[PodView, str]] = []
     for pod in old:
         is_held = pod.revision != wanted.revision and not wanted.gate.is_open
-        may_go = (spare >= pod.ready and not is_held) or _is_useless(pod, now)
+        starts_instead = pod.revision == wanted.fallback and not pod.ever_ready
+        may_go = (spare >= pod.ready and not is_held) or (_is_useless(pod, now) and not starts_instead)
         if len(victims) < excess and may_go:
             spare -= pod.ready
             victims.append((pod, _why_old(pod, wanted)))
     # Scaled down in mid-rollout: what is above even the surge goes, whatever its revision.
     chosen = {pod.name for pod, _ in victims}
-    rest = [pod for pod in ranked if pod.name not in chosen]
+    idle = {pod.name for pod in _waiting(wanted, census, now)}
+    rest = sorted((pod for pod in ranked if pod.name not in chosen), key=lambda pod: pod.name not in idle)
     over = len(rest) - wanted.replicas - wanted.surge
     return victims + [(pod, "scaled down") for pod in rest[: max(0, over)]]
+
+
+def _without_successor(spec: Spec, census: Census, now: float) -> list[tuple[PodView, str]]:
+    """A pod that was asked to go, when one in its place has waited for a node for as long as a drain may take: its
+    clients go to those that stay, if these have seats for all of them. One at a time, so that counts are true."""
+    asked = [pod for pod in census.active if pod.condemned]
+    patience_s = max(UNSCHEDULED_S, spec.drain.deadline_seconds)
+    waits = any(finds_no_node(pod, now, patience_s) for pod in census.active)
+    if not waits or census.draining or census.stopping:
+        return []
+    staying = [pod for pod in census.active if pod.ready and not is_leaving(pod)]
+    most = spec.chat_pods.connections_per_pod
+    seats = sum(max(0, most - pod.connections) for pod in staying if pod.connections is not None)
+    fitting = [pod for pod in asked if pod.connections is not None and pod.connections <= seats and staying]
+    return [(pod, "was asked to go, and no node has room for another") for pod in fitting[:1]]
 
 
 def _why_old(pod: PodView, wanted: Wanted) -> str:

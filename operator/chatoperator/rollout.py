@@ -19,10 +19,10 @@ GOOD_AFTER_S = 30.0
 """All pods have to be well for this long before there is no way back from their revision."""
 UNHEALTHY_S = 10.0
 """Delivery that is disturbed for less than this says nothing about a revision."""
-
-
 UNKNOWN_HOLD_S = 60.0
 """A prober that says nothing for longer than this does not hold up a rollout."""
+UNSCHEDULED_S = 10.0
+"""A scheduler that has room takes less."""
 
 
 class Undone(Struct, frozen=True):
@@ -84,12 +84,16 @@ class Wanted(Struct, frozen=True):
     revision: str
     surge: int
     gate: Gate
+    fallback: str = ""
+    """While no node takes pods of `revision`: the last good one, of which lost pods are replaced. "" is none."""
 
 
 def wanted_of(spec: Spec, observed: Observed, kind: PodKind, now: float) -> Wanted:
     revision = wanted_revision(spec, observed, kind)
     gate = _gate(spec, observed, kind, revision, now)
-    return Wanted(kind, wanted_replicas(spec, observed, kind), revision, spec.rollout.surge, gate)
+    waits = any(pod.revision == revision and finds_no_node(pod, now) for pod in _chat_pods(observed))
+    fallback = observed.last_good if kind is PodKind.CHAT and waits and observed.last_good != revision else ""
+    return Wanted(kind, wanted_replicas(spec, observed, kind), revision, spec.rollout.surge, gate, fallback)
 
 
 def _gate(spec: Spec, observed: Observed, kind: PodKind, revision: str, now: float) -> Gate:
@@ -179,6 +183,11 @@ def _stays_unready(spec: Spec, pod: PodView, observed: Observed, now: float) -> 
 def _patience_s(spec: Spec) -> float:
     """As long as it takes to give up a revision whose pods never get ready."""
     return spec.rollout.ready_deadline_seconds * spec.rollout.undo_after_failures
+
+
+def finds_no_node(pod: PodView, now: float, for_s: float = UNSCHEDULED_S) -> bool:
+    """It waits for one, and has for so long."""
+    return not pod.scheduled and not pod.stopping and now - pod.started_at >= for_s
 
 
 def missed_deadline(spec: Spec, pod: PodView, observed: Observed, now: float) -> bool:

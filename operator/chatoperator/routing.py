@@ -30,6 +30,9 @@ UNKNOWN_ENTRY_S = 1.0
 """A pod may register before the operator has seen it."""
 ASKED_S = 120.0
 """A round of rebalancing that could not be done by then is not done any more: nobody would expect it."""
+ROUND_S = 12.0
+"""A round of shedding takes no longer: a pod closes who has not gone after 10 s, and counts are a second old. However
+short the cooldown, the next one begins after it."""
 SHED_AT_LEAST = 5
 """Fewer clients than this are not worth moving."""
 REBALANCE_ROUNDS = 10
@@ -140,7 +143,7 @@ def _is_due(rebalance: Rebalance, observed: Observed, now: float) -> bool:
     """Something came or went a short while ago, and the last round has had its time."""
     if observed.disturbed_at is None:
         return False
-    cooldown_s = rebalance.cooldown_seconds
+    cooldown_s = max(rebalance.cooldown_seconds, ROUND_S)
     rested = observed.shed_at is None or now - observed.shed_at >= cooldown_s
     return rested and SETTLE_S <= now - observed.disturbed_at <= REBALANCE_ROUNDS * cooldown_s
 

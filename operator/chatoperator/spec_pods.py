@@ -94,7 +94,8 @@ class Rebalance(SpecPart, frozen=True):
         Meta(ge=1.01, le=10, description="A pod above mean times this sheds what is above the mean"),
     ] = 1.25
     cooldown_seconds: Annotated[
-        float, Meta(ge=1, le=86_400, description="Pause between two rounds of shedding")
+        float,
+        Meta(ge=1, le=86_400, description="From one round of shedding to the next; less than 12 is as 12"),
     ] = 30.0
     rate_per_second: Annotated[
         float, Meta(gt=0, le=100_000, description="Clients told to move, per second and pod")

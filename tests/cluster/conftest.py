@@ -14,6 +14,7 @@ from cluster.kit.fakenodes import faking
 from cluster.kit.faults import Faults
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.kit.namespaces import Namespaces
+from cluster.kit.room import Room, room_of
 from cluster.machine.layout import MACHINE_ENV, Layout
 from cluster.machine.machine import Machine
 
@@ -94,6 +95,13 @@ async def chat(api: Api, operator: Operator) -> Chat:
     one.apply()
     await one.settled(2)
     return one
+
+
+@pytest.fixture
+def room(operator: Operator) -> Iterator[Room]:
+    """For chat pods of the file's operator, on every node, until the test takes it away."""
+    with room_of(operator.kubectl) as given:
+        yield given
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
-"""How many chat pods: by their connections, and by somebody else's decision through `/scale`. Windows, thresholds,
-pending pods and missing counts need no Kubernetes: tests/operator/test_autoscale.py."""
+"""How many chat pods: by their connections, and by somebody else's decision through `/scale`."""
 
 from __future__ import annotations
 
@@ -7,7 +6,6 @@ import pytest
 
 from cluster.kit.api import Api, Object
 from cluster.kit.chat import SLOW, Chat, Operator
-from cluster.kit.kubectl import Kubectl
 from cluster.kit.talk import talking
 
 PER_POD = 12
@@ -50,13 +48,13 @@ async def test_as_many_as_people_need_and_no_more(chat: Chat, api: Api) -> None:
     async with talking(chat.url, people=8, channels=4) as talk:
         two = await chat.settled(2, 60)
         assert first in two
-        assert "want 2 pods at 50% of 12" in last_scaling(chat.kubectl)["reason"]
-        moves = [device.client.moves for device in talk.devices]
+        assert "want 2 pods at 50% of 12" in chat.last_scaling()["reason"]
+        before = talk.moves()
         await talk.goes_on(50)
-        assert not any(device.recorder.losses for device in talk.devices)
-        assert [device.client.moves for device in talk.devices] == moves
+        assert not talk.losses()
+        assert talk.moves() == before
     await chat.settled(1, 90)
-    assert (last_scaling(chat.kubectl)["from"], last_scaling(chat.kubectl)["to"]) == (2, 1)
+    assert (chat.last_scaling()["from"], chat.last_scaling()["to"]) == (2, 1)
     # Up once and down once: no flapping.
     said = chat.events()
     assert sum("Started the chat pod" in note for note in said) == 2
@@ -75,8 +73,3 @@ async def test_kubernetes_own_autoscaler_scales_it(chat: Chat) -> None:
     # It counts pods by the selector and the number that `/scale` tells.
     chat.kubectl("wait", "hpa/talk", "--for=jsonpath={.status.currentReplicas}=2", "--timeout=60s")
     chat.kubectl.delete(by_hpa(1, 2))
-
-
-def last_scaling(kubectl: Kubectl) -> Object:
-    told: Object = kubectl.get("chat", "talk")["status"]["lastScaling"]
-    return told

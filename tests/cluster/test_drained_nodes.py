@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from kubernetes.aio.client.exceptions import ApiException
 
 from cluster.kit.api import Api, eventually
 from cluster.kit.chat import SLOW, Chat, Operator
 from cluster.kit.kubectl import Kubectl
-from cluster.kit.talk import Talk, talking
+from cluster.kit.talk import talking
 
 pytestmark = pytest.mark.alone
 
@@ -18,7 +17,6 @@ DISCOVERED_S = 60.0
 """Kubernetes counts the pods of a new kind of owner from about 30 s after its definition was made."""
 GRACE_S = 30.0
 """Of a chat pod, whose drain takes 20 s at most, as by default."""
-REFUSED, GONE = 429, 404
 
 
 @pytest.fixture
@@ -37,16 +35,6 @@ async def chat(api: Api, operator: Operator) -> Chat:
     return one
 
 
-def moved(talk: Talk, before: list[int]) -> list[int]:
-    """How often each has moved since. Nobody may have been cut off."""
-    assert not any(device.recorder.losses for device in talk.devices)
-    return [device.client.moves - was for device, was in zip(talk.devices, before, strict=True)]
-
-
-def moves(talk: Talk) -> list[int]:
-    return [device.client.moves for device in talk.devices]
-
-
 def drain(kubectl: Kubectl, node: str, cluster: str) -> str:
     """As a person does it, without --force; only the servers of the development cluster stay where they are."""
     ours = f"chatcluster.dev/cluster={cluster},app.kubernetes.io/component in (chat,api,worker,probe)"
@@ -60,7 +48,7 @@ async def test_a_node_is_drained_while_people_talk(chat: Chat) -> None:
     there = [name for name, pod in before.items() if pod["spec"]["nodeName"] == node]
     try:
         async with talking(chat.url) as talk:
-            was = moves(talk)
+            was = talk.moves()
             began = asyncio.get_running_loop().time()
             said = await asyncio.to_thread(drain, chat.kubectl, node, chat.name)
             took_s = asyncio.get_running_loop().time() - began
@@ -69,7 +57,8 @@ async def test_a_node_is_drained_while_people_talk(chat: Chat) -> None:
             await talk.goes_on(20)
             after = await chat.settled(2)
             await talk.goes_on(20)
-            assert max(moved(talk, was)) <= len(there)
+            assert max(talk.moved(was)) <= len(there)
+            assert not talk.losses()
         assert not set(there) & set(after)
         assert node not in {pod["spec"]["nodeName"] for pod in after.values()}
     finally:
@@ -81,24 +70,18 @@ async def test_evictions_take_one_pod_at_a_time_and_all_in_the_end(chat: Chat, a
     first, second = sorted(before)
     await the_budget_allows(api, chat, expected=2)
     async with talking(chat.url) as talk:
-        was = moves(talk)
+        was = talk.moves()
         await api.evict(chat.namespace, first)
-        with pytest.raises(ApiException) as refused:
-            await api.evict(chat.namespace, second)
-        assert refused.value.status == REFUSED
-
-        async def evicted() -> bool:
-            try:
-                await api.evict(chat.namespace, second)
-            except ApiException as error:
-                assert error.status == REFUSED, error
-                return False
-            return True
-
-        await eventually(evicted, 30.0 * SLOW, "the other may go when there is one in its place")
+        assert not await api.evicted(chat.namespace, second)
+        await eventually(
+            lambda: api.evicted(chat.namespace, second),
+            30.0 * SLOW,
+            "the other may go when there is one in its place",
+        )
         after = await chat.settled(2)
         await talk.goes_on(20)
-        assert max(moved(talk, was)) <= 2
+        assert max(talk.moved(was)) <= 2
+        assert not talk.losses()
     assert not set(before) & set(after)
 
 
@@ -110,7 +93,7 @@ async def test_the_only_pod_may_be_evicted_and_people_move_to_the_one_in_its_pla
         (only,) = await chat.settled(1)
         await the_budget_allows(api, chat, expected=1)
         async with talking(chat.url) as talk:
-            was = moves(talk)
+            was = talk.moves()
             await api.evict(chat.namespace, only)
             (other,) = await chat.settled(1)
 
@@ -119,7 +102,8 @@ async def test_the_only_pod_may_be_evicted_and_people_move_to_the_one_in_its_pla
 
             await eventually(all_there, 30.0 * SLOW, "all people are on the one in its place")
             await talk.goes_on(20)
-            assert moved(talk, was) == [1] * len(talk.devices)
+            assert talk.moved(was) == [1] * len(talk.devices)
+            assert not talk.losses()
     finally:
         await chat.scale(2)
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,31 +10,7 @@ from chatoperator.manifests.names import CONDEMNED, REBALANCE
 from cluster.kit.api import is_ready
 from cluster.kit.chat import Chat
 from cluster.kit.kubectl import Kubectl
-
-HERE = Path(sys.executable).parent
-
-
-class Plugin:
-    """As a person calls it."""
-
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
-
-    def __call__(self, command: str, *arguments: str, code: int = 0, timeout_s: float = 60.0) -> str:
-        path = f"{HERE}:{os.environ['PATH']}"  # where kubectl finds it
-        done = subprocess.run(
-            ["kubectl", "chat", command, *arguments, f"--namespace={self._namespace}"],
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr + done.stdout
-        return done.stderr if code else done.stdout
-
-    def json(self, command: str, *arguments: str) -> Any:
-        return json.loads(self(command, *arguments, "--json"))
+from cluster.kit.plugin import Plugin
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from chatoperator.plan import UNREADY_S, backoff_s, plan
 from chatoperator.podsettings import live_settings
 from chatoperator.revision import revision_of
 from chatoperator.routing import ASKED_S
-from chatoperator.spec import Auth, IssuerSpec, Spec
+from chatoperator.spec import Auth, IssuerSpec, Rebalance, Rollout, Spec
 
 SPEC = make_spec(2, api=1, worker=1)
 REVISION = revision_of(SPEC, PodKind.CHAT)
@@ -207,6 +207,53 @@ def test_a_condemned_pod_is_replaced_before_it_drains() -> None:
     assert decided(seen(chat("a"), condemned, chat("c"))) == [Drain("b", "was asked to go")]
 
 
+def waiting(name: str, for_s: float, **fields: object) -> PodView:
+    """For a node."""
+    since = {"started_at": NOW - for_s, "scheduled": False, "ready": False, "ever_ready": False}
+    return chat(name, **{**since, "connections": None, **fields})
+
+
+def test_a_condemned_pod_that_no_node_has_a_successor_for_goes_all_the_same() -> None:
+    """Its clients go where there are seats for them: not if they were cut off by it, and one pod after the other."""
+    spec = msgspec.structs.replace(make_spec(3, per_pod=20, deadline_s=12), rollout=Rollout(surge=2))
+    revision = revision_of(spec, PodKind.CHAT)
+
+    def pods(free: int = 10, **fields: object) -> list[PodView]:
+        going = [chat(name, condemned=True, connections=10) for name in ("a", "b")]
+        stays = {"connections": 20 - free, **fields}
+        mine = [*going, chat("c", **stays), waiting("d", 12), waiting("e", 12)]
+        return [msgspec.structs.replace(pod, revision=revision) for pod in mine]
+
+    goes = [Drain("a", "was asked to go, and no node has room for another")]
+    assert decided(seen(*pods()), spec) == goes
+    assert decided(seen(*pods(free=9)), spec) == [], "no seats for its clients"
+    assert decided(seen(*pods(connections=None)), spec) == [], "nobody knows of any"
+    assert decided(seen(*pods(condemned=True)), spec) == [], "nobody stays"
+    assert decided(seen(*pods()), spec, NOW - 1) == [], "a node may yet be found"
+    left = msgspec.structs.replace(pods()[0], drain_intent=True, drain_told=True, draining_since=NOW)
+    assert decided(seen(left, *pods()[1:]), spec) == [], "one after the other"
+
+
+def test_while_no_node_takes_the_new_revision_lost_pods_are_replaced_by_good_ones() -> None:
+    good = {"revision": "good", "connections": 5}
+    stuck = {"last_good": "good"}
+    another = Start(PodKind.CHAT, "good", "too few pods")
+    assert decided(seen(chat("a", **good), waiting("n", 10), **stuck)) == [another]
+    new = [Start(PodKind.CHAT, REVISION, "new revision")]
+    assert decided(seen(chat("a", **good), waiting("n", 9), **stuck)) == new, "a node may yet be found"
+    assert decided(seen(chat("a", **good), waiting("n", 10))) == new, "nobody knows a good one"
+    starting = chat("b", ready=False, ever_ready=False, started_at=NOW - 1, revision="good")
+    both = [chat("a", **good), starting]
+    assert decided(seen(*both, waiting("n", 10), **stuck)) == [], "it is let start"
+    assert decided(seen(*both, waiting("n", 10), waiting("m", 10), **stuck)) == [
+        Delete("m", "scaled down", 5.0)
+    ], "no more of them wait than may surge"
+    scheduled = chat("n", ready=False, ever_ready=False, started_at=NOW - 1)
+    assert decided(seen(*both, scheduled, **stuck)) == [Delete("b", "outgoing revision", 5.0)]
+    four = make_spec(4)
+    assert decided(seen(*both, waiting("n", 10), **stuck), four) == [another] * 2, "scaled up, too"
+
+
 def test_an_unresponsive_pod_is_replaced_only_when_its_lease_is_gone_too() -> None:
     frozen = chat("a", answered_at=NOW - 16, ready=False)
     alive = RegistryView((EntryView("a", "a/i", True), EntryView("b", "b/i", True)), REVISION)
@@ -296,6 +343,16 @@ def test_the_excess_is_shed_after_a_disturbance_with_a_cooldown_and_only_when_ca
     assert not any(isinstance(action, Shed) for action in rolling)
 
 
+def test_a_round_of_shedding_is_over_before_the_next_begins_however_short_the_pause() -> None:
+    """Who is on the way is still counted where they come from: they would be moved twice, and others for nothing."""
+    spec = msgspec.structs.replace(SPEC, rebalance=Rebalance(cooldown_seconds=1))
+    pods = [chat("a", connections=90), chat("b", connections=10)]
+    under_way = seen(*pods, disturbed_at=NOW - 20, shed_at=NOW - 11)
+    assert decided(under_way, spec) == []
+    over = seen(*pods, disturbed_at=NOW - 20, shed_at=NOW - 12)
+    assert decided(over, spec) == [Shed("a", 40, "90 connections, mean 50.0")]
+
+
 def test_a_person_may_ask_for_a_round_of_rebalancing() -> None:
     pods = [chat("a", connections=56), chat("b", connections=44)]
     shed = [Shed("a", 6, "56 connections, mean 50.0")]
@@ -361,7 +418,7 @@ def test_victims_are_ranked_in_the_documented_order(rows: list[tuple[bool, bool,
 
 
 def test_only_what_needs_new_pods_changes_the_revision() -> None:
-    from chatoperator.spec import ChatPods, LimitsSpec, Presence, Rebalance, Receipts
+    from chatoperator.spec import ChatPods, LimitsSpec, Presence, Receipts
     from chatoperator.spec import Drain as DrainSpec
 
     def revision(kind: PodKind = PodKind.CHAT, **changes: object) -> str:

@@ -62,6 +62,18 @@ async def test_clients_are_told_at_the_given_rate_and_once() -> None:
     assert [client.connection.closed_with for client in hub.all] == [None] * 20
 
 
+async def test_less_than_one_in_a_second_is_not_none() -> None:
+    hub = FakeHub(1)
+    drainer = drainer_of(hub, 2.0, 0.1)
+    drainer.drain()
+    over = asyncio.create_task(drainer.finished())
+    while not over.done():
+        await asyncio.sleep(0.02)
+        hub.leave()
+    (client,) = hub.all
+    assert (len(client.told), client.connection.closed_with) == (1, None)
+
+
 async def test_who_stays_is_closed_resumably_at_the_deadline() -> None:
     hub = FakeHub(3)
     drainer = drainer_of(hub, 0.2, 100.0)

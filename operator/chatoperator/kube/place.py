@@ -240,7 +240,7 @@ class KubePlace:
             if isinstance(incarnation, str):
                 memory.incarnation, memory.told_at = incarnation, self._now()
             if isinstance(count, int):
-                was, memory.connections = memory.connections, count
+                was, memory.connections, memory.counted_at = memory.connections, count, self._now()
                 if was != 0 and count == 0:
                     self._changed()
 

@@ -18,6 +18,9 @@ ZONE = "topology.kubernetes.io/zone"
 OVERLAP_MS = 3_000
 """An entry that was written less than this after the last that was seen when a pod heard that it stays may have been
 on its way then: pods write theirs every second, and at once when they are told something."""
+COUNTED_S = 5.0
+"""How long what a pod has said of its clients counts. One that drains is asked every second; any other when it is
+new, and has nobody yet."""
 
 
 class PodMemory(Struct):
@@ -33,7 +36,8 @@ class PodMemory(Struct):
     stays_from: int | None = None
     """`lease_until` of its entry when it heard that it stays after all."""
     connections: int | None = None
-    """As it said itself when it was asked, after the registry had nothing."""
+    counted_at: float | None = None
+    """As it said itself when it was asked, and when: for as long as the registry has nothing."""
     incarnation: str = ""
     """As it said itself, and when."""
     told_at: float | None = None
@@ -82,7 +86,7 @@ def view_of(pod: Object, memory: PodMemory, around: Surroundings, now: float) ->
         draining_since=unix_s(intent, now) if intent is not None else memory.told_since,
         condemned=CONDEMNED in annotations_of(pod) or _is_cordoned(around.node),
         stopping=is_stopping(pod),
-        connections=entry.connections if entry is not None else memory.connections,
+        connections=entry.connections if entry is not None else _counted(memory, now),
         zone=_zone(around.node),
         scheduled=bool(_node_name(pod)),
         node_lost=around.nodes_known and memory.node_seen and _is_lost(around.node),
@@ -141,6 +145,11 @@ def own_entry(memory: PodMemory, around: Surroundings) -> PodEntry | None:
     entry = around.entry
     is_foreign = entry is not None and memory.incarnation not in ("", entry.incarnation)
     return None if is_foreign else entry
+
+
+def _counted(memory: PodMemory, now: float) -> int | None:
+    is_fresh = memory.counted_at is not None and now - memory.counted_at < COUNTED_S
+    return memory.connections if is_fresh else None
 
 
 def _is_of_before(memory: PodMemory, entry: PodEntry) -> bool:

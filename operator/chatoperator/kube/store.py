@@ -10,6 +10,9 @@ from chatoperator.manifests.names import LABEL_CLUSTER
 Key = tuple[str, str]
 """Namespace and name."""
 
+GONE_KEPT = 1000
+"""Objects of which it is remembered that they were deleted: more than answers can be under way about."""
+
 Changed = Callable[[Kind, Object], None]
 """Called with an object that came, changed or went, as it is now or was last."""
 
@@ -22,7 +25,8 @@ class Store:
     """Holds what watches bring and what the operator's own writes have returned, whichever is newer.
 
     So a pod that was just created is seen before the watch shows it, and a list that was taken before it was created
-    does not take it away: resource versions tell.
+    does not take it away: resource versions tell. An answer that comes after the watch has told that the object is no
+    more does not bring it back: what has no node yet goes at once when it is deleted, and both are about that.
     """
 
     def __init__(self, kind: Kind, trim: Callable[[Object], Object] = lambda whole: whole) -> None:
@@ -32,6 +36,8 @@ class Store:
         self._objects: dict[Key, Object] = {}
         self._of: dict[Key, set[str]] = {}
         """Names by namespace and cluster."""
+        self._gone: dict[Key, int] = {}
+        """When they went, the last one last."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -51,7 +57,8 @@ class Store:
         """What is older than what is here is no news."""
         key = (namespace_of(whole), name_of(whole))
         before = self._objects.get(key)
-        if before is not None and version_of(before) >= version_of(whole):
+        known = self._gone.get(key, 0) if before is None else version_of(before)
+        if known >= version_of(whole):
             return
         if before is not None:
             self._unlink(key, before)
@@ -65,11 +72,14 @@ class Store:
         """It was deleted. Not if what is here is newer: then another has the name by now."""
         key = (namespace, name)
         before = self._objects.get(key)
-        if before is None or version_of(before) > at_version:
+        if before is not None and version_of(before) > at_version:
             return
-        del self._objects[key]
-        self._unlink(key, before)
-        self.changed(self.kind, before)
+        self._gone.pop(key, None)
+        self._gone[key] = at_version
+        if len(self._gone) > GONE_KEPT:
+            del self._gone[next(iter(self._gone))]
+        if before is not None:
+            self._forget(key, before)
 
     def replace(self, namespace: str, listed: Iterable[Object], at_version: int) -> None:
         """By a list of that namespace ("": all) as it was at a resource version."""
@@ -83,8 +93,13 @@ class Store:
 
     def clear(self, namespace: str) -> None:
         """Nothing is known any more of what is in that namespace ("": in all)."""
-        for key in [key for key in self._objects if namespace in ("", key[0])]:
-            self.drop(*key, version_of(self._objects[key]))
+        for key, before in [item for item in self._objects.items() if namespace in ("", item[0][0])]:
+            self._forget(key, before)
+
+    def _forget(self, key: Key, before: Object) -> None:
+        del self._objects[key]
+        self._unlink(key, before)
+        self.changed(self.kind, before)
 
     def _unlink(self, key: Key, whole: Object) -> None:
         cluster = labels_of(whole).get(LABEL_CLUSTER, "")

@@ -20,7 +20,7 @@ Objects = Mapping[str, Object]
 MERGE, APPLY, JSON = "application/merge-patch+json", "application/apply-patch+yaml", "application/json"
 REQUEST_S = 30.0
 AGAIN_S = 0.2
-GONE = 410
+GONE, TOO_MANY = 410, 429
 
 
 class Api:
@@ -66,6 +66,16 @@ class Api:
             "metadata": {"name": pod, "namespace": namespace},
         }
         await self.request("POST", f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction", eviction)
+
+    async def evicted(self, namespace: str, pod: str) -> bool:
+        """Whether a budget allows it now."""
+        try:
+            await self.evict(namespace, pod)
+        except ApiException as error:
+            if error.status != TOO_MANY:
+                raise
+            return False
+        return True
 
     async def until(
         self, path: str, holds: Callable[[Objects], object], within_s: float = 60.0, what: str = ""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.kit.api import Api, Object, Objects, condition, is_ready
+from cluster.kit.api import Api, Object, Objects, condition, eventually, is_ready
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.machine.images import MONGODB, POSTGRESQL, PRODUCT, PRODUCT_TAG, REDIS
 
@@ -21,6 +21,8 @@ RELEASE = "operator"
 GROUP = "/apis/chatcluster.dev/v1alpha1"
 AVAILABLE_S = 30.0
 """From `kubectl apply` to Available, when images are present."""
+TAKEN_OVER_S = 15.0
+"""From when the operator that works is killed or frozen until another goes on."""
 SLOW = 2.0
 """How much longer than promised a test waits before it fails: machines of tests do other things, too."""
 
@@ -122,6 +124,11 @@ class Chat:
         found = self.kubectl.get(KINDS, f"--selector=chatcluster.dev/cluster={self.name}")["items"]
         return {f"{one['kind']}/{one['metadata']['name']}": one for one in found}
 
+    def last_scaling(self) -> Object:
+        """The last decision about the number of chat pods: when, from how many, to how many, why."""
+        told: Object = self.kubectl.get("chat", self.name)["status"].get("lastScaling") or {}
+        return told
+
     def events(self) -> list[str]:
         """What was told of the cluster, oldest first."""
         found = self.kubectl.get("events.events.k8s.io")["items"]
@@ -177,6 +184,14 @@ class Operator:
         """The leader's."""
         path = f"/api/v1/namespaces/{self.kubectl.namespace}/pods/{self.leader()}:8080/proxy/metrics"
         return self.kubectl("get", "--raw", path)
+
+    async def another_leads(self, before: str) -> None:
+        """In time: the Lease has to be left alone for 9 s, and is asked for every second or two."""
+
+        async def another() -> bool:
+            return self.leader() not in ("", before)
+
+        await eventually(another, TAKEN_OVER_S * SLOW, f"another than {before} leads")
 
 
 def requests_of(metrics: str) -> Requests:

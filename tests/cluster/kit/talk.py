@@ -51,6 +51,18 @@ class Talk:
     def on(self, pod: str) -> list[Device]:
         return [device for device in self.devices if device.client.pod == pod]
 
+    def moves(self) -> list[int]:
+        """How often each device has moved so far, as its pod asked it to."""
+        return [device.client.moves for device in self.devices]
+
+    def moved(self, before: list[int]) -> list[int]:
+        """How often each has moved since."""
+        return [now - was for now, was in zip(self.moves(), before, strict=True)]
+
+    def losses(self) -> int:
+        """Connections that were cut off while their device had no other."""
+        return sum(len(device.recorder.losses) for device in self.devices)
+
     async def begin(self) -> None:
         await self._crowd.enter(lambda _: None)
         await self._crowd.make_rooms()

@@ -101,6 +101,18 @@ async def test_an_older_change_does_not_undo_a_newer_one(api: KubeApi) -> None:
     assert names(store) == {"a"}
 
 
+async def test_an_answer_that_comes_after_the_end_of_an_object_does_not_bring_it_back(api: KubeApi) -> None:
+    """A pod without a node goes at once when it is deleted: the watch may tell so before the answer is there."""
+    store = Store(POD)
+    meta = {"name": "a", "namespace": "team"}
+    store.put({"metadata": {**meta, "resourceVersion": "5"}})
+    store.drop("team", "a", 7)
+    store.put({"metadata": {**meta, "resourceVersion": "6", "deletionTimestamp": "now"}})
+    assert names(store) == set()
+    store.put({"metadata": {**meta, "resourceVersion": "8"}})
+    assert names(store) == {"a"}, "another of its name"
+
+
 async def test_an_api_server_that_is_away_is_known_to_be(api: KubeApi) -> None:
     async with following(api) as (_, watcher):
         api.stand_still = asyncio.Event()

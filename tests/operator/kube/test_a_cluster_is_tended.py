@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from support.kube_api import KubeApi, eventually
-from support.kube_cluster import CORE, World, started, tended
+from support.kube_cluster import CLUSTER, CORE, World, started, tended
 from support.valkey import Valkey
+
+from chatoperator.manifests.names import REBALANCE
 
 
 async def becomes_quiet(world: World) -> bool:
@@ -155,3 +158,14 @@ async def test_another_way_to_the_same_host_leaves_nothing_of_the_old_one(world:
     world.apply()
     await eventually(lambda: "talk-api" not in world.children("httproutes"))
     assert set(names) <= world.children("httproutes")
+
+
+async def test_every_round_of_rebalancing_is_told(world: World) -> None:
+    full, _ = await started(world)
+    await world.renew(full, connections=60)
+    for number in (1, 2):
+        asked = {REBALANCE: datetime.now(UTC).isoformat()}
+        resource = world.resource()
+        world.api.put(CLUSTER, {**resource, "metadata": {**resource["metadata"], "annotations": asked}})
+        said = f"The chat pod {full} moves 30 clients: 60 connections, mean 30.0"
+        await eventually(lambda number=number, said=said: world.events().count(said) == number)

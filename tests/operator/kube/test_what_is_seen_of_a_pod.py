@@ -40,6 +40,14 @@ def test_an_entry_of_another_run_tells_nothing_of_the_pod() -> None:
     assert view.answered_at == NOW, "it is no answer, either"
 
 
+def test_what_a_pod_said_of_its_clients_long_ago_is_no_count() -> None:
+    """It is asked when it is new and nobody is there yet: an entry that is lost later makes it no empty pod."""
+    memory = PodMemory(incarnation="one", connections=0, counted_at=NOW)
+    assert view_of(POD, memory, around(None), NOW + 1).connections == 0
+    assert view_of(POD, memory, around(ENTRY), NOW + 60).connections == 3
+    assert view_of(POD, memory, around(None), NOW + 61).connections is None
+
+
 READY = {
     "metadata": {"name": "n1"},
     "spec": {},
