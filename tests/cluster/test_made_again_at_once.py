@@ -18,6 +18,8 @@ from cluster.kit.talk import talking
 KEYS, REDIS = "Secret/talk-keys", "Secret/talk-development"
 PASSWORD = "one that is long enough"
 GOOD, NOT_OURS = 200, 401
+AGAIN_S = 60.0
+"""As the first time, and while all pods of the old one end on the same machine."""
 COLLECTED_S = 60.0
 """The last of the old are its chat pods, which may take their time to drain."""
 
@@ -27,7 +29,7 @@ async def made_again(api: Api, chat: Chat, **spec: Any) -> dict[str, Object]:
     old = chat.objects()
     await api.request("DELETE", chat.path)
     new = await api.apply(chat.path, resource(chat.name, **spec), "kubectl")
-    await chat.available()
+    await chat.available(AGAIN_S)
     pods = await chat.settled(2)
     assert not pods.keys() & {name.rpartition("/")[2] for name in old}
     stays = {KEYS} if spec.get("deletionPolicy") != "Delete" else set()
