@@ -75,11 +75,14 @@ async def test_a_database_without_a_connection_to_spare_is_an_outage_and_no_faul
                 return bool((await worker.get("/readyz"))[1]["degraded"])
 
             await eventually(degraded)
-            assert (await worker.get("/readyz"))[1]["degraded"] == ["store"]
+            # A batch of the first job may have been under way when the worker was stopped.
+            degraded_parts = set((await worker.get("/readyz"))[1]["degraded"])
+            assert "store" in degraded_parts <= {"store", "job:retention"}
             for connection in taken:
                 await connection.close()
             await eventually(worker.ready)
-            assert worker.events() == ["work interrupted", "work resumed"]
+            told = [event for event in worker.events() if event != "job interrupted"]
+            assert told == ["work interrupted", "work resumed"]
             assert "Traceback" not in worker.log.read_text()
 
 
