@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from support.one_pod import OnePod
 from support.proxy import Proxy, proxy_to
-from support.valkey import Valkey, eventually, fresh_keys, redis_client, valkey_server
+from support.valkey import Valkey, eventually, fresh_keys, redis_client
 
 from chatkernel.bus import Post, PresenceChange
 from chatkernel.ids import now_ms
@@ -23,12 +23,6 @@ from chatpod.client import Client
 from chatpod.presence_agent import PresenceAgent
 
 SETTINGS = PresenceSettings(heartbeat_interval_s=0.2, offline_after_s=60.0)
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
 
 
 @pytest.fixture

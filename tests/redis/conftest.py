@@ -17,13 +17,6 @@ def valkey() -> Iterator[Valkey]:
         yield server
 
 
-@pytest.fixture
-def own_valkey() -> Iterator[Valkey]:
-    """A server of the test's own, to break."""
-    with valkey_server() as server:
-        yield server
-
-
 @pytest.fixture(scope="session")
 def redis_7() -> Iterator[str]:
     if REDIS_7 is None:

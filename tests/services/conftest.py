@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.services import Shore, shore
-from support.valkey import Valkey, valkey_server
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
+from support.valkey import Valkey
 
 
 @pytest.fixture

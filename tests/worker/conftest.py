@@ -25,12 +25,6 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def own_valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
-
-
-@pytest.fixture
 async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
     async with redis_client(valkey.url) as client:
         yield client

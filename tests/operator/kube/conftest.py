@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from support.kube_api import KubeApi
 from support.kube_cluster import World, tended
-from support.valkey import Valkey, valkey_server
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with valkey_server() as server:
-        yield server
+from support.valkey import Valkey
 
 
 @pytest.fixture
