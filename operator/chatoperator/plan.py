@@ -185,15 +185,15 @@ def _victims(wanted: Wanted, census: Census, now: float) -> list[tuple[PodView, 
 def _without_successor(spec: Spec, census: Census, now: float) -> list[tuple[PodView, str]]:
     """A pod that was asked to go, when one in its place has waited for a node for as long as a drain may take: its
     clients go to those that stay, if these have seats for all of them. One at a time, so that counts are true."""
-    asked = [pod for pod in census.active if pod.condemned]
     patience_s = max(UNSCHEDULED_S, spec.drain.deadline_seconds)
     waits = any(finds_no_node(pod, now, patience_s) for pod in census.active)
-    if not waits or census.draining or census.stopping:
-        return []
     staying = [pod for pod in census.active if pod.ready and not is_leaving(pod)]
+    if not waits or not staying or census.draining or census.stopping:
+        return []
     most = spec.chat_pods.connections_per_pod
     seats = sum(max(0, most - pod.connections) for pod in staying if pod.connections is not None)
-    fitting = [pod for pod in asked if pod.connections is not None and pod.connections <= seats and staying]
+    asked = [pod for pod in census.active if pod.condemned]
+    fitting = [pod for pod in asked if pod.connections is not None and pod.connections <= seats]
     return [(pod, "was asked to go, and no node has room for another") for pod in fitting[:1]]
 
 

@@ -131,6 +131,10 @@ def _chat_pods(observed: Observed) -> list[PodView]:
     return [pod for pod in observed.pods if pod.kind is PodKind.CHAT and not pod.gone]
 
 
+def _serving(observed: Observed) -> list[PodView]:
+    return [pod for pod in _chat_pods(observed) if pod.ready and not pod.draining and not pod.stopping]
+
+
 def _may_be_judged(observed: Observed) -> bool:
     return observed.registry is not None and observed.storage_up
 
@@ -235,18 +239,15 @@ def _most_ready(observed: Observed, wanted: str) -> str:
 
 def _most_serving(observed: Observed) -> str:
     """The revision of most pods that serve, in doubt the last good one; "" while none does."""
-    serving = [pod for pod in _chat_pods(observed) if pod.ready and not pod.draining and not pod.stopping]
-    counts = Counter(pod.revision for pod in serving)
+    counts = Counter(pod.revision for pod in _serving(observed))
     return max(counts, key=lambda each: (counts[each], each == observed.last_good, each), default="")
 
 
 def _is_well(spec: Spec, observed: Observed, wanted: str) -> bool:
-    pods = _chat_pods(observed)
-    ready = sum(pod.ready and not pod.draining and not pod.stopping for pod in pods)
     delivers = observed.delivery is None or observed.delivery.healthy is not False
     return (
         observed.registry is not None
         and delivers
-        and all(pod.revision == wanted and pod.delivers is not False for pod in pods)
-        and ready >= wanted_replicas(spec, observed, PodKind.CHAT)
+        and all(pod.revision == wanted and pod.delivers is not False for pod in _chat_pods(observed))
+        and len(_serving(observed)) >= wanted_replicas(spec, observed, PodKind.CHAT)
     )

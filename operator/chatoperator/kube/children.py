@@ -56,6 +56,9 @@ COLLECTED_S = 20.0
 Id = tuple[Kind, str]
 """Kind and name, within the namespace of the cluster."""
 
+_NEVER = (-1, "")
+"""A version and a digest that nothing has."""
+
 
 class Outcome(msgspec.Struct):
     """What a round of `ensure` has done. `put_back`: what somebody had changed or deleted, and which of the two.
@@ -103,10 +106,8 @@ class Children:
     ) -> None:
         self._client, self._cache, self._refusals = client, cache, refusals
         self._uid, self._now = uid, now
-        self._settled: dict[Id, int] = {}
-        """The resource version at which an object was found to be as wanted."""
-        self._applied: dict[Id, str] = {}
-        """The digest of what was last seen to."""
+        self._settled: dict[Id, tuple[int, str]] = {}
+        """The resource version at which an object was found to be as wanted, and the digest of what was."""
         self._idle: dict[Id, Object] = {}
         """What was once to be taken away and stayed: the API server sets it itself."""
         self._leaving: dict[Id, float] = {}
@@ -118,8 +119,7 @@ class Children:
         outcome = Outcome()
         # What is not wanted any more, as that of a pod that is gone, is not remembered.
         ids = {one.id for one in wanted}
-        self._settled = {id_: version for id_, version in self._settled.items() if id_ in ids}
-        self._applied = {id_: digest for id_, digest in self._applied.items() if id_ in ids}
+        self._settled = {id_: settled for id_, settled in self._settled.items() if id_ in ids}
         for one in wanted:
             try:
                 await self._ensure(one, outcome)
@@ -218,15 +218,17 @@ class Children:
         self._brake.done(wanted.id)
 
     def _settle(self, live: Object, wanted: Wanted) -> None:
-        self._settled[wanted.id], self._applied[wanted.id] = version_of(live), wanted.digest
+        self._settled[wanted.id] = version_of(live), wanted.digest
 
     def _was_applied(self, live: Object | None, wanted: Wanted) -> bool:
         """What is wanted now was applied before, by this operator or by another one: its annotation tells."""
         is_marked = live is not None and annotations_of(live).get(APPLIED) == wanted.digest
-        return is_marked or self._applied.get(wanted.id) == wanted.digest
+        _, digest = self._settled.get(wanted.id, _NEVER)
+        return is_marked or digest == wanted.digest
 
     def _is_as_wanted(self, live: Object, wanted: Wanted) -> bool:
-        if self._settled.get(wanted.id) == version_of(live):
+        version, _ = self._settled.get(wanted.id, _NEVER)
+        if version == version_of(live):
             return True
         return covers(live, wanted.content) and not self._additions(live, wanted)
 
