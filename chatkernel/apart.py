@@ -10,8 +10,10 @@ what they need is back.
 
 from __future__ import annotations
 
+import math
 import random
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
@@ -22,13 +24,16 @@ from chatkernel.errors import ChatError
 
 CALM_S = 5.0
 """So long after the last failure no channel is in doubt any more."""
-FRESH_AT_ONCE, FAILED_AT_ONCE = 16, 8
-"""Attempts under way for channels that have not failed alone, and for those that have. Each takes a connection."""
+FRESH_AT_ONCE, FAILED_AT_ONCE, LOOKS_AT_ONCE = 16, 8, 16
+"""Attempts under way for channels that have not failed alone, and for those that have, and looks for what was stored.
+Each takes a connection."""
 READ_S = 0.25
 """How long a first try may read before it is given up; where channels failed alone, twice that with each failure."""
 READ_DOUBLINGS = 4
+LOOK_AGAIN_S = 0.25, 1.0
+"""After a look that found nothing, and after one that was not answered."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.002, 0.25
-"""How long the next try of one that failed waits at most; doubled with each failure in a row."""
+"""How long the next try of channels that failed alone waits at most; doubled with each failure in a row."""
 GROUP_MOST = 512
 EVENTS_EACH = 8
 """Events of an attempt per channel that it may have. A store that has more to do than it manages in its time would
@@ -40,14 +45,15 @@ KNOWN_MOST = 20_000
 class Suspect:
     """A channel in doubt, and what waits in it."""
 
-    __slots__ = ("alone", "channel_id", "drafts", "failed", "queued", "under")
+    __slots__ = ("alone", "channel_id", "drafts", "failed", "looked_for", "queued", "under")
 
     def __init__(self, channel_id: str) -> None:
         self.channel_id = channel_id
         self.drafts: list[Draft] = []
         self.under: Attempt | None = None
         """What is under way for it: until that ends, it is at most looked for."""
-        self.queued = False
+        self.queued = self.looked_for = False
+        """In one of the lines; among those to be looked for."""
         self.alone = False
         """It is tried by itself: what it was in has failed."""
         self.failed = False
@@ -55,58 +61,78 @@ class Suspect:
 
 
 class Line:
-    """Suspects by the time from which on they may be tried."""
+    """Suspects in the order in which they are tried. Where one succeeds, twice as many are next."""
 
-    def __init__(self, at_once: int) -> None:
-        self.at_once, self.under_way = at_once, 0
+    def __init__(self, at_once: int, random_source: random.Random) -> None:
+        self._at_once, self._random = at_once, random_source
+        self.under_way = 0
         self.most = 1
         """Channels of the next group."""
         self.failures = 0
-        self.not_before_s = 0.0
-        self._heap: list[tuple[float, int, Suspect]] = []
-        self._numbers = count()
+        self._not_before_s = 0.0
+        self._suspects: deque[Suspect] = deque()
 
-    def push(self, suspect: Suspect, due_s: float) -> None:
+    def push(self, suspect: Suspect, *, in_front: bool = False) -> None:
         suspect.queued = True
-        heappush(self._heap, (due_s, next(self._numbers), suspect))
+        (self._suspects.appendleft if in_front else self._suspects.append)(suspect)
 
-    def pop(self, now_s: float) -> Suspect | None:
-        """Where the last one succeeded, the others need not wait."""
-        if not self._heap or (self._heap[0][0] > now_s and self.most == 1):
+    def pop(self) -> Suspect | None:
+        if not self._suspects:
             return None
-        suspect = heappop(self._heap)[2]
+        suspect = self._suspects.popleft()
         suspect.queued = False
         return suspect
 
-    def due_s(self) -> float | None:
-        """When the next may be tried; None while there is none, or no room."""
-        if not self._heap or self.under_way >= self.at_once:
-            return None
-        return 0.0 if self.most > 1 else max(self._heap[0][0], self.not_before_s)
+    def due_s(self) -> float:
+        """When the next may be tried; endless while there is none, or no room."""
+        if not self._suspects or self.under_way >= self._at_once:
+            return math.inf
+        return self._not_before_s
 
-    def may_begin(self, now_s: float) -> bool:
-        return self.under_way < self.at_once and (self.most > 1 or now_s >= self.not_before_s)
-
-    def ended(self, well: bool) -> None:
+    def ended(self, well: bool, *, pause: bool) -> None:
+        self.under_way -= 1
         self.most = min(GROUP_MOST, self.most * 2) if well else 1
         self.failures = max(0, self.failures - 1) if well else self.failures + 1
+        pause_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(self.failures, 10))
+        wait_s = self._random.uniform(0, pause_s) if pause and not well else 0.0
+        self._not_before_s = time.monotonic() + wait_s
+
+
+class Looks:
+    """Suspects by the time at which it is looked whether they were stored."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self._heap: list[tuple[float, int, Suspect]] = []
+        self._numbers = count()
+
+    def push(self, suspect: Suspect, wait_s: float) -> None:
+        if not suspect.looked_for:
+            suspect.looked_for = True
+            heappush(self._heap, (time.monotonic() + wait_s, next(self._numbers), suspect))
+
+    def pop(self) -> Suspect:
+        suspect = heappop(self._heap)[2]
+        suspect.looked_for = False
+        return suspect
+
+    def due_s(self) -> float:
+        return self._heap[0][0] if self._heap and self.under_way < LOOKS_AT_ONCE else math.inf
 
 
 class Trial:
-    """An attempt for some suspects, or a look for what `looks_for` is about."""
+    """An attempt for some suspects; without a line, a look for what it may have stored of one of them."""
 
-    __slots__ = ("attempt", "line", "looks_for", "read_s", "suspects")
+    __slots__ = ("attempt", "line", "read_s", "suspects")
 
-    def __init__(self, line: Line, suspects: list[Suspect], read_s: float, attempt: Attempt) -> None:
-        self.line, self.suspects, self.read_s, self.attempt = line, suspects, read_s, attempt
-        self.looks_for: str | None = None
+    def __init__(self, attempt: Attempt, suspects: list[Suspect], read_s: float, line: Line | None) -> None:
+        self.attempt, self.suspects, self.read_s, self.line = attempt, suspects, read_s, line
 
 
 class Apart:
     """Owns the suspects. `active` from the first failure until all is calm."""
 
     def __init__(self, random_source: random.Random) -> None:
-        self._random = random_source
         self.active = False
         self.count = self.waiting_bytes = 0
         """Of what waits in suspects; what is under way is not in it."""
@@ -116,8 +142,10 @@ class Apart:
         self._suspects: dict[str, Suspect] = {}
         self._well: set[str] = set()
         """Channels that were served since it began."""
-        self._fresh, self._failed = Line(FRESH_AT_ONCE), Line(FAILED_AT_ONCE)
-        self._looked_for = 0
+        self._fresh, self._failed = Line(FRESH_AT_ONCE, random_source), Line(FAILED_AT_ONCE, random_source)
+        self._looks = Looks()
+        self._kept = 0
+        """Channels of attempts that were let go."""
 
     @property
     def some_are_well(self) -> bool:
@@ -126,7 +154,8 @@ class Apart:
     @property
     def busy(self) -> bool:
         """Whether there is something to be done, now or later."""
-        return bool(self.count or self._looked_for or self._fresh.under_way or self._failed.under_way)
+        under_way = self._looks.under_way + self._fresh.under_way + self._failed.under_way
+        return bool(self.count or self._kept or under_way)
 
     def drafts(self) -> Iterable[Draft]:
         return (draft for suspect in self._suspects.values() for draft in suspect.drafts)
@@ -136,6 +165,7 @@ class Apart:
         if time.monotonic() > self._until_s and not self.busy:
             self.active, self.failure = False, None
             self._suspects.clear()
+            self._well.clear()
             return False
         return channel_id in self._suspects or channel_id not in self._well
 
@@ -167,8 +197,8 @@ class Apart:
             suspect = self._suspect(channel_id)
             self._well.discard(channel_id)
             suspect.under = attempt
-            self._looked_for += 1
-            self._push(suspect, 0.0)
+            self._kept += 1
+            self._looks.push(suspect, 0.0)
 
     def back(self, attempt: Attempt, left: Sequence[Draft], error: ChatError) -> None:
         """The store failed it."""
@@ -202,34 +232,34 @@ class Apart:
         return self._is_well(channel_id, attempt)
 
     def take(self) -> Trial | None:
+        """What may begin now."""
         now_s = time.monotonic()
+        while self._looks.due_s() <= now_s:
+            suspect = self._looks.pop()
+            if suspect.under is not None and suspect.under.let_go:
+                self._looks.under_way += 1
+                return Trial(suspect.under, [suspect], READ_S, None)
         for line in (self._fresh, self._failed):
-            if line.may_begin(now_s):
-                trial = self._group(line, now_s)
+            if line.due_s() <= now_s:
+                trial = self._group(line)
                 if trial is not None:
                     line.under_way += 1
                     return trial
         return None
 
     def ended(self, trial: Trial, well: bool) -> None:
-        """Its place in the line is free."""
-        line = trial.line
-        line.under_way -= 1
-        if trial.looks_for is None or not well:
-            line.ended(well)
-        if not well and line is self._failed:
-            pause_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(line.failures, 10))
-            line.not_before_s = time.monotonic() + self._random.uniform(0, pause_s)
-        if trial.looks_for is not None:
-            suspect = trial.suspects[0]
-            suspect.failed = suspect.failed or not well
+        """Its place is free."""
+        if trial.line is not None:
+            trial.line.ended(well, pause=trial.line is self._failed)
+            return
+        self._looks.under_way -= 1
+        for suspect in trial.suspects:
             if suspect.under is trial.attempt:
-                self._push(suspect, READ_S)
+                self._looks.push(suspect, LOOK_AGAIN_S[not well])
 
-    def due_s(self) -> float | None:
-        """When the next may be taken; None: not before something has ended or come."""
-        times = [due_s for line in (self._fresh, self._failed) if (due_s := line.due_s()) is not None]
-        return min(times, default=None)
+    def due_s(self) -> float:
+        """When the next may be taken; endless: not before something has ended or come."""
+        return min(self._looks.due_s(), self._fresh.due_s(), self._failed.due_s())
 
     def drop_answered(self) -> int:
         """Of what waits; its bytes."""
@@ -257,17 +287,12 @@ class Apart:
 
     def _queue(self, suspect: Suspect) -> None:
         if suspect.drafts and suspect.under is None and not suspect.queued:
-            self._push(suspect, 0.0)
-
-    def _push(self, suspect: Suspect, wait_s: float) -> None:
-        line = self._failed if suspect.failed else self._fresh
-        if not suspect.queued:
-            line.push(suspect, time.monotonic() + wait_s)
+            (self._failed if suspect.failed else self._fresh).push(suspect)
 
     def _ended(self, suspect: Suspect, attempt: Attempt) -> None:
         if suspect.under is attempt:
             suspect.under = None
-            self._looked_for -= attempt.let_go
+            self._kept -= attempt.let_go
 
     def _is_well(self, channel_id: str, attempt: Attempt) -> list[Draft]:
         self._well.add(channel_id)
@@ -278,26 +303,22 @@ class Apart:
         self._counted(suspect.drafts, -1)
         return suspect.drafts
 
-    def _group(self, line: Line, now_s: float) -> Trial | None:
+    def _group(self, line: Line) -> Trial | None:
         group: list[Suspect] = []
         while len(group) < line.most:
-            suspect = line.pop(now_s)
+            suspect = line.pop()
             if suspect is None:
                 break
-            if self._suspects.get(suspect.channel_id) is not suspect:
+            if self._suspects.get(suspect.channel_id) is not suspect or suspect.under is not None:
                 continue
-            looks = suspect.under is not None and suspect.under.let_go
-            if group and (looks or (suspect.alone and line is self._fresh)):
-                line.push(suspect, now_s)
+            by_itself = suspect.alone and line is self._fresh
+            if by_itself and group:
+                line.push(suspect, in_front=True)
                 break
-            if suspect.under is not None and looks:
-                trial = Trial(line, [suspect], self._read_s(line), suspect.under)
-                trial.looks_for = suspect.channel_id
-                return trial
-            if suspect.drafts and suspect.under is None:
+            if suspect.drafts:
                 group.append(suspect)
-                if suspect.alone and line is self._fresh:
-                    break
+            if by_itself and group:
+                break
         return self._attempt(line, group) if group else None
 
     def _attempt(self, line: Line, group: list[Suspect]) -> Trial:
@@ -306,8 +327,8 @@ class Apart:
         for number, suspect in enumerate(group):
             room = most - len(drafts)
             if room <= 0:
-                for other in group[number:]:
-                    line.push(other, 0.0)
+                for other in reversed(group[number:]):
+                    line.push(other, in_front=True)
                 group = group[:number]
                 break
             taken, suspect.drafts = suspect.drafts[:room], suspect.drafts[room:]
@@ -316,7 +337,7 @@ class Apart:
         attempt = Attempt(drafts, alone=len(group) == 1)
         for suspect in group:
             suspect.under = attempt
-        return Trial(line, group, self._read_s(line), attempt)
+        return Trial(attempt, group, self._read_s(line), line)
 
     def _read_s(self, line: Line) -> float:
         return READ_S * 2.0 ** (min(line.failures, READ_DOUBLINGS) if line is self._failed else 0)

@@ -70,7 +70,8 @@ class Appender:
     def submit(self, draft: Draft) -> None:
         """Take a draft; its `done` is called later, never from within this call. Raises ChatError(BUSY)."""
         self._backlog.submit(draft)
-        self._pump.wake()
+        if self._pump.common is None or self._backlog.apart.active:
+            self._pump.wake()
 
     async def append(self, **fields: Any) -> tuple[Placed, bool]:
         """`submit` for callers that wait: the place and whether it was there before. Raises ChatError."""

@@ -69,17 +69,18 @@ class Backlog:
 
     def submit(self, draft: Draft) -> None:
         """Raises ChatError(BUSY)."""
-        if len(self._waiting) + self.apart.count >= WAITING_MAX:
+        apart = self.apart
+        if len(self._waiting) + apart.count >= WAITING_MAX:
             raise ChatError(Code.BUSY, limit=WAITING_MAX, retry_after_s=1.0)
         if self._bytes > self.max_bytes:
             raise ChatError(Code.BUSY, limit=self.max_bytes, retry_after_s=1.0)
-        apart = self.apart.active and self.apart.has(draft.channel_id)
-        if apart:
+        goes_apart = apart.active and apart.has(draft.channel_id)
+        if goes_apart:
             self._check_share(draft.channel_id)
         self._bytes += draft.size_bytes
         draft.deadline_s = time.monotonic() + DEADLINE_S
-        if apart:
-            self.apart.put(draft)
+        if goes_apart:
+            apart.put(draft)
         else:
             self._waiting.append(draft)
             if draft.channel_id not in self._not_before:
@@ -203,7 +204,7 @@ class Backlog:
     def _give_up(self) -> None:
         """Answer what has run out. It stays where it is if it is at the store, and waits no longer if it is not."""
         now_s = time.monotonic()
-        stuck = any(now_s - attempt.started_s > STUCK_S for attempt in self._under_way)
+        stuck = any(now_s - attempt.started_s > STUCK_S for attempt in self._under_way if not attempt.let_go)
         for attempt in self._under_way:
             for draft in attempt.drafts:
                 if draft.deadline_s <= now_s:

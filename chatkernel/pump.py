@@ -8,6 +8,7 @@ long ago, and another part keep the answer back.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -47,7 +48,8 @@ class Pump:
 
     def __init__(self, backlog: Backlog, place: Place) -> None:
         self._backlog, self._apart, self._place = backlog, backlog.apart, place
-        self._common: asyncio.Task[None] | None = None
+        self.common: asyncio.Task[None] | None = None
+        """While it is there and nothing is apart, it finds by itself what is submitted."""
         self._keeper: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._let_go = 0
@@ -56,8 +58,8 @@ class Pump:
 
     def wake(self) -> None:
         """Something was submitted, or has come back."""
-        if self._common is None and self._backlog.together:
-            self._common = self._started(self._carry_all(), "appender")
+        if self.common is None and self._backlog.together:
+            self.common = self._started(self._carry_all(), "appender")
         if self._apart.active:
             self._changed.set()
             if self._keeper is None and self._apart.busy:
@@ -91,8 +93,8 @@ class Pump:
                 if several and not attempt.again:
                     await asyncio.sleep(max(0.0, attempt.started_s + BATCH_INTERVAL_S - time.monotonic()))
         finally:
-            if self._common is me:
-                self._common = None
+            if self.common is me:
+                self.common = None
 
     async def _carry(self, attempt: Attempt, read_s: float, trial: Trial | None = None) -> None:
         task = attempt.task = asyncio.current_task()
@@ -138,8 +140,8 @@ class Pump:
         self._backlog.let_go(attempt)
         if trial is not None:
             self._apart.ended(trial, False)
-        elif self._common is attempt.task:
-            self._common = None
+        elif self.common is attempt.task:
+            self.common = None
         self.wake()
 
     # --- apart ------------------------------------------------------------------------------------------
@@ -153,14 +155,14 @@ class Pump:
                     self._started(self._try_apart(trial), "appender-trial")
                 due_s = apart.due_s()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(None if due_s is None else max(0.0, due_s - time.monotonic())):
+                    async with asyncio.timeout(None if due_s == math.inf else due_s - time.monotonic()):
                         await self._changed.wait()
         finally:
             self._keeper = None
 
     async def _try_apart(self, trial: Trial) -> None:
-        if trial.looks_for is not None:
-            await self._look_for(trial, trial.looks_for)
+        if trial.line is None:
+            await self._look_for(trial, trial.suspects[0].channel_id)
         else:
             # By reading first: that can be given up.
             self._place.forget(trial.attempt.drafts)
