@@ -13,34 +13,34 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from chatkernel.attempt import Attempt
 from chatkernel.backlog import Backlog
 from chatkernel.drafts import Draft, Placed
 from chatkernel.errors import ChatError, Code
 from chatkernel.ids import NowMs
 from chatkernel.message_ids import next_message_id
 from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind
+from chatkernel.pump import Pump
 from chatkernel.storage.messages import Conversations, EventLog
 from chatkernel.storage.model import Absence, Head, InsertOutcome, Run, SendKey
 
 log = logging.getLogger(__name__)
 
-BATCH_INTERVAL_S = 0.002
-"""After a batch of several the next begins no sooner: each costs a commit, and a write to every member of a busy
-channel, so a little patience makes both fewer. A message that comes alone is never held up."""
 HEADS_MAX = 20_000
 SENT_MAX = 10_000
 
 
-class _GrantsBehind(Exception):
-    """The store's grants are older than the log: whoever was removed in between would be let through. The channel
-    waits."""
+class _NotYet(Exception):
+    """The store's grants are older than the log: whoever was removed in between would be let through. Or the head is
+    not remembered any more. The channel waits."""
 
 
 class Appender:
-    """Owns the remembered heads. One batch is at the store at a time; what comes meanwhile is the next batch."""
+    """Owns the remembered heads. One batch is at the store at a time; what comes meanwhile is the next batch. Beside
+    it are only channels that the store may be unable to serve (`pump.py`)."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Appender:
         self._backlog = Backlog(random_source)
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._sent: OrderedDict[SendKey, Placed] = OrderedDict()
-        self._task: asyncio.Task[None] | None = None
+        self._pump = Pump(self._backlog, self)
 
     @property
     def waiting(self) -> int:
@@ -70,8 +70,8 @@ class Appender:
     def submit(self, draft: Draft) -> None:
         """Take a draft; its `done` is called later, never from within this call. Raises ChatError(BUSY)."""
         self._backlog.submit(draft)
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="appender")
+        if self._pump.common is None or self._backlog.apart.active:
+            self._pump.wake()
 
     async def append(self, **fields: Any) -> tuple[Placed, bool]:
         """`submit` for callers that wait: the place and whether it was there before. Raises ChatError."""
@@ -109,63 +109,53 @@ class Appender:
 
     async def aclose(self) -> None:
         """Wait until everything that was taken has its outcome."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        await self._pump.aclose()
 
-    async def _run(self) -> None:
-        try:
-            while self._backlog:
-                batch = self._backlog.take()
-                if not batch:
-                    await self._backlog.rest()
-                    continue
-                started_s = time.monotonic()
-                again: list[Draft] = []
-                try:
-                    again = await self._try(batch)
-                except Exception:
-                    # A fault of our own must not leave senders without an answer, nor stop the next batch.
-                    log.exception("append failed", extra={"drafts": len(batch)})
-                    self._forget(batch)
-                    for draft in batch:
-                        draft.answer(None, ChatError(Code.INTERNAL))
-                self._backlog.done(again)
-                if not again and len(batch) > 1:
-                    await asyncio.sleep(max(0.0, started_s + BATCH_INTERVAL_S - time.monotonic()))
-                # Only between batches: within one, no head may go that another channel's has just replaced.
-                while len(self._heads) > HEADS_MAX:
-                    self._heads.popitem(last=False)
-        finally:
-            self._task = None
+    # --- attempts, for the pump -------------------------------------------------------------------------
 
-    def _forget(self, drafts: Sequence[Draft]) -> None:
-        for draft in drafts:
-            self._heads.pop(draft.channel_id, None)
-
-    async def _try(self, batch: list[Draft]) -> list[Draft]:
-        """One attempt; what must be tried again, in the order of the batch."""
-        drafts = batch
+    async def place(self, attempt: Attempt) -> None:
+        """One attempt; what must be tried again is in the order of the batch. Raises nothing."""
+        drafts = attempt.drafts
         tried = [draft for draft in drafts if draft.tries]
         try:
             if tried:
                 # The store may have them: a lost answer, or an earlier send from another pod.
                 await self._drop_stored(tried)
                 drafts = [draft for draft in drafts if not draft.answered]
-            again = set(await self._attempt(drafts))
-            self._backlog.store_error = None
-            return [draft for draft in drafts if draft in again] if again else []
+            again = set(await self._attempt(attempt, drafts))
+            if again:
+                attempt.again = [draft for draft in drafts if draft in again]
         except ChatError as error:
-            self._backlog.store_error = error
-            self._forget(drafts)
-            left = [draft for draft in drafts if not draft.answered]
-            for draft in left:
-                draft.tries += 1
-                draft.failure = error
-                if not error.retryable:
-                    draft.answer(None, error)
-            return left if error.retryable else []
+            self._failed(attempt, error)
+        except Exception:
+            # A fault of our own must not leave senders without an answer, nor stop the next batch.
+            log.exception("append failed", extra={"drafts": len(attempt.drafts)})
+            self.forget(attempt.drafts)
+            for draft in attempt.drafts:
+                draft.answer(None, ChatError(Code.INTERNAL))
+        while len(self._heads) > HEADS_MAX:
+            self._heads.popitem(last=False)
 
-    async def _attempt(self, drafts: list[Draft]) -> list[Draft]:
+    def _failed(self, attempt: Attempt, error: ChatError) -> None:
+        self.forget(attempt.drafts)
+        left = [draft for draft in attempt.drafts if not draft.answered]
+        for draft in left:
+            draft.tries += 1
+            draft.failure = error
+            if not error.retryable:
+                draft.answer(None, error)
+        if error.retryable:
+            attempt.error, attempt.again = error, left
+
+    async def look_for(self, drafts: Sequence[Draft]) -> bool:
+        """Answer those that are stored; whether all are. Raises ChatError."""
+        return not await self._drop_stored(drafts)
+
+    def forget(self, drafts: Sequence[Draft]) -> None:
+        for draft in drafts:
+            self._heads.pop(draft.channel_id, None)
+
+    async def _attempt(self, attempt: Attempt, drafts: list[Draft]) -> list[Draft]:
         """One insert of what can be built; the drafts that must be tried again."""
         by_channel: dict[str, list[Draft]] = {}
         for draft in self._answer_known(drafts):
@@ -189,22 +179,33 @@ class Appender:
                 ends.append(end)
         if runs:
             self._before_insert([run.channel_id for run in runs])
+            attempt.inserting_s = time.monotonic()
             outcomes = await self._log.insert(runs)
-            stored: list[Event] = []
-            for run, made, end, outcome in zip(runs, built, ends, outcomes, strict=True):
-                if outcome is InsertOutcome.STORED:
-                    self._remember(run.channel_id, end)
-                    stored.extend(run.events)
-                    for draft, event in zip(made, run.events, strict=True):
-                        draft.answer(self._keep(draft.key, event))
-                else:
-                    self._heads.pop(run.channel_id, None)
-                    again.extend(made)
-                    for draft in made:
-                        draft.tries += 1
-            if stored:
-                self._on_stored(stored)
+            again += self._settle(attempt, zip(runs, built, ends, outcomes, strict=True))
         return again
+
+    def _settle(
+        self, attempt: Attempt, inserted: Iterable[tuple[Run, list[Draft], Head, InsertOutcome]]
+    ) -> list[Draft]:
+        """What became of each run; the drafts of those that were refused."""
+        stored: list[Event] = []
+        refused: list[Draft] = []
+        for run, made, end, outcome in inserted:
+            if run.channel_id in attempt.found:
+                continue  # It has gone on since.
+            if outcome is InsertOutcome.STORED:
+                self._remember(run.channel_id, end)
+                stored.extend(run.events)
+                for draft, event in zip(made, run.events, strict=True):
+                    draft.answer(self._keep(draft.key, event))
+            else:
+                self._heads.pop(run.channel_id, None)
+                refused.extend(made)
+                for draft in made:
+                    draft.tries += 1
+        if stored:
+            self._on_stored(stored)
+        return refused
 
     def _answer_known(self, drafts: list[Draft]) -> list[Draft]:
         """Resends of what this process itself has appended lately need no store; the drafts that are left."""
@@ -225,7 +226,7 @@ class Appender:
             self._on_stored(sorted(found.values(), key=lambda event: (event.channel_id, event.seq)))
         return found
 
-    async def _drop_stored(self, drafts: list[Draft]) -> list[Draft]:
+    async def _drop_stored(self, drafts: Sequence[Draft]) -> list[Draft]:
         """Answer those that the store has after all; the others."""
         found = await self._find([draft.key for draft in drafts])
         left = []
@@ -241,7 +242,7 @@ class Appender:
         """Of one channel: what is built now, and what waits."""
         try:
             allowed = await self._allowed(drafts)
-        except _GrantsBehind:
+        except _NotYet:
             self._heads.pop(channel_id, None)
             for draft in drafts:
                 draft.tries += 1
@@ -250,8 +251,10 @@ class Appender:
 
     async def _allowed(self, drafts: list[Draft]) -> list[Draft]:
         """Those that may go on this head: a channel begins once, and senders are members as of the last change.
-        Raises _GrantsBehind."""
-        head = self._heads[drafts[0].channel_id]
+        Raises _NotYet."""
+        head = self._heads.get(drafts[0].channel_id)
+        if head is None:
+            raise _NotYet
         allowed: list[Draft] = []
         refused: dict[Draft, ChatError] = {}
         for draft in drafts:
@@ -271,7 +274,7 @@ class Appender:
             # A resend of what was stored while its sender was still allowed gets the first answer.
             for draft in await self._drop_stored(list(refused)):
                 draft.answer(None, refused[draft])
-        if allowed and self._heads[drafts[0].channel_id] is not head:
+        if allowed and self._heads.get(drafts[0].channel_id) is not head:
             # While grants were read the bus brought a later head, perhaps of somebody's removal: what was let
             # through on the older one is looked at again, for it would be built on the later one.
             return await self._allowed(allowed)
@@ -282,7 +285,7 @@ class Appender:
         if isinstance(grant, Absence):
             raise ChatError(Code.BANNED if grant is Absence.BANNED else Code.CHANNEL_NOT_FOUND)
         if grant.members_seq < head.members_seq:
-            raise _GrantsBehind
+            raise _NotYet
         if draft.check is not None:
             pending = draft.check(grant)
             if pending is not None:

@@ -13,9 +13,10 @@ from support.mongo.commands.call import Call
 from support.mongo.errors import ErrorCode
 from support.mongo.wire import Document
 
+from chatkernel.errors import ChatError
 from chatkernel.ids import now_ms
 from chatkernel.protocol import Event, EventKind, Role
-from chatkernel.storage.model import Absence, EventRange, Grant, Run, SendKey
+from chatkernel.storage.model import Absence, EventRange, Grant, InsertOutcome, Run, SendKey
 from chatkernel.storage.mongo.store import MongoStore
 
 OLD_MS = 3_600_000
@@ -264,3 +265,49 @@ async def test_a_handing_over_that_was_half_done_is_finished(running: Pods, stor
         "u_ann": "admin",
         "u_bob": "owner",
     }
+
+
+async def test_announcements_of_inserts_that_fail_do_not_pile_up(running: Pods, store: MongoStore) -> None:
+    """The log is away and the channel's document is not: each try announces the same events again."""
+    log = ChannelLog(store)
+    await log.create("u_ann", "u_bob")
+    said = await log.say("u_ann", "hello")
+    await store._trail.settle()
+    other = log.event(EventKind.EDIT, "u_ann", target_id=said.message_id, text="hello!")
+    log.seq -= 1
+    event = log.event(EventKind.REACTION, "u_bob", target_id=said.message_id, emoji="x", on=True)
+    failing = running.on("insert", faults.fails(ErrorCode.INTERNAL_ERROR))
+    for _ in range(20):
+        for tried in (event, other, event):
+            with pytest.raises(ChatError):
+                await store.insert([Run(log.channel_id, (tried,))])
+    assert len(await names_of(store, log)) == 2
+    failing.remove()
+    await store.insert([Run(log.channel_id, (event,))])
+    await store._trail.settle()
+    assert await names_of(store, log) == []
+
+
+async def test_a_refusal_may_be_by_an_own_insert_that_was_believed_lost(
+    running: Pods, store: MongoStore
+) -> None:
+    """Its answer was lost, and it had not been applied: the name that both tries share must stay until it is."""
+    log = ChannelLog(store)
+    await log.create("u_ann", "u_bob")
+    said = await log.say("u_ann", "secret")
+    event = log.event(EventKind.DELETE, "u_ann", target_id=said.message_id)
+    running.on("insert", faults.write_concern_failed(), times=1)
+    with pytest.raises(ChatError):
+        await store.insert([Run(log.channel_id, (event,))])
+    assert await store.insert([Run(log.channel_id, (event,))]) == [InsertOutcome.REFUSED]
+    await store._trail.settle()
+    reader = await running.start()
+    await reader.grant(log.channel_id, "u_bob")
+    item = await reader.message(log.channel_id, said.message_id)
+    assert item is not None and item.deleted
+
+
+async def names_of(store: MongoStore, log: ChannelLog) -> list[str]:
+    channel = await store._collections.channels.find_one({"_id": log.channel_id})
+    assert channel is not None
+    return list(channel["announced"])

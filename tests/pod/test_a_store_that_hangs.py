@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.one_pod import HookedStore
 
-from chatkernel import backlog
+from chatkernel import backlog, pump
 from chatkernel.appender import Appender
 from chatkernel.drafts import Placed
 from chatkernel.errors import ChatError, Code
@@ -92,7 +92,10 @@ async def test_who_is_at_the_store_and_who_waits_behind_hear_in_time(
     assert [event.client_msg_id for event in sends.told] == ["created", "a", "b", "w0"]
 
 
-async def test_an_answer_that_is_lost_after_the_deadline_changes_nothing(sends: Sends) -> None:
+async def test_an_answer_that_is_lost_after_the_deadline_changes_nothing(
+    sends: Sends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "SLOW_S", 60.0)  # else it would be found meanwhile
     answered = asyncio.Event()
 
     async def lose() -> None:

@@ -195,6 +195,7 @@ async def test_a_store_that_stays_away_is_a_retryable_error(
         await writer.say("g_1", "u_ann", "k")
     assert caught.value.retryable
     faults.before_insert = []
+    monkeypatch.undo()
     placed, duplicate = await writer.say("g_1", "u_ann", "k")
     assert (placed.seq, duplicate) == (2, False)
 

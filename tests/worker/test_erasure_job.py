@@ -184,7 +184,7 @@ async def test_wherever_a_worker_dies_the_next_one_ends_in_the_same_state(
     first.publisher.start()
     working = asyncio.create_task(first.until_ended(job.job_id))
     await asyncio.wait_for(mortal.died.wait(), 20)
-    for task in (working, first.appender._task, first.publisher._task):
+    for task in (working, first.appender._pump.common, first.publisher._task):
         if task is not None:
             task.cancel()
     async with job_lab(any_store, redis, keys, name="second") as lab:

@@ -109,3 +109,19 @@ def head_of(found: Document) -> Head:
     """The head that the event of this document is."""
     messages = found["messages_before"] + (found["kind"] == EventKind.MESSAGE.value)
     return Head(found["seq"], found["message_id"], messages, found["members_seq"])
+
+
+def fresh(channel: ChannelInfo) -> Document:
+    """The document of a channel of which nothing is applied yet."""
+    return {
+        "kind": channel.kind.value,
+        "name": channel.name,
+        "history_from_start": channel.history_from_start,
+        "created_at": 0,
+        "members_seq": 0,
+        "member_count": 0,
+        "head_seq": 0,
+        "head_message_id": 0,
+        "head_messages": 0,
+        "message_seq": 0,
+    }

@@ -6,32 +6,30 @@ channel's document names such an event before it is inserted (`announced`: seq, 
 Whoever reads the channel and finds a name looks the event up, applies what is there, and takes the name away; an
 event that is not there may still come, and keeps its name. Plain messages announce nothing.
 
-An insert takes only its own names away, when it has applied them or was refused: one whose outcome is unknown keeps
-them, and somebody else who announced the same seq keeps theirs.
+An insert takes only its own names away, when it has applied them or was refused (`announcing.py`): one whose outcome
+is unknown keeps them, and somebody else who announced the same seq keeps theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
 from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind
 from chatkernel.storage.model import ChannelInfo, Run
+from chatkernel.storage.mongo.announcing import Announcing, Names
 from chatkernel.storage.mongo.changes import CHANGING_KINDS, Changes
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, channel_of, event_of
 from chatkernel.storage.mongo.membership import Membership
 from chatkernel.storage.mongo.trailing import Trail
-from chatkernel.storage.mongo.upserts import write_again
 from chatkernel.storage.together import gathered
 
 log = logging.getLogger(__name__)
@@ -40,11 +38,8 @@ EFFECTIVE_KINDS = MEMBERSHIP_KINDS | CHANGING_KINDS
 APPLIED_MAX = 10_000
 """Events whose effects this process knows to be there: it does not look at them again."""
 
-Names = Mapping[str, Sequence[str]]
-"""What an insert announced, by channel."""
 
-
-class Announced(NamedTuple):
+class Name(NamedTuple):
     seq: int
     kind: str
     name: str
@@ -54,12 +49,12 @@ class Announced(NamedTuple):
         return self.kind in MEMBERSHIP_KINDS
 
 
-def announced(channel: Document) -> list[Announced]:
+def announced(channel: Document) -> list[Name]:
     """What the channel's document names."""
     found = []
     for name in channel.get("announced", ()):
         seq, kind, _ = name.split()
-        found.append(Announced(int(seq), kind, name))
+        found.append(Name(int(seq), kind, name))
     return found
 
 
@@ -69,48 +64,28 @@ class Effects:
     def __init__(self, collections: Collections, trail: Trail) -> None:
         self._collections, self._trail = collections, trail
         self._membership, self._changes = Membership(collections), Changes(collections)
+        self.announcing = Announcing(collections, EFFECTIVE_KINDS)
         self._applied: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._healing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-    async def announce(self, runs: Sequence[Run]) -> dict[str, list[str]]:
-        """Before the runs are inserted, in one write for all channels."""
-        number = os.urandom(6).hex()
-        names: dict[str, list[str]] = {}
-        infos: dict[str, ChannelInfo] = {}
-        for run in runs:
-            mine = [f"{e.seq} {e.kind.value} {number}" for e in run.events if e.kind in EFFECTIVE_KINDS]
-            if mine:
-                names.setdefault(run.channel_id, []).extend(mine)
-            if run.channel is not None:
-                infos[run.channel_id] = run.channel
-        writes = []
-        for channel_id, mine in names.items():
-            update: Document = {"$addToSet": {"announced": {"$each": mine}}}
-            info = infos.get(channel_id)
-            if info is not None:
-                update["$setOnInsert"] = fresh(info)
-            writes.append(UpdateOne({"_id": channel_id}, update, upsert=info is not None))
-        if writes:
-            await write_again(self._collections.channels, writes)
-        return names
 
     async def apply(self, runs: Sequence[Run], names: Names) -> None:
         """After the runs were stored, of all that was announced with them: channels at the same time, events of one
         in order. What was announced and is not in the runs was refused. A channel that fails stays announced."""
-        events: dict[str, list[Event]] = {channel_id: [] for channel_id, mine in names.items() if mine}
+        events: dict[str, list[Event]] = {channel_id: [] for channel_id in names}
         infos: dict[str, ChannelInfo] = {}
         for run in runs:
             if run.channel_id in events:
-                events[run.channel_id].extend(e for e in run.events if e.kind in EFFECTIVE_KINDS)
+                events[run.channel_id].extend(run.events)
             if run.channel is not None:
                 infos[run.channel_id] = run.channel
 
         async def one(channel_id: str, stored: list[Event]) -> PyMongoError | None:
             try:
-                await self._apply(stored, infos.get(channel_id))
+                effective = [event for event in stored if event.kind in EFFECTIVE_KINDS]
+                await self._apply(effective, infos.get(channel_id))
             except PyMongoError as error:
                 return error
-            self._trail.retire(channel_id, names[channel_id])
+            self._trail.retire(channel_id, self.announcing.settled(channel_id, names[channel_id], stored))
             return None
 
         for failure in await gathered([one(*each) for each in events.items()]):
@@ -189,7 +164,7 @@ class Effects:
             await self._collections.channels.update_one({"_id": channel["_id"]}, update)
             await self.heal({**channel, "announced": names}, changes_too=True)
 
-    def _left(self, channel: Document) -> list[Announced]:
+    def _left(self, channel: Document) -> list[Name]:
         """What may be to do. A change of membership up to `members_seq` is applied, for that moves last."""
         members_seq: int = channel["members_seq"]
         return [
@@ -227,19 +202,3 @@ class Effects:
         # Read after the events: what is not announced any more is applied.
         self._know(places)
         return any(outcomes)
-
-
-def fresh(channel: ChannelInfo) -> Document:
-    """The document of a channel of which nothing is applied yet."""
-    return {
-        "kind": channel.kind.value,
-        "name": channel.name,
-        "history_from_start": channel.history_from_start,
-        "created_at": 0,
-        "members_seq": 0,
-        "member_count": 0,
-        "head_seq": 0,
-        "head_message_id": 0,
-        "head_messages": 0,
-        "message_seq": 0,
-    }

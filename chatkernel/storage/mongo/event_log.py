@@ -13,9 +13,10 @@ from chatkernel.errors import ChatError, Code
 from chatkernel.protocol import Event, HistoryItem
 from chatkernel.storage.model import EventRange, Head, HistoryPage, InsertOutcome, PageQuery, Run, SendKey
 from chatkernel.storage.mongo import history
+from chatkernel.storage.mongo.announcing import Names
 from chatkernel.storage.mongo.client import Collections
 from chatkernel.storage.mongo.documents import document_of
-from chatkernel.storage.mongo.effects import EFFECTIVE_KINDS, Effects, Names
+from chatkernel.storage.mongo.effects import EFFECTIVE_KINDS, Effects
 from chatkernel.storage.mongo.errors import LOST_RACE, translated
 from chatkernel.storage.mongo.head_audit import HeadAudit
 from chatkernel.storage.mongo.trailing import Trail
@@ -45,7 +46,7 @@ class MongoEventLog:
         alone = set(singles)
         outcomes: list[InsertOutcome] = [REFUSED] * len(runs)
         with translated():
-            names = await self._effects.announce(runs)
+            names = await self._effects.announcing.announce(runs)
             parts: list[Any] = []
             if singles:
                 parts.append(self._insert_singles(runs, singles, names, outcomes))
@@ -60,6 +61,7 @@ class MongoEventLog:
                 if isinstance(each, BaseException)
             ]
             if failures:
+                self._effects.announcing.failed(names)
                 raise failures[0]
         return outcomes
 
@@ -70,8 +72,8 @@ class MongoEventLog:
         for place, number in enumerate(numbers):
             if place not in refused:
                 outcomes[number] = STORED
-        mine = {channel_id: names[channel_id] for n in numbers if (channel_id := runs[n].channel_id) in names}
-        await self._follow([runs[n] for n in numbers if outcomes[n] is STORED], mine)
+        channels = {runs[n].channel_id for n in numbers}
+        await self._follow(channels, [runs[n] for n in numbers if outcomes[n] is STORED], names)
 
     async def _insert_in_turn(
         self, runs: Sequence[Run], numbers: Sequence[int], names: Names, outcomes: list[InsertOutcome]
@@ -89,8 +91,7 @@ class MongoEventLog:
             elif stored > 0:
                 kept.append(Run(run.channel_id, run.events[:stored], run.channel))
             stored = max(0, stored - len(run.events))
-        channel_id = runs[numbers[0]].channel_id
-        await self._follow(kept, {channel_id: names.get(channel_id, ())})
+        await self._follow({runs[numbers[0]].channel_id}, kept, names)
 
     async def _write(self, pairs: Sequence[tuple[Run, Event]], *, ordered: bool) -> set[int]:
         """Insert; the places that a unique key refused. Raises PyMongoError, ChatError."""
@@ -116,10 +117,11 @@ class MongoEventLog:
             return {each["index"] for each in errors}
         return set()
 
-    async def _follow(self, runs: Sequence[Run], names: Names) -> None:
-        """What follows from stored events; `names` are what their channels and those of refused ones announced."""
+    async def _follow(self, channels: set[str], runs: Sequence[Run], names: Names) -> None:
+        """What follows from stored events; `channels` are theirs and those of refused ones."""
         self._trail.note([event for run in runs for event in run.events])
-        await self._effects.apply(runs, names)
+        mine = {channel_id: names[channel_id] for channel_id in channels if channel_id in names}
+        await self._effects.apply(runs, mine)
 
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
         with translated():

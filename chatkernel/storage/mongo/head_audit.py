@@ -18,8 +18,8 @@ from chatkernel.protocol import MEMBERSHIP_KINDS, Event, EventKind
 from chatkernel.storage.model import Head
 from chatkernel.storage.mongo.changes import CHANGING_KINDS
 from chatkernel.storage.mongo.client import Collections
-from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, channel_of, event_of
-from chatkernel.storage.mongo.effects import Effects, announced, fresh
+from chatkernel.storage.mongo.documents import EVENT_FIELDS, Document, channel_of, event_of, fresh
+from chatkernel.storage.mongo.effects import Effects, announced
 from chatkernel.storage.mongo.trailing import Trail
 from chatkernel.storage.together import gathered
 
