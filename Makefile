@@ -58,9 +58,9 @@ test-stores: test-contract test-slow  ## The same, test-slow, and Redis and each
 	  --ignore tests/cluster $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m drills.stores
 
-drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over
+drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over, both ways
 	PYTHONPATH=tests $(BIN)/python -m drills.stores --short
-	PYTHONPATH=tests $(BIN)/python -m drills redis-failover --times 1
+	PYTHONPATH=tests $(BIN)/python -m drills redis-failover redis-cluster-failover --times 1
 
 drill-redis: $(DEV)  ## The faults of a Redis under the drill, three times each (ARGS="redis-stopped --times 1")
 	PYTHONPATH=tests $(BIN)/python -m drills $(ARGS)
