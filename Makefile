@@ -53,7 +53,7 @@ test-slow: $(DEV)  ## The tests that take longer
 test-contract: $(DEV)  ## The rest of the contracts: all on PostgreSQL, Redis under Sentinels and as a cluster, and faults
 	$(BIN)/python -m pytest -m stores -n 3 --dist loadfile tests/contract tests/worker tests/redis $(ARGS)
 
-test-stores: test-contract test-slow  ## The same, test-slow, and Redis and each store broken under the drill, three times each (35 minutes more)
+test-stores: test-contract test-slow  ## The same, test-slow, and Redis and each store broken under the drill, three times each (40 minutes more)
 	$(BIN)/python -m pytest -m stores --ignore tests/contract --ignore tests/worker --ignore tests/redis \
 	  --ignore tests/cluster $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m drills.stores
