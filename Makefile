@@ -53,14 +53,14 @@ test-slow: $(DEV)  ## The tests that take longer
 test-contract: $(DEV)  ## The rest of the contracts: all on PostgreSQL, Redis under Sentinels and as a cluster, and faults
 	$(BIN)/python -m pytest -m stores -n 3 --dist loadfile tests/contract tests/worker tests/redis $(ARGS)
 
-test-stores: test-contract test-slow  ## The same, test-slow, and Redis and each store broken under the drill, three times each (35 minutes more)
+test-stores: test-contract test-slow  ## The same, test-slow, and Redis and each store broken under the drill, three times each (40 minutes more)
 	$(BIN)/python -m pytest -m stores --ignore tests/contract --ignore tests/worker --ignore tests/redis \
 	  --ignore tests/cluster $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m drills.stores
 
-drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over
+drill-stores: $(DEV)  ## A short drill on each store while it fails and a pod dies, and on a Redis that fails over, both ways
 	PYTHONPATH=tests $(BIN)/python -m drills.stores --short
-	PYTHONPATH=tests $(BIN)/python -m drills redis-failover --times 1
+	PYTHONPATH=tests $(BIN)/python -m drills redis-failover redis-cluster-failover --times 1
 
 drill-redis: $(DEV)  ## The faults of a Redis under the drill, three times each (ARGS="redis-stopped --times 1")
 	PYTHONPATH=tests $(BIN)/python -m drills $(ARGS)

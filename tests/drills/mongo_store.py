@@ -1,4 +1,5 @@
-"""What happens to MongoDB: to mongo-java-server, or on the way to the deployment that MONGODB_URI names."""
+"""What happens to MongoDB: to mongo-java-server, or on the way to the deployment that MONGODB_URI names, or to the
+scripted server. What can be done to none but the last, however it is reached, is in `mongo_scripted`."""
 
 from __future__ import annotations
 
@@ -14,25 +15,50 @@ from pymongo.errors import PyMongoError
 from support.mongo import java_build
 from support.mongo.chosen import VARIABLE, MongoKind, chosen, hosts, one_host, with_database, with_host
 from support.mongo.java_server import java_server
+from support.mongo.topology import replica_set
 from support.wires import MongoWire, Wire, wire_to
 
 from drills.breaking import ERRORS_S, FREEZE_S, ONE_IN, Broken, done, of_wire, start_failing, stop_failing
+from drills.mongo_scripted import FAULTS
 from drills.store_fault import StoreFault, StoreUnderTest
 
 
 @asynccontextmanager
 async def mongo() -> AsyncIterator[StoreUnderTest]:
     """Raises NoJava where there can be none."""
-    if chosen().kind is MongoKind.URI:
-        async with _of_yours(os.environ[VARIABLE]) as store:
-            yield store
-        return
+    kind, why = chosen().kind, "it is one server, in memory"
+    match kind:
+        case MongoKind.URI:
+            which, why = _of_yours(os.environ[VARIABLE]), "it is not ours to break"
+        case MongoKind.SCRIPTED:
+            which = _scripted()
+        case _:
+            which = _java()
+    async with which as store:
+        print(
+            f"NOT DRILLED on this one: {', '.join(FAULTS)}, since {why}; mongo-scripted has them", flush=True
+        )
+        yield store
+
+
+@asynccontextmanager
+async def _java() -> AsyncIterator[StoreUnderTest]:
     with java_server() as server:
-        # In memory: it cannot be killed and keep what it had, nor run out of disk.
         async with wire_to(server.port, MongoWire) as wire:
             url = with_database(f"mongodb://127.0.0.1:{wire.port}/", _fresh())
             faults = _faults(wire, done(server.freeze, server.thaw))
             yield StoreUnderTest("mongo", f"mongo-java-server {java_build.version()}", url, faults)
+
+
+@asynccontextmanager
+async def _scripted() -> AsyncIterator[StoreUnderTest]:
+    async with (
+        replica_set(members=1) as replicas,
+        wire_to(replicas.primary.port, MongoWire) as wire,
+    ):
+        url = with_host(with_database(replicas.url, _fresh()), f"127.0.0.1:{wire.port}")
+        faults = _faults(wire, done(replicas.primary.freeze, replicas.primary.thaw))
+        yield StoreUnderTest("mongo", "the scripted server", url, faults)
 
 
 @asynccontextmanager

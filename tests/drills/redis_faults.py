@@ -40,8 +40,14 @@ async def failover() -> AsyncIterator[Fault]:
     """The primary is killed under three Sentinels; the strike lasts until another has its place."""
     with sentinels(REDIS_7 or VALKEY) as servers:
         killed: list[Server] = []
+        back: list[Server] = []
 
         async def strike(_: Pods) -> Pods:
+            if back:
+                # It has to follow, and the Sentinels to know that it does: then another failover can begin.
+                again = back.pop()
+                await asyncio.to_thread(until, lambda: again.do("ROLE")[0] == b"slave", 30.0)
+                await asyncio.to_thread(servers.settle_again)
             primary = await asyncio.to_thread(servers.primary)
             (other,) = (server for server in servers.data if server is not primary)
             primary.kill()
@@ -50,11 +56,9 @@ async def failover() -> AsyncIterator[Fault]:
             return []
 
         async def heal() -> None:
-            """It comes back, and is told to follow: then another failover can begin."""
             if killed:
-                back = killed.pop().start()
-                await asyncio.to_thread(until, lambda: back.do("ROLE")[0] == b"slave", 30.0)
-                await asyncio.to_thread(servers.settle_again)
+                back.append(killed.pop())
+                await _start(back[-1])
 
         yield Fault(("--redis", servers.url), strike, heal, PASSING_S)
 
@@ -64,9 +68,13 @@ async def cluster_failover() -> AsyncIterator[Fault]:
     """Of six nodes the primary that has the registry is killed; the strike lasts until its replica has its place."""
     with cluster_servers(VALKEY) as servers:
         killed: list[Server] = []
+        back: list[Server] = []
         registry = slot_of("{registry}")
 
         async def strike(_: Pods) -> Pods:
+            if back:
+                # It has to follow: then it can take over in its turn.
+                await asyncio.to_thread(servers.settle_again, back.pop())
             primary = await asyncio.to_thread(servers.owner_of, registry)
             primary.kill()
             killed.append(primary)
@@ -74,9 +82,9 @@ async def cluster_failover() -> AsyncIterator[Fault]:
             return []
 
         async def heal() -> None:
-            """It comes back, and follows: then it can take over in its turn."""
             if killed:
-                await asyncio.to_thread(servers.comes_back, killed.pop())
+                back.append(killed.pop())
+                await _start(back[-1])
 
         yield Fault(("--redis", servers.url), strike, heal, PASSING_S)
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from drills.mongo_scripted import scripted_mongo
 from drills.mongo_store import mongo
 from drills.postgres_store import postgres, replicated_postgres
 from drills.sqlite_store import sqlite
@@ -22,16 +23,20 @@ STORES = {
     "postgres": postgres,
     "postgres-replicated": replicated_postgres,
     "mongo": mongo,
+    "mongo-scripted": scripted_mongo,
 }
 TIMES = 3
-SHORT = {"sqlite": ("locked", 4.0), "postgres": ("kill", 3.0), "mongo": ("freeze", 6.0)}
-"""For a quick look: one fault of each, for so many seconds, and a pod is killed. Of others all faults, if they are
-named."""
+SHORT = {
+    "sqlite": ("locked", 4.0),
+    "postgres": ("kill", 3.0),
+    "postgres-replicated": ("standby-promoted", 3.0),
+    "mongo": ("freeze", 6.0),
+    "mongo-scripted": ("step-down", 4.0),
+}
+"""For a quick look: one fault of each, for so many seconds, and a pod is killed."""
 
 
 def _short(store: StoreUnderTest) -> StoreUnderTest:
-    if store.name not in SHORT:
-        return store
     name, hold_s = SHORT[store.name]
     chosen_ones = [fault for fault in store.faults if fault.name == name]
     faults = [dataclasses.replace(fault, hold_s=hold_s, stops=False) for fault in chosen_ones]
@@ -76,6 +81,5 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     if unknown := set(asked.names) - STORES.keys():
         parser.error(f"no store is called {', '.join(sorted(unknown))}; there are: {', '.join(STORES)}")
-    everything = list(SHORT if asked.short else STORES)
-    kept = asyncio.run(_run(asked.names or everything, asked.fault, asked.times, asked.short))
+    kept = asyncio.run(_run(asked.names or list(STORES), asked.fault, asked.times, asked.short))
     sys.exit(0 if kept else 1)

@@ -1,4 +1,5 @@
-"""`MONGODB_URI` is drilled by a wire in front of it where that can be, and else only the pods are broken."""
+"""`MONGODB_URI` is drilled by a wire in front of it where that can be, and else only the pods are broken; what cannot
+be drilled there is told."""
 
 from __future__ import annotations
 
@@ -46,13 +47,14 @@ def looked(url: str) -> Any:
 
 
 async def test_one_node_of_yours_is_broken_on_the_wire_and_left_as_it_was(
-    java_mongo: JavaMongo, monkeypatch: pytest.MonkeyPatch
+    java_mongo: JavaMongo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(VARIABLE, f"{java_mongo.url}somewhere")
     with MongoClient[dict[str, Any]](java_mongo.url) as client:
         before = set(client.list_database_names())
         async with mongo() as store:
             assert names_of(store) == ["freeze", "errors", "cut", "slow"]
+            assert "NOT DRILLED on this one: kill, failover, step-down, full" in capsys.readouterr().out
             assert VARIABLE in store.words and f"127.0.0.1:{java_mongo.port}" in store.words
             assert str(java_mongo.port) not in store.url
             assert await asyncio.to_thread(looked, store.url) == 1
@@ -72,3 +74,18 @@ async def test_of_several_hosts_only_the_pods_are_broken(monkeypatch: pytest.Mon
     async with mongo() as store:
         assert names_of(store) == [] and "only pods" in store.words
         assert "geheim" not in store.words and "127.0.0.1:1,127.0.0.1:2/drill_" in store.url
+
+
+async def test_the_scripted_server_is_what_is_drilled_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, "scripted")
+    async with mongo() as store:
+        assert names_of(store) == ["freeze", "errors", "cut", "slow"] and "scripted" in store.words
+        assert "NOT DRILLED on this one: kill" in capsys.readouterr().out
+        assert await asyncio.to_thread(looked, store.url) == 1
+        for fault in store.faults[:3:2]:
+            async with fault.broken():
+                with pytest.raises(PyMongoError):
+                    await asyncio.to_thread(looked, store.url)
+            assert await asyncio.to_thread(looked, store.url) == 1

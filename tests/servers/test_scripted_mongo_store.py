@@ -234,3 +234,30 @@ async def test_unacknowledged_writes_are_not_answered(server: ScriptedServer) ->
     async with connected(server.url, w=0, maxPoolSize=1) as client:
         await client.chat.events.insert_one({"_id": 1})
         assert await client.chat.events.find_one({"_id": 1}) == {"_id": 1}
+
+
+async def test_an_index_finds_what_a_scan_finds(client: Client) -> None:
+    things = client.chat.things
+    values: list[Any] = [1, 1.0, Int64(2), "a", ["a", "b"], [], None, {"x": 1}]
+    await things.insert_many([{"_id": number, "at": value} for number, value in enumerate(values)])
+    await things.insert_one({"_id": 99})
+    filters: list[dict[str, Any]] = [
+        *({"at": value} for value in values),
+        {"at": {"$in": [1, "b", None]}},
+        {"at": {"$gt": 1}},
+        {"at": "a", "_id": {"$in": [3, 4, 5]}},
+        {"$or": [{"at": "a"}, {"_id": 0}]},
+    ]
+
+    async def found() -> list[list[int]]:
+        return [sorted([each["_id"] async for each in things.find(one)]) for one in filters]
+
+    scanned = await found()
+    await things.create_index("at")
+    assert await found() == scanned
+    await things.update_one({"_id": 0}, {"$set": {"at": "b"}})
+    await things.delete_one({"at": "a"})
+    await things.insert_one({"_id": 100, "at": "a"})
+    looked_up = await found()
+    await things.drop_index("at_1")
+    assert await found() == looked_up != scanned

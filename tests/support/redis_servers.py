@@ -284,11 +284,10 @@ class ClusterServers:
         # A view of a node is complete when it knows who follows whom: only then a failover can begin.
         until(lambda: all(len(_replicas(node)) == len(self.replicas) for node in self.nodes))
 
-    def comes_back(self, killed: Server) -> None:
-        """A node whose replica has its place is started, and follows that one: waits until another failover can
-        begin."""
-        killed.start()
-        until(lambda: b"master_link_status:up" in _info(killed), 30.0)
+    def settle_again(self, back: Server) -> None:
+        """After a failover: wait until the node that was replaced and started again follows the one that has its
+        place, and all know it, so that another failover can begin."""
+        until(lambda: b"master_link_status:up" in _info(back), 30.0)
         until(lambda: all(_is_ok(node) for node in self.nodes), 30.0)
         until(lambda: all(len(_live_replicas(node)) == len(self.replicas) for node in self.nodes), 30.0)
 

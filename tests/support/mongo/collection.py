@@ -30,6 +30,9 @@ class Index:
 
     spec: Document
     taken: dict[tuple[Order, ...], Order] = field(default_factory=dict)
+    having: dict[Order, dict[Order, None]] = field(default_factory=dict)
+    """By the value of the key's first field the identities of those that have it: what a find need not look at is
+    all the others, or a long run would get slower and slower."""
 
     @property
     def name(self) -> str:
@@ -59,6 +62,22 @@ class Index:
             fields.append([order(each) for value in found for each in elements(value)])
         return set(itertools.product(*fields))
 
+    def note(self, document: Document) -> None:
+        for first, *_ in self.keys(document):
+            self.having.setdefault(first, {})[order(document["_id"])] = None
+
+    def forget(self, document: Document) -> None:
+        for first, *_ in self.keys(document):
+            self.having[first].pop(order(document["_id"]), None)
+
+    def candidates(self, filters: Mapping[str, Any]) -> dict[Order, None] | None:
+        """The identities of all that the filter can mean, by what it says of the first field; None: of anything."""
+        condition = filters.get(next(iter(self.key)), {})
+        wanted = condition.get("$in") if isinstance(condition, dict) else [condition]
+        if wanted is None or any(isinstance(each, dict | list) for each in wanted):
+            return None
+        return dict.fromkeys(each for one in wanted for each in self.having.get(order(one), ()))
+
 
 @dataclass(frozen=True, slots=True)
 class Updated:
@@ -81,10 +100,12 @@ class Collection:
 
     def find(self, filters: Mapping[str, Any]) -> list[Document]:
         """Those that the filter means, in the order of insertion."""
-        if set(filters) == {"_id"} and not isinstance(filters["_id"], dict):
-            found = self.documents.get(order(filters["_id"]))
-            return [] if found is None else [found]
-        return [each for each in self.documents.values() if matches(each, filters)]
+        looked_up = [index.candidates(filters) for index in self.indexes.values()]
+        few = min((each for each in looked_up if each is not None), key=len, default=self.documents)
+        documents = [self.documents[identity] for identity in few]
+        if not documents:
+            matches({}, filters)  # an operator that is not known is refused all the same
+        return [each for each in documents if matches(each, filters)]
 
     def insert(self, document: Document) -> Document:
         """The document as stored: with an `_id`, and that first."""
@@ -92,6 +113,7 @@ class Collection:
         stored = {"_id": ObjectId() if identity is NO_IDENTITY else identity, **document}
         self._claim(stored)
         self.documents[order(stored["_id"])] = stored
+        self._note(stored)
         return stored
 
     def update(
@@ -120,6 +142,7 @@ class Collection:
         chosen = found[:limit] if limit else found
         for each in chosen:
             self._release(each)
+            self._forget(each)
             del self.documents[order(each["_id"])]
         return chosen
 
@@ -131,6 +154,8 @@ class Collection:
         if index.unique:
             for document in self.documents.values():
                 self._claim_in(index, document)
+        for document in self.documents.values():
+            index.note(document)
         self.indexes[index.name] = index
         return True
 
@@ -167,7 +192,17 @@ class Collection:
         except CommandError:
             self._claim(before)
             raise
+        self._forget(before)
         self.documents[order(after["_id"])] = after
+        self._note(after)
+
+    def _note(self, document: Document) -> None:
+        for index in self.indexes.values():
+            index.note(document)
+
+    def _forget(self, document: Document) -> None:
+        for index in self.indexes.values():
+            index.forget(document)
 
     def _claim(self, document: Document) -> None:
         """Take the document's keys in all unique indexes, or in none."""

@@ -82,7 +82,7 @@ def aggregate(call: Call) -> Document:
     pipeline = call.command["pipeline"]
     first = pipeline[0].get("$match", {}) if pipeline else {}
     note_target(call, first)
-    documents = _found(call, {})
+    documents = _found(call, first)
     for stage in pipeline:
         ((name, operand),) = stage.items()
         documents = _stage(documents, name, operand)
