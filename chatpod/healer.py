@@ -145,5 +145,5 @@ class Healer:
             if channel_id in replaced:
                 log.warning("log replaced", extra={"channel": channel_id, "seq": head.seq})
                 await self._opener.begin_anew(room, head)
-            else:
+            elif head.seq >= room.checked.seq:
                 room.checked = head

@@ -46,8 +46,14 @@ class EventLog(Protocol):
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
         """The true heads, from the log itself. Channels without a log are missing."""
 
-    async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
-        """The message ids at one (channel, seq) for each channel; what is not in a log is missing."""
+    async def message_ids(
+        self, places: Sequence[tuple[str, int]], *, as_of_now: bool = False
+    ) -> dict[str, int]:
+        """The message ids at one (channel, seq) for each channel; what is not in a log is missing.
+
+        All reads may show less than was acked, for a while around a failover. `as_of_now` they do not: nothing is
+        missing that anybody was told of before this was called. That is dear, and an error while nobody can know it.
+        """
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
         """The stored events of these keys; missing keys were never stored."""

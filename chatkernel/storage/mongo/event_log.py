@@ -135,9 +135,12 @@ class MongoEventLog:
             await self._effects.make_sure(found.values(), EFFECTIVE_KINDS, must=True)
             return found
 
-    async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+    async def message_ids(
+        self, places: Sequence[tuple[str, int]], *, as_of_now: bool = False
+    ) -> dict[str, int]:
+        read = history.message_ids_now if as_of_now else history.message_ids
         with translated():
-            return await history.message_ids(self._collections, places)
+            return await read(self._collections, places)
 
     async def events(self, ranges: Sequence[EventRange]) -> list[list[Event]]:
         with translated():
