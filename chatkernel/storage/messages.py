@@ -43,8 +43,9 @@ class EventLog(Protocol):
         the event alone, are guarded by its seq, and are stored with it where the store can, else healed.
         """
 
-    async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
-        """The true heads, from the log itself. Channels without a log are missing."""
+    async def heads(self, channel_ids: Sequence[str], *, within_s: float | None = None) -> dict[str, Head]:
+        """The true heads, from the log itself. Channels without a log are missing. `within_s`: a store of which a
+        part may be away gives up sooner than it does else."""
 
     async def message_ids(
         self, places: Sequence[tuple[str, int]], *, as_of_now: bool = False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
+import pymongo
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError
 
@@ -121,8 +123,8 @@ class MongoEventLog:
         self._trail.note([event for run in runs for event in run.events])
         await self._effects.apply(runs, names)
 
-    async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
-        with translated():
+    async def heads(self, channel_ids: Sequence[str], *, within_s: float | None = None) -> dict[str, Head]:
+        with translated(), nullcontext() if within_s is None else pymongo.timeout(within_s):
             found = await history.heads(self._collections, channel_ids)
         self._audit.saw(found)
         return found

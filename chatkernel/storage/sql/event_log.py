@@ -21,7 +21,7 @@ class SqlEventLog:
             lambda conn: append.insert_messages(conn, runs),
         )
 
-    async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
+    async def heads(self, channel_ids: Sequence[str], *, within_s: float | None = None) -> dict[str, Head]:
         if not channel_ids:
             return {}
         found = await self._db.look(lambda conn: history.heads(conn, channel_ids))
