@@ -85,7 +85,10 @@ class Healer:
             await self._look_for_damage()
             user_ids = list(self._hub.users)
             self._away &= bool(user_ids)
-            await self._spread(user_ids, USERS_PER_READ, self._try_users)
+            await asyncio.gather(
+                self._spread(user_ids, USERS_PER_READ, self._try_users),
+                self._spread(list(self._hub.rooms), HEADS_PER_READ, self._try_counts),
+            )
 
     async def _spread(
         self, names: Sequence[str], size: int, look: Callable[[Sequence[str]], Awaitable[None]]
@@ -163,6 +166,14 @@ class Healer:
             self._away = True
         except Exception:
             log.exception("reconcile failed", extra={"users": len(user_ids)})
+
+    async def _try_counts(self, channel_ids: Sequence[str]) -> None:
+        try:
+            await self._opener.recount(channel_ids)
+        except ChatError as error:
+            log.debug("members not counted", extra={"error": str(error)})
+        except Exception:
+            log.exception("recount failed", extra={"channels": len(channel_ids)})
 
     async def _heal(self, channel_ids: Sequence[str]) -> None:
         # Noted before the heads are read: these can only be later.

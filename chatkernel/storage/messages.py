@@ -82,10 +82,16 @@ class Conversations(Protocol):
     async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
         """All channels of these people. Each id is in the answer."""
 
+    async def channels_of(self, user_ids: Sequence[str]) -> dict[str, set[str]]:
+        """In which channels each of these people is. Each id is in the answer. Cheaper than grants, for comparing."""
+
     async def channel_counts(self, user_ids: Sequence[str]) -> dict[str, int]:
         """In how many channels each of these people is; those in none may be missing."""
 
     async def channel(self, channel_id: str) -> ChannelState | None: ...
+
+    async def member_counts(self, channel_ids: Sequence[str]) -> dict[str, int]:
+        """How many are in each of these channels; those that are not there are missing."""
 
     async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:
         """Members by rising user id after the given one, with their watermarks."""
