@@ -64,10 +64,7 @@ def caught_up(deployment: ReplicaSet) -> None:
 
 def loses_its_end(deployment: ReplicaSet) -> None:
     """Put back to a copy that was made before."""
-    events = deployment.store.collections["chat.events"]
-    for key, each in list(events.documents.items()):
-        if each["seq"] > SHOWN:
-            del events.documents[key]
+    deployment.store.collection("chat.events").delete({"seq": {"$gt": SHOWN}}, limit=0)
 
 
 def resets(wire: Wire) -> list[Resync]:
@@ -121,6 +118,7 @@ async def test_nor_are_those_who_are_there(
     assert wire.texts(ROOM) == ["live"]
 
 
+@pytest.mark.slow
 async def test_a_primary_that_was_superseded_is_not_believed(
     deployment: ReplicaSet, store: MongoStore, pod: OnePod, told: Position
 ) -> None:
