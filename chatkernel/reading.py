@@ -81,17 +81,13 @@ class Reading:
         """
         self.check_cursors(frame.cursors)
         heads = await self._log.heads(list(frame.cursors))
-        strange = await strangers(self._log, frame.cursors, heads)
         grants = await self._grants(user_id)
-        strange = [channel_id for channel_id in strange if channel_id in grants]
+        theirs = {c: cursor for c, cursor in frame.cursors.items() if c in heads and c in grants}
+        strange = await strangers(self._log, theirs, heads)
         if strange:
             yield Resync(strange, reset=True)
-        behind = {
-            channel_id: (max(seq_of(cursor), grants[channel_id].from_seq), heads[channel_id].seq)
-            for channel_id, cursor in frame.cursors.items()
-            if channel_id in heads and channel_id in grants
-        }
-        behind.update((channel_id, (heads[channel_id].seq, heads[channel_id].seq)) for channel_id in strange)
+        stood = {c: heads[c].seq if c in strange else seq_of(cursor) for c, cursor in theirs.items()}
+        behind = {c: (max(seq, grants[c].from_seq), heads[c].seq) for c, seq in stood.items()}
         fresh = True
         async for events, complete in read_behind(
             self._log, behind, self._live.limits.page_max_items, self._page_bytes()
@@ -99,13 +95,9 @@ class Reading:
             if events and not fresh:
                 grants = await self._grants(user_id)
             fresh = not events
-            theirs = [e for e in events if e.channel_id in grants and e.seq > grants[e.channel_id].from_seq]
-            done = {
-                c: ChannelHead(heads[c].seq, heads[c].message_id, first_seq=first_seq(grants[c]))
-                for c in complete
-                if c in grants
-            }
-            yield Page(frame.id, "sync", events=theirs, heads=done, done=False)
+            visible = [e for e in events if e.channel_id in grants and e.seq > grants[e.channel_id].from_seq]
+            done = {c: _end(heads[c], stood[c], grants[c]) for c in complete if c in grants}
+            yield Page(frame.id, "sync", events=visible, heads=done, done=False)
         if not fresh:
             grants = await self._grants(user_id)
         yield Page(frame.id, "sync", left=[c for c in frame.cursors if c not in grants])
@@ -135,23 +127,43 @@ class Reading:
 
 
 async def strangers(event_log: EventLog, cursors: Cursors, heads: Mapping[str, Head]) -> list[str]:
-    """Channels, of those with a head, whose cursor is of another log: beyond the head, or with another message where
-    it stands. A store that was restored from a backup has such clients, and so has another cluster."""
+    """Channels, of those with a head, whose cursor is of another log: beyond its end, or with another message where
+    it stands. A store that was restored from a backup has such clients, and so has another cluster.
+
+    That a cursor is beyond the head as it was read proves nothing: around a failover a store may show less than it
+    has acked. What is asked as of now does. (It could have been removed meanwhile; but what is newer than such a head
+    is younger than any retention.)
+    """
     found: list[str] = []
     asked: list[tuple[str, int]] = []
+    beyond: list[tuple[str, int]] = []
     for channel_id, cursor in cursors.items():
         head = heads.get(channel_id)
         if head is None:
             continue
         seq, message_id = place_of(cursor)
-        if seq > head.seq or (seq == head.seq and message_id not in (0, head.message_id)):
+        if seq > head.seq:
+            beyond.append((channel_id, seq))
+        elif seq == head.seq and message_id not in (0, head.message_id):
             found.append(channel_id)
         elif 0 < seq < head.seq and message_id:
             asked.append((channel_id, seq))
     for channel_id, message_id in (await event_log.message_ids(asked)).items():
         if message_id != place_of(cursors[channel_id])[1]:
             found.append(channel_id)
+    if beyond:
+        there = await event_log.message_ids(beyond, as_of_now=True)
+        for channel_id, _ in beyond:
+            at = there.get(channel_id)
+            if at is None or place_of(cursors[channel_id])[1] not in (0, at):
+                found.append(channel_id)
     return found
+
+
+def _end(head: Head, stood: int, grant: Grant) -> ChannelHead:
+    """Where somebody stands who has everything: with a cursor that may be ahead of the head as it was read."""
+    seq = max(head.seq, stood)
+    return ChannelHead(seq, head.message_id if seq == head.seq else 0, first_seq=first_seq(grant))
 
 
 def first_seq(grant: Grant) -> int:

@@ -7,7 +7,7 @@ written: so no event is between what was read from the store and what comes live
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from chatkernel.errors import ChatError, Close, Code
 from chatkernel.live import Live
@@ -16,6 +16,7 @@ from chatkernel.protocol import ChannelHead, Cursors, Event, Page, Resync, encod
 from chatkernel.reading import first_seq, place_of, seq_of, strangers
 from chatkernel.storage.model import Absence, EventRange, Grant, Head
 from chatkernel.storage.store import Store
+from chatkernel.storage.together import gathered
 from chatpod.client import Client
 from chatpod.hub import Hub
 from chatpod.room import Room
@@ -71,22 +72,24 @@ class Opener:
 
         Raises ChatError.
         """
-        by_user = await self._store.grants_of(user_ids)
-        for user_id, grants in by_user.items():
-            held = {grant.channel_id for grant in grants}
+        by_user = await self._store.channels_of(user_ids)
+        for user_id, held in by_user.items():
             for client in list(self._hub.users.get(user_id, ())):
                 if client.opening:
                     continue
-                for grant in grants:
-                    if (room := self._hub.rooms.get(grant.channel_id)) is not None:
-                        room.member_count = grant.member_count
-                missing = [grant for grant in grants if grant.channel_id not in client.rooms]
+                missing = held - client.rooms
                 if missing:
                     await self._bring(client, missing)
-                for channel_id in [c for c in client.rooms if c not in held]:
+                for channel_id in client.rooms - held:
                     if isinstance(await self._store.grant(channel_id, user_id), Absence):
                         self._hub.detach(client, channel_id)
                         client.send(Resync([channel_id]))
+
+    async def recount(self, channel_ids: Sequence[str]) -> None:
+        """How many are in these, whatever was counted from events. Raises ChatError."""
+        for channel_id, count in (await self._store.member_counts(channel_ids)).items():
+            if (room := self._hub.rooms.get(channel_id)) is not None:
+                room.member_count = count
 
     async def begin_anew(self, room: Room, head: Head) -> None:
         """What was told of a channel is not in its log any more: a failover took it back. All who are in it here are
@@ -106,7 +109,7 @@ class Opener:
             room.pins -= 1
             self._hub.drop_if_empty(room.channel_id)
 
-    async def _bring(self, client: Client, grants: Sequence[Grant]) -> None:
+    async def _bring(self, client: Client, channel_ids: Iterable[str]) -> None:
         """Channels that the client should have had live: from where the person came in, for that event and what
         followed may be what was lost. Who had it drops it. Raises ChatError.
 
@@ -115,6 +118,8 @@ class Opener:
         """
         if client.connection.unsent_bytes() > self._live.limits.outbox_max_bytes // 2:
             return  # the next audit finds them again
+        found = await gathered([self._store.grant(channel_id, client.user_id) for channel_id in channel_ids])
+        grants = [grant for grant in found if not isinstance(grant, Absence)]
         cursors = {grant.channel_id: max(grant.joined_seq - 1, grant.from_seq) for grant in grants}
         await self.catch_up(client, "", grants, cursors, only_a_page=True)
 

@@ -43,11 +43,18 @@ class EventLog(Protocol):
         the event alone, are guarded by its seq, and are stored with it where the store can, else healed.
         """
 
-    async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
-        """The true heads, from the log itself. Channels without a log are missing."""
+    async def heads(self, channel_ids: Sequence[str], *, within_s: float | None = None) -> dict[str, Head]:
+        """The true heads, from the log itself. Channels without a log are missing. `within_s`: a store of which a
+        part may be away gives up sooner than it does else."""
 
-    async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
-        """The message ids at one (channel, seq) for each channel; what is not in a log is missing."""
+    async def message_ids(
+        self, places: Sequence[tuple[str, int]], *, as_of_now: bool = False
+    ) -> dict[str, int]:
+        """The message ids at one (channel, seq) for each channel; what is not in a log is missing.
+
+        All reads may show less than was acked, for a while around a failover. `as_of_now` they do not: nothing is
+        missing that anybody was told of before this was called. That is dear, and an error while nobody can know it.
+        """
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
         """The stored events of these keys; missing keys were never stored."""
@@ -75,10 +82,16 @@ class Conversations(Protocol):
     async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
         """All channels of these people. Each id is in the answer."""
 
+    async def channels_of(self, user_ids: Sequence[str]) -> dict[str, set[str]]:
+        """In which channels each of these people is. Each id is in the answer. Cheaper than grants, for comparing."""
+
     async def channel_counts(self, user_ids: Sequence[str]) -> dict[str, int]:
         """In how many channels each of these people is; those in none may be missing."""
 
     async def channel(self, channel_id: str) -> ChannelState | None: ...
+
+    async def member_counts(self, channel_ids: Sequence[str]) -> dict[str, int]:
+        """How many are in each of these channels; those that are not there are missing."""
 
     async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:
         """Members by rising user id after the given one, with their watermarks."""

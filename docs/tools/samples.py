@@ -161,13 +161,16 @@ async def _look(store: MongoStore) -> None:
     await store.heads([CHANNEL])
     await store.events([EventRange(CHANNEL, 0, 10)])
     await store.find_sent([SendKey(CHANNEL, ANN, "2" * 20)])
-    await store.message_ids([(CHANNEL, 2)])
+    for as_of_now in (False, True):
+        await store.message_ids([(CHANNEL, 2)], as_of_now=as_of_now)
     for query in ({}, {"before": 4}, {"after": 1}, {"around": message_id_at(AT_MS + 2000)}, {"at": AT_MS}):
         await store.page(PageQuery(CHANNEL, 0, 10, **query))
     await store.message(CHANNEL, message_id_at(AT_MS + 2000))
     await store.grant(CHANNEL, ANN)
     await store.grants_of([ANN])
+    await store.channels_of([ANN])
     await store.channel_counts([ANN])
+    await store.member_counts([CHANNEL])
     await store.channel(CHANNEL)
     await store.members(CHANNEL)
     await store.conversations(ANN, cursor=None, limit=10, archived=False)

@@ -131,6 +131,23 @@ async def test_ownership_that_nobody_takes_stays(store: Store) -> None:
     assert await roles(store, log) == {"u_ann": "owner"}
 
 
+async def test_who_is_where_and_how_many_there_are(store: Store) -> None:
+    a, b = ChannelLog(store), ChannelLog(store)
+    await a.create("u_ann", "u_bob")
+    await b.create("u_ann", "u_cem", "u_dee")
+    await b.append(EventKind.LEAVE, "u_dee", users=["u_dee"])
+    assert await store.channels_of(["u_ann", "u_bob", "u_dee", "u_eve"]) == {
+        "u_ann": {a.channel_id, b.channel_id},
+        "u_bob": {a.channel_id},
+        "u_dee": set(),
+        "u_eve": set(),
+    }
+    assert await store.channels_of([]) == {}
+    counted = await store.member_counts([a.channel_id, b.channel_id, "local_gnone", a.channel_id])
+    assert counted == {a.channel_id: 2, b.channel_id: 2}
+    assert await store.member_counts([]) == {}
+
+
 async def test_channels_are_counted_per_person(store: Store) -> None:
     for members in (("u_ann", "u_bob"), ("u_ann",), ("u_bob", "u_ann")):
         await ChannelLog(store).create(*members)

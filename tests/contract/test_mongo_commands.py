@@ -188,6 +188,15 @@ async def test_a_grant_reads_the_channel_and_the_membership(running: Pods, store
     assert running.commands() == [("find", "memberships"), ("find", "channels"), ("find", "memberships")]
 
 
+async def test_what_is_compared_at_each_heartbeat_is_read_once(running: Pods, store: MongoStore) -> None:
+    logs = await channels(store, MANY)
+    other = await running.start()
+    running.forget()
+    await other.channels_of(["u_ann", "u_bob"])
+    await other.member_counts([log.channel_id for log in logs])
+    assert running.commands() == [("find", "memberships"), ("find", "channels")]
+
+
 async def test_what_was_just_applied_is_not_looked_up_by_who_applied_it(
     running: Pods, store: MongoStore
 ) -> None:

@@ -201,7 +201,12 @@ async def test_every_command_of_the_log_names_its_shard() -> None:
             await log.append(EventKind.LEAVE, "u_bob", users=["u_bob"])
             await store.grant(CHANNEL, "u_ann")
             await store.events([EventRange(CHANNEL, 0, 100)])
+            await store.message_ids([(CHANNEL, 2)], as_of_now=True)
             await store.unread("u_ann", [CHANNEL])
+            await store.member_counts([CHANNEL])
             assert list(router.broadcasts) == []
+            # What a heartbeat asks all shards: one command for so many people, and nothing else.
+            await store.channels_of(["u_ann", "u_bob"])
+            assert [each["find"] for each in router.broadcasts] == ["memberships"]
         finally:
             await store.aclose()

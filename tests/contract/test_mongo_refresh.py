@@ -3,16 +3,20 @@ tokens never go on from one."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from mongo_pods import Pods, about, pods
 from support.mongo import faults
 from support.mongo.commands.call import Call
+from support.mongo.shard_away import shard_away
+from support.mongo.topology import mongos
 from support.mongo.wire import Document
 
 from chatkernel.storage.model import Device, RefreshOutcome, User
-from chatkernel.storage.mongo.store import MongoStore
+from chatkernel.storage.mongo import devices
+from chatkernel.storage.mongo.store import MongoStore, open_mongo
 
 LATE = 9_000_000
 DEVICE = Device("d_1", "u_ann", "Phone", 1, 1)
@@ -120,3 +124,20 @@ async def test_no_token_is_left_for_a_device_that_is_erased_meanwhile(
     hooked = running.on(erased_before, hook)
     await store.put_refresh("token", "u_ann", "d_1", LATE)
     assert await store._collections.refresh_tokens.find_one({"_id": "token"}) is None
+
+
+async def test_a_shard_that_is_away_and_has_nothing_of_the_device_delays_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only what has expired is looked for on all shards."""
+    monkeypatch.setattr(devices, "TIDY_S", 0.1)
+    async with mongos() as router:
+        store = await open_mongo(f"{router.url}&timeoutMS=30000")
+        await store.ensure_schema()
+        await store.create_user(User("u_ann", "ann", "Ann", 1), "")
+        await store.add_device(DEVICE)
+        await store.put_refresh("old", "u_ann", "d_1", LATE)
+        router.on("*", shard_away(lambda _: False))
+        async with asyncio.timeout(10):
+            assert await refresh(store, "old", "new") is RefreshOutcome.ROTATED
+        await store.aclose()

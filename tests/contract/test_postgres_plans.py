@@ -114,6 +114,7 @@ async def test_no_statement_reads_a_whole_table(name: str, mode: str, filled: st
         ("history._seq_at", "events_listed"),
         ("conversation_list._lines", "memberships_of_user"),
         ("conversations._grants_of", "memberships_of_user"),
+        ("conversations._channels_of", "memberships_of_user"),
         ("conversations._members", "Index Cond: ((channel_id = 'c_1'::text) AND (user_id > 'u_3'::text))"),
         ("effects._edit", "events_listed"),
         ("effects._forget_edits", "edits_pkey"),

@@ -56,3 +56,13 @@ async def test_a_deleted_text_is_gone_from_sync_and_so_are_its_edits(store: Stor
         (EventKind.DELETE, None, None),
         (EventKind.EDIT, None, None),
     ]
+
+
+async def test_places_are_known_as_of_now_too(store: Store) -> None:
+    log, other = ChannelLog(store), ChannelLog(store)
+    for each in (log, other):
+        await each.create("u_ann", "u_bob")
+    said = await log.say("u_ann", "x")
+    places = [(log.channel_id, said.seq), (other.channel_id, said.seq), ("local_gnone", 2**53 - 1)]
+    assert await store.message_ids(places, as_of_now=True) == {log.channel_id: said.message_id}
+    assert await store.message_ids([], as_of_now=True) == {}

@@ -41,6 +41,7 @@ async def test_no_statement_reads_a_whole_table(name: str, tmp_path: Path) -> No
         ("history._seq_at", "events_listed"),
         ("conversation_list._lines", "COVERING INDEX memberships_of_user (user_id=? AND archived=?)"),
         ("conversations._grants_of", "memberships_of_user"),
+        ("conversations._channels_of", "COVERING INDEX memberships_of_user"),
         ("effects._edit", "events_listed"),
         ("effects._forget_edits", "PRIMARY KEY (channel_id=? AND target_id=?)"),
     ],

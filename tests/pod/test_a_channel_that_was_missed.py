@@ -90,3 +90,12 @@ async def test_more_than_a_page_is_left_to_the_client(store: Store) -> None:
     assert asked == {begun: 3, other: 0}
     await pod.opener.reconcile(["u_eve"])
     assert wire.frames == []
+
+
+async def test_how_many_are_in_it_is_put_right(pod: OnePod, elsewhere: Elsewhere) -> None:
+    await elsewhere.group(ROOM, "u_own", "u_eve")
+    await pod.came("u_eve")
+    room = pod.hub.rooms[ROOM]
+    room.member_count = 99
+    await pod.opener.recount([ROOM, OTHER])
+    assert room.member_count == 2

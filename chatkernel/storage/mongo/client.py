@@ -80,6 +80,9 @@ class Collections:
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self.database = database
         self.events: AsyncCollection[Document] = database["events"]
+        self.events_as_of_now = self.events.with_options(read_concern=ReadConcern("linearizable"))
+        """For one event by a unique key: the primary answers when a majority has confirmed that it still is the
+        primary, with all that was acked before. What is read with `majority` may be of one that was superseded."""
         self.channels: AsyncCollection[Document] = database["channels"]
         self.memberships: AsyncCollection[Document] = database["memberships"]
         self.reactions: AsyncCollection[Document] = database["reactions"]

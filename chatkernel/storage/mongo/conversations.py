@@ -32,6 +32,8 @@ from chatkernel.storage.mongo.watermarks import put_watermarks
 from chatkernel.storage.together import gathered
 
 _CHANNELS_AT_ONCE = 1_000
+_COUNT_FIELDS: Document = dict.fromkeys(("member_count", "members_seq", "announced"), 1)
+"""How many are in a channel, and what tells whether that is all."""
 _NEWEST = 20
 """Events among which the last message is looked for, if it is not the newest."""
 
@@ -62,12 +64,14 @@ class MongoConversations:
             channel = await self._collections.channels.find_one({"_id": channel_id})
         return channel
 
-    async def _settled_channels(self, channel_ids: Sequence[str]) -> dict[str, Document]:
-        channels = await self._channels(channel_ids)
+    async def _settled_channels(
+        self, channel_ids: Sequence[str], fields: Document | None = None
+    ) -> dict[str, Document]:
+        channels = await self._channels(channel_ids, fields)
         asked = list(channels.values())
         outcomes = await gathered([self._effects.heal(channel) for channel in asked])
         healed = [channel["_id"] for channel, did in zip(asked, outcomes, strict=True) if did]
-        return channels | await self._channels(healed) if healed else channels
+        return channels | await self._channels(healed, fields) if healed else channels
 
     async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
         """Memberships are read again after their channels, for the same reason as in `grant`."""
@@ -89,14 +93,26 @@ class MongoConversations:
                 answer[each["user_id"]].append(_grant(each, channels[each["channel_id"]]))
         return answer
 
-    async def _channels(self, channel_ids: Sequence[str]) -> dict[str, Document]:
+    async def _channels(
+        self, channel_ids: Sequence[str], fields: Document | None = None
+    ) -> dict[str, Document]:
         distinct = list(dict.fromkeys(channel_ids))
         found: dict[str, Document] = {}
         for start in range(0, len(distinct), _CHANNELS_AT_ONCE):
             some = {"_id": {"$in": distinct[start : start + _CHANNELS_AT_ONCE]}}
-            async for channel in self._collections.channels.find(some):
+            async for channel in self._collections.channels.find(some, fields):
                 found[channel["_id"]] = channel
         return found
+
+    async def channels_of(self, user_ids: Sequence[str]) -> dict[str, set[str]]:
+        answer: dict[str, set[str]] = {user_id: set() for user_id in user_ids}
+        if answer:
+            wanted = {"user_id": {"$in": list(answer)}, "state": State.MEMBER.value}
+            fields = {"_id": 0, "user_id": 1, "channel_id": 1}
+            with translated():
+                for each in await self._collections.memberships.find(wanted, fields).to_list():
+                    answer[each["user_id"]].add(each["channel_id"])
+        return answer
 
     async def channel_counts(self, user_ids: Sequence[str]) -> dict[str, int]:
         distinct = list(dict.fromkeys(user_ids))
@@ -126,6 +142,11 @@ class MongoConversations:
             found.get("retention_s", 0),
             found.get("floor_seq", 0) + 1,
         )
+
+    async def member_counts(self, channel_ids: Sequence[str]) -> dict[str, int]:
+        with translated():
+            found = await self._settled_channels(channel_ids, _COUNT_FIELDS)
+        return {channel_id: channel["member_count"] for channel_id, channel in found.items()}
 
     async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:
         where = {"channel_id": channel_id, "state": State.MEMBER.value, "user_id": {"$gt": after_user_id}}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
+import pymongo
 from pymongo.errors import PyMongoError
 
 from chatkernel.errors import ChatError, Code
@@ -17,6 +18,8 @@ from chatkernel.storage.mongo.errors import lost_race, translated
 from chatkernel.storage.refresh import REPLACED, may_be_retried
 
 _TRIES = 8
+TIDY_S = 1.0
+"""How long whoever refreshes a token waits for what is only tidying: old tokens are on any shard."""
 
 
 class MongoDevices:
@@ -194,7 +197,7 @@ class MongoDevices:
 
     async def _tidy(self, device_id: str, now: int) -> None:
         """Behind the decision, which stands whether this works or not."""
-        with suppress(PyMongoError):
+        with suppress(PyMongoError), pymongo.timeout(TIDY_S):
             await self._collections.devices.update_one({"_id": device_id}, {"$set": {"last_seen_at": now}})
             # What has expired can no longer be reused: a device keeps no more tokens than it uses in their life-time.
             expired = {"device_id": device_id, "expires_at": {"$lte": now}}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
+import pymongo
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError
 
@@ -123,8 +125,8 @@ class MongoEventLog:
         mine = {channel_id: names[channel_id] for channel_id in channels if channel_id in names}
         await self._effects.apply(runs, mine)
 
-    async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
-        with translated():
+    async def heads(self, channel_ids: Sequence[str], *, within_s: float | None = None) -> dict[str, Head]:
+        with translated(), nullcontext() if within_s is None else pymongo.timeout(within_s):
             found = await history.heads(self._collections, channel_ids)
         self._audit.saw(found)
         return found
@@ -137,9 +139,12 @@ class MongoEventLog:
             await self._effects.make_sure(found.values(), EFFECTIVE_KINDS, must=True)
             return found
 
-    async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+    async def message_ids(
+        self, places: Sequence[tuple[str, int]], *, as_of_now: bool = False
+    ) -> dict[str, int]:
+        read = history.message_ids_now if as_of_now else history.message_ids
         with translated():
-            return await history.message_ids(self._collections, places)
+            return await read(self._collections, places)
 
     async def events(self, ranges: Sequence[EventRange]) -> list[list[Event]]:
         with translated():

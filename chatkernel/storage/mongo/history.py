@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import OperationFailure
+
 from chatkernel.errors import ChatError, Code
 from chatkernel.message_ids import MAX_MESSAGE_ID, message_id_at
 from chatkernel.protocol import Event, HistoryItem
@@ -15,6 +18,7 @@ from chatkernel.storage.together import gathered
 
 _END = MAX_MESSAGE_ID + 1
 _HEAD_FIELDS = dict.fromkeys(("channel_id", "seq", "message_id", "messages_before", "kind", "members_seq"), 1)
+_NOT_A_REPLICA_SET = 123
 KEYS_AT_ONCE = 100
 """Alternatives of one query."""
 
@@ -53,9 +57,22 @@ async def find_sent(collections: Collections, keys: Sequence[SendKey]) -> dict[S
 
 
 async def message_ids(collections: Collections, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+    return await _ids_at(collections.events, places)
+
+
+async def message_ids_now(collections: Collections, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Of a primary that makes sure first, with a majority, that it is one."""
+    try:
+        return await _ids_at(collections.events_as_of_now, places)
+    except OperationFailure as error:
+        if error.code != _NOT_A_REPLICA_SET:
+            raise
+        return await _ids_at(collections.events, places)  # a server alone: nobody can take its place
+
+
+async def _ids_at(events: AsyncCollection[Document], places: Sequence[tuple[str, int]]) -> dict[str, int]:
     async def one(channel_id: str, seq: int) -> int | None:
-        where = {"channel_id": channel_id, "seq": seq}
-        found = await collections.events.find_one(where, {"message_id": 1})
+        found = await events.find_one({"channel_id": channel_id, "seq": seq}, {"message_id": 1})
         return None if found is None else int(found["message_id"])
 
     answers = await gathered([one(*place) for place in places])

@@ -44,6 +44,11 @@ _grants_of = Query(
     " WHERE m.user_id = k.user_id AND c.channel_id = m.channel_id",
     values="user_id",
 )
+_channels_of = Query(
+    "user_id, channel_id",
+    "SELECT m.user_id, m.channel_id FROM {values} k CROSS JOIN memberships m WHERE m.user_id = k.user_id",
+    values="user_id",
+)
 _channel_counts = Query(
     "user_id, channels",
     "SELECT k.user_id, COUNT(*) AS channels FROM {values} k CROSS JOIN memberships m"
@@ -55,6 +60,11 @@ _channel = Query(
     " members_seq, member_count, retention_s, floor_seq",
     "SELECT channel_id, kind, name, history_from_start, created_at, head_seq, head_message_id, head_messages,"
     " members_seq, member_count, retention_s, floor_seq FROM channels WHERE channel_id = :channel_id",
+)
+_member_counts = Query(
+    "channel_id, member_count",
+    "SELECT c.channel_id, c.member_count FROM {values} k CROSS JOIN channels c WHERE c.channel_id = k.channel_id",
+    values="channel_id",
 )
 _members = Query(
     "user_id, role, joined_seq, read_seq, delivered_seq",
@@ -99,6 +109,13 @@ def grants_of(conn: Connection, user_ids: Sequence[str]) -> dict[str, list[Grant
     return answer
 
 
+def channels_of(conn: Connection, user_ids: Sequence[str]) -> dict[str, set[str]]:
+    answer: dict[str, set[str]] = {user_id: set() for user_id in user_ids}
+    for user_id, channel_id in _channels_of.rows_for(conn, [(user_id,) for user_id in answer]):
+        answer[user_id].add(channel_id)
+    return answer
+
+
 def channel_counts(conn: Connection, user_ids: Sequence[str]) -> dict[str, int]:
     return dict(_channel_counts.rows_for(conn, [(user_id,) for user_id in dict.fromkeys(user_ids)]))
 
@@ -112,6 +129,10 @@ def channel(conn: Connection, channel_id: str) -> ChannelState | None:
     return ChannelState(
         row[0], ChannelKind(row[1]), row[2], bool(row[3]), row[4], head, count, retention_s, floor_seq + 1
     )
+
+
+def member_counts(conn: Connection, channel_ids: Sequence[str]) -> dict[str, int]:
+    return dict(_member_counts.rows_for(conn, [(channel_id,) for channel_id in dict.fromkeys(channel_ids)]))
 
 
 def members(conn: Connection, channel_id: str, after_user_id: str, limit: int) -> list[Member]:
@@ -149,11 +170,17 @@ class SqlConversations:
     async def grants_of(self, user_ids: Sequence[str]) -> dict[str, list[Grant]]:
         return await self._db.look(lambda conn: grants_of(conn, user_ids)) if user_ids else {}
 
+    async def channels_of(self, user_ids: Sequence[str]) -> dict[str, set[str]]:
+        return await self._db.look(lambda conn: channels_of(conn, user_ids)) if user_ids else {}
+
     async def channel_counts(self, user_ids: Sequence[str]) -> dict[str, int]:
         return await self._db.look(lambda conn: channel_counts(conn, user_ids)) if user_ids else {}
 
     async def channel(self, channel_id: str) -> ChannelState | None:
         return await self._db.look(lambda conn: channel(conn, channel_id))
+
+    async def member_counts(self, channel_ids: Sequence[str]) -> dict[str, int]:
+        return await self._db.look(lambda conn: member_counts(conn, channel_ids)) if channel_ids else {}
 
     async def members(self, channel_id: str, *, after_user_id: str = "", limit: int = 500) -> list[Member]:
         return await self._db.look(lambda conn: members(conn, channel_id, after_user_id, limit))

@@ -21,15 +21,22 @@ class SqlEventLog:
             lambda conn: append.insert_messages(conn, runs),
         )
 
-    async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
+    async def heads(self, channel_ids: Sequence[str], *, within_s: float | None = None) -> dict[str, Head]:
         if not channel_ids:
             return {}
         found = await self._db.look(lambda conn: history.heads(conn, channel_ids))
         await self._db.settle()
         return found
 
-    async def message_ids(self, places: Sequence[tuple[str, int]]) -> dict[str, int]:
-        return await self._db.look(lambda conn: history.message_ids(conn, places)) if places else {}
+    async def message_ids(
+        self, places: Sequence[tuple[str, int]], *, as_of_now: bool = False
+    ) -> dict[str, int]:
+        if not places:
+            return {}
+        if as_of_now:
+            # No standby was promoted before this has ended: it would have waited for that one in vain.
+            await self._db.confirm()
+        return await self._db.look(lambda conn: history.message_ids(conn, places))
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
         if not keys:

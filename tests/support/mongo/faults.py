@@ -85,6 +85,25 @@ def majority_timed_out() -> Hook:
     return write_concern_failed(ErrorCode.WRITE_CONCERN_TIMEOUT, "waiting for replication timed out")
 
 
+def lags(upto_seq: int, *, superseded: bool = False) -> Hook:
+    """For `find`: the majority snapshot of this primary has no events after that seq, though others were acked. So it
+    is for a moment after an election. What is linearizable is answered by all that was acked; a primary that is
+    `superseded` and does not know it cannot answer that before the time is over."""
+
+    async def hook(call: Call) -> Document:
+        command = call.command
+        level = command.get("readConcern", {}).get("level")
+        if command["find"] != "events" or (level == "linearizable" and not superseded):
+            return await call.proceed()
+        if level == "linearizable":
+            await asyncio.sleep(command["maxTimeMS"] / 1000)
+            raise CommandError(ErrorCode.MAX_TIME_MS_EXPIRED, "operation exceeded time limit")
+        older = {"$and": [command["filter"], {"seq": {"$lte": upto_seq}}]}
+        return await call.proceed(command | {"filter": older})
+
+    return hook
+
+
 def reset_before() -> Hook:
     """The connection is reset, and nothing was done."""
 

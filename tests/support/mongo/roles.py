@@ -64,7 +64,7 @@ class Role(Protocol):
 
 
 class Standalone:
-    """A mongod alone: no retryable writes."""
+    """A mongod alone: no retryable writes, no linearizable reads."""
 
     is_mongos = False
 
@@ -76,6 +76,11 @@ class Standalone:
             raise CommandError(
                 ErrorCode.ILLEGAL_OPERATION,
                 "Transaction numbers are only allowed on a replica set member or mongos",
+            )
+        if call.command.get("readConcern", {}).get("level") == "linearizable":
+            raise CommandError(
+                ErrorCode.NOT_A_REPLICA_SET,
+                "node needs to be a replica set member to use read concern",
             )
 
     def amend(self, answer: Document) -> None:
