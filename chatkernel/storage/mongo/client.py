@@ -20,8 +20,9 @@ OPERATION_TIMEOUT_MS = 5_000
 """Bounds every operation with all its retries, also against a server that stands still; `timeoutMS` in the URL
 overrides it. Below the appender's deadline, so that an unknown outcome can still be asked for within it."""
 
-POOL_MAX = 50
-"""Connections of a process; `maxPoolSize` in the URL overrides it."""
+POOL_MAX = 100
+"""Connections of a process; `maxPoolSize` in the URL overrides it. Twice what sends hold at worst, while a shard of
+several is away (`LET_GO_MAX` + 1 in chatkernel/pump.py, and the three `AT_ONCE` of chatkernel/apart.py)."""
 
 DEFAULT_DATABASE = "chat"
 
