@@ -93,7 +93,7 @@ def test_the_defaults_are_bounded_and_the_url_wins() -> None:
     assert chosen.timeout == 0.9
     assert (chosen.pool_options.max_pool_size, chosen.pool_options.min_pool_size) == (7, 2)
     assert not chosen.retry_writes and not chosen.retry_reads
-    assert connect("mongodb://db.example/?minPoolSize=80").options.pool_options.max_pool_size == 80
+    assert connect("mongodb://db.example/?minPoolSize=180").options.pool_options.max_pool_size == 180
 
 
 async def test_waiting_for_a_connection_is_bounded_by_the_time_out_too() -> None:
