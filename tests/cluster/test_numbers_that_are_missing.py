@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cluster.kit.api import Api
+from cluster.kit.api import Api, is_ready
 from cluster.kit.chat import SLOW, Chat, Operator
 from cluster.kit.faults import Faults
 from cluster.kit.registry import RawRegistry, registry_of
@@ -41,7 +41,9 @@ async def test_numbers_that_are_not_to_be_had_make_no_pod_fewer(
 
         with faults.frozen(chat.namespace, victim):
             await chat.chat_pods_until(
-                lambda pods: bool(pods.keys() - two.keys()), SILENT_S * SLOW, "another in its place"
+                lambda pods: pods.keys() - two.keys() and not (victim in pods and is_ready(pods[victim])),
+                SILENT_S * SLOW,
+                "another in its place",
             )
             after = await chat.settled(2, 90)
         assert victim not in after

@@ -25,6 +25,7 @@ PREVIOUS = Path(__file__).parent / "previous" / "chatcluster"
 CRD = "chatclusters.chatcluster.dev"
 OF_THE_OPERATOR = "chatcluster-operator"
 TAKEN_OVER_S = 15.0
+TOLD_S = 60.0
 
 
 def is_in_force(definition: Path) -> bool:
@@ -65,6 +66,11 @@ async def test_not_one_reconnect(api: Api, helm: Helm, kubectl: Kubectl) -> None
         pods = await chat.settled(2)
         async with talking(chat.url, people=16, channels=8, rate=30.0) as talk:
             await talk.goes_on(30)
+
+            async def has_told_all() -> bool:
+                return any(note.startswith("DeliveryHealthy is True") for note in chat.events())
+
+            await eventually(has_told_all, TOLD_S * SLOW, "the probe came through, which is told last")
             before, said = started(kubectl), chat.events()
             # In a thread: people go on talking meanwhile.
             await asyncio.to_thread(operator.install, [kubectl.namespace], CHART, crds={"install": True})

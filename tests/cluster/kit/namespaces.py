@@ -8,6 +8,7 @@ import secrets
 from cluster.kit.kubectl import Kubectl
 
 ENFORCED = "pod-security.kubernetes.io/enforce"
+READY_S = 60
 GONE_S = 180
 
 _run = secrets.token_hex(2)
@@ -31,6 +32,9 @@ class Namespaces:
             }
         )
         self._made.append(name)
+        # Without it no pod is let in. A controller that has just come back to its API server makes it late.
+        account = ("serviceaccount/default", f"--namespace={name}")
+        self._kubectl("wait", "--for=create", *account, f"--timeout={READY_S}s")
         return name
 
     def leave(self, *names: str) -> None:
