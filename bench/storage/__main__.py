@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,8 @@ class Run:
             if measured.no_channels and len(channels) > 1:
                 self._left_out(f"{key}_append_to_all", measured.no_channels)
                 continue
+            if measured.no_channels:
+                channels = [replace(each, members=each.members[:1]) for each in channels]
             appender = appender_of(at.store)
             await send_everywhere(appender, at, channels)
             for senders in SENDERS:

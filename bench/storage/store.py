@@ -40,7 +40,7 @@ class Measured(ABC):
 
     @property
     def no_channels(self) -> str:
-        """Why appends to all channels are not measured; nothing if they are."""
+        """Why appends to all channels are not measured, and those to one are one person's; nothing if all are."""
         return ""
 
     @abstractmethod

@@ -16,6 +16,7 @@ from cluster.machine.machine import Machine
 NODES = 3
 AT_ONCE = 3
 """Files of tests, on a machine of two cores."""
+SHORT = "--short"
 
 
 def main() -> None:
@@ -57,7 +58,10 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str
     build.add_argument("--kwok", action="store_true")
     load = commands.add_parser("load", help="make our image from this checkout, and load it into every node")
     load.add_argument("--tag", default=images.PRODUCT_TAG)
-    for name, words in (("run", "a command in the cluster's network"), ("test", "pytest on the tests here")):
+    for name, words in (
+        ("run", "a command in the cluster's network"),
+        ("test", f"pytest on the tests here ({SHORT}: without the slow ones)"),
+    ):
         commands.add_parser(name, help=words)
     ours = 1 if arguments[:1] in (["run"], ["test"]) else len(arguments)
     return parser.parse_args(arguments[:ours]), arguments[ours:]
@@ -67,11 +71,15 @@ def _test(machine: Machine, arguments: Sequence[str]) -> None:
     """What is named, in one go. All: several files at a time, for they wait most of it; then what needs the cluster
     for itself."""
     pytest = [sys.executable, "-m", "pytest"]
+    which = "cluster and not slow" if SHORT in arguments else "cluster"
+    arguments = [argument for argument in arguments if argument != SHORT]
     if any(Path(argument.partition("::")[0]).exists() for argument in arguments):
-        runs = [[*pytest, "-m", "cluster", *arguments]]
+        runs = [[*pytest, "-m", which, *arguments]]
     else:
-        beside = ["-n", str(AT_ONCE), "--dist", "loadfile", "-m", "cluster and not alone"]
-        runs = [[*pytest, *how, "tests/cluster", *arguments] for how in (beside, ["-m", "cluster and alone"])]
+        beside = ["-n", str(AT_ONCE), "--dist", "loadfile", "-m", f"{which} and not alone"]
+        runs = [
+            [*pytest, *how, "tests/cluster", *arguments] for how in (beside, ["-m", f"{which} and alone"])
+        ]
     if os.environ.get("KUBECONFIG"):
         # Somebody's own cluster: no network to enter, nothing to build.
         sys.exit(max(subprocess.run(each, check=False).returncode for each in runs))

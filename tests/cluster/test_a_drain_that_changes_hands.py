@@ -3,6 +3,8 @@ second time."""
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.kit.api import Api, Object, eventually
 from cluster.kit.chat import SLOW, Chat, operating
 from cluster.kit.faults import Faults
@@ -16,6 +18,7 @@ PEOPLE, RATE = 16, 0.1
 one every four seconds, and that is time enough for another to lead."""
 
 
+@pytest.mark.slow
 async def test_another_finishes_it(api: Api, helm: Helm, kubectl: Kubectl, faults: Faults) -> None:
     chat = Chat(api, kubectl)
     with operating(helm, kubectl) as operator:

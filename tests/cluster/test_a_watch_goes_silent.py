@@ -37,6 +37,7 @@ async def grows_in_spite(chat: Chat, proxy: ApiProxy, silent: str, within_s: flo
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.slow
 async def test_it_is_noticed_and_nothing_wrong_is_done(
     api: Api, helm: Helm, kubectl: Kubectl, namespaces: Namespaces
 ) -> None:

@@ -61,6 +61,7 @@ async def test_as_many_as_people_need_and_no_more(chat: Chat, api: Api) -> None:
     assert sum("Ended the chat pod" in note for note in said) == 1
 
 
+@pytest.mark.slow
 async def test_kubernetes_own_autoscaler_scales_it(chat: Chat) -> None:
     chat.apply(chatPods={"replicas": 2, "connectionsPerPod": PER_POD})
     two = await chat.settled(2, 90)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.kit.api import Api
 from cluster.kit.chat import Chat, Operator
 from cluster.kit.talk import MESSAGES_PER_S, Talk, talking
@@ -16,6 +18,7 @@ WINDOW_S = 20.0
 SWINGS = 3
 
 
+@pytest.mark.slow
 async def test_a_swing_round_the_threshold_is_one_decision(api: Api, operator: Operator) -> None:
     chat = Chat(api, operator.kubectl)
     scaling = {

@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import pytest
 from support.api_calls import Person, sign_up
 
 from chatoperator.manifests.names import identity
@@ -51,6 +52,7 @@ def way_in(kubectl: Kubectl, chat: Chat) -> str:
     return f"http://{kubectl.get('service', 'way-in')['spec']['clusterIP']}:8080"
 
 
+@pytest.mark.slow
 async def test_what_was_backed_up_is_there_again_and_nobody_has_to_log_in(
     api: Api, operator: Operator, tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ async def test_an_upgrade_of_the_operator_touches_no_pod_of_a_cluster(
         ]
 
 
+@pytest.mark.slow
 async def test_an_operator_of_another_image_moves_nobody_until_the_resource_asks_for_it(
     api: Api, helm: Helm, kubectl: Kubectl, faults: Faults
 ) -> None:

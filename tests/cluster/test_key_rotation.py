@@ -9,6 +9,8 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from cluster.kit.api import Api, eventually
 from cluster.kit.chat import SLOW, Chat, Operator
 from cluster.kit.documents import OPERATIONS, Section, Shell
@@ -44,6 +46,7 @@ async def all_are_logged_in(talk: Talk, kid: str) -> None:
     await eventually(signed, TOKEN_TTL_S * SLOW, f"all tokens are signed by {kid}")
 
 
+@pytest.mark.slow
 async def test_in_three_steps_nobody_is_logged_out_and_a_stolen_key_is_gone_at_once(
     api: Api, operator: Operator, tmp_path: Path
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from chatclient.drill.crowd import read_log
 from chatclient.http import Api as ChatApi
 from chatclient.http import Tokens, new_http
@@ -104,6 +106,7 @@ async def texts(url: str, tokens: Tokens, channel: str) -> list[str]:
         await one.close()
 
 
+@pytest.mark.slow
 async def test_it_takes_over_what_the_policy_says_and_nothing_else(api: Api, operator: Operator) -> None:
     """Messages are in a store of the test's own, Redis is one that the operator runs."""
     chat, outside = Chat(api, operator.kubectl), Outside(api, operator.kubectl)

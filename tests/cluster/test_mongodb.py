@@ -3,6 +3,8 @@ down. The server is mongo-java-server: one that shards is tested outside Kuberne
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.kit.api import Api, is_ready
 from cluster.kit.chat import Chat, Operator
 from cluster.kit.faults import Faults
@@ -14,6 +16,7 @@ NEXT = f"{PRODUCT}:next"
 """The same software under another name: a new version as far as anybody can see."""
 
 
+@pytest.mark.slow
 async def test_one_that_is_down_at_first_and_again_at_an_upgrade(
     api: Api, operator: Operator, faults: Faults
 ) -> None:

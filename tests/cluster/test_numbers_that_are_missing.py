@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from cluster.kit.api import Api, is_ready
 from cluster.kit.chat import SLOW, Chat, Operator
 from cluster.kit.faults import Faults
@@ -18,6 +20,7 @@ DELETED_S = 6.0
 """Longer than between two looks of the operator, and less than that."""
 
 
+@pytest.mark.slow
 async def test_numbers_that_are_not_to_be_had_make_no_pod_fewer(
     api: Api, operator: Operator, faults: Faults
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.kit.api import Api, eventually
 from cluster.kit.chat import SLOW, Chat, Operator, operating
 from cluster.kit.kubectl import Helm, Kubectl
@@ -28,6 +30,7 @@ def blind(operator: Operator) -> float:
     return float(figure.split()[1])
 
 
+@pytest.mark.slow
 async def test_each_looks_after_its_own_and_goes_on_without_the_other_and_without_a_namespace(
     api: Api, helm: Helm, kubectl: Kubectl, namespaces: Namespaces
 ) -> None:

@@ -3,6 +3,8 @@ of them moves once, and then there is rest."""
 
 from __future__ import annotations
 
+import pytest
+
 from chatclient.drill.crowd import Device
 from cluster.kit.api import Api, Objects, eventually
 from cluster.kit.chat import SLOW, Chat, Operator
@@ -22,6 +24,7 @@ ROUND_S = 12.0
 """As long as a round of rebalancing may take."""
 
 
+@pytest.mark.slow
 async def test_survivors_give_up_what_is_above_their_share(
     api: Api, operator: Operator, room: Room, faults: Faults
 ) -> None:

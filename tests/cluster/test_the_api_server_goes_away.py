@@ -18,6 +18,7 @@ AWAY_S = 60
 
 
 @pytest.mark.parametrize("how", ["away", "silent"])
+@pytest.mark.slow
 async def test_people_talk_on_and_nothing_is_undone(
     api: Api, helm: Helm, kubectl: Kubectl, faults: Faults, how: str
 ) -> None:

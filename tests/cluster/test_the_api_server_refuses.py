@@ -38,6 +38,7 @@ def told(chat: Chat) -> tuple[int, int, int]:
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.slow
 async def test_nothing_wrong_is_done_and_it_catches_up(api: Api, helm: Helm, kubectl: Kubectl) -> None:
     chat = Chat(api, kubectl)
     with operating_through_proxy(helm, kubectl) as (operator, proxy):

@@ -11,7 +11,7 @@ from cluster.kit.kubectl import Helm, Kubectl
 from cluster.kit.talk import talking
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("frozen", marks=pytest.mark.slow)])
 async def test_another_goes_on_in_mid_rollout(
     api: Api, helm: Helm, kubectl: Kubectl, faults: Faults, how: str
 ) -> None:
