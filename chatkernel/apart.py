@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
@@ -28,7 +27,7 @@ FRESH_AT_ONCE, FAILED_AT_ONCE, LOOKS_AT_ONCE = 16, 8, 16
 """Attempts under way for channels that have not failed alone, and for those that have, and looks for what was stored.
 Each takes a connection."""
 READ_S = 0.25
-"""How long a first try may read before it is given up; where channels failed alone, twice that with each failure."""
+"""How long a try may read before it is given up; of a channel that failed alone, twice that with each failure."""
 READ_DOUBLINGS = 4
 LOOK_AGAIN_S = 0.25, 1.0
 """After a look that found nothing, and after one that was not answered."""
@@ -39,13 +38,13 @@ EVENTS_EACH = 8
 """Events of an attempt per channel that it may have. A store that has more to do than it manages in its time would
 fail all that wait in a channel over and over."""
 KNOWN_MOST = 20_000
-"""Channels in doubt that are remembered though nothing waits in them."""
+"""Channels that are remembered: those in doubt in which nothing waits, and those that were served."""
 
 
 class Suspect:
     """A channel in doubt, and what waits in it."""
 
-    __slots__ = ("alone", "channel_id", "drafts", "failed", "looked_for", "queued", "under")
+    __slots__ = ("alone", "channel_id", "drafts", "failures", "looked_for", "queued", "under")
 
     def __init__(self, channel_id: str) -> None:
         self.channel_id = channel_id
@@ -56,30 +55,37 @@ class Suspect:
         """In one of the lines; among those to be looked for."""
         self.alone = False
         """It is tried by itself: what it was in has failed."""
-        self.failed = False
-        """By itself."""
+        self.failures = 0
+        """How often it failed by itself."""
 
 
 class Line:
-    """Suspects in the order in which they are tried. Where one succeeds, twice as many are next."""
+    """Suspects in the order in which they are tried: who failed less often is first, for one failure may have been a
+    hiccup; of these, who came first. Where one succeeds, twice as many are next."""
 
     def __init__(self, at_once: int, random_source: random.Random) -> None:
         self._at_once, self._random = at_once, random_source
         self.under_way = 0
+        self._suspects: list[tuple[int, int, Suspect]] = []
+        self._numbers, self._front = count(1), count(-1, -1)
+        self.reset()
+
+    def reset(self) -> None:
+        """All is well."""
         self.most = 1
         """Channels of the next group."""
-        self.failures = 0
+        self._failures = 0
         self._not_before_s = 0.0
-        self._suspects: deque[Suspect] = deque()
 
     def push(self, suspect: Suspect, *, in_front: bool = False) -> None:
         suspect.queued = True
-        (self._suspects.appendleft if in_front else self._suspects.append)(suspect)
+        number = next(self._front if in_front else self._numbers)
+        heappush(self._suspects, (suspect.failures, number, suspect))
 
     def pop(self) -> Suspect | None:
         if not self._suspects:
             return None
-        suspect = self._suspects.popleft()
+        suspect = heappop(self._suspects)[2]
         suspect.queued = False
         return suspect
 
@@ -92,8 +98,8 @@ class Line:
     def ended(self, well: bool, *, pause: bool) -> None:
         self.under_way -= 1
         self.most = min(GROUP_MOST, self.most * 2) if well else 1
-        self.failures = max(0, self.failures - 1) if well else self.failures + 1
-        pause_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(self.failures, 10))
+        self._failures = max(0, self._failures - 1) if well else self._failures + 1
+        pause_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(self._failures, 10))
         wait_s = self._random.uniform(0, pause_s) if pause and not well else 0.0
         self._not_before_s = time.monotonic() + wait_s
 
@@ -166,6 +172,8 @@ class Apart:
             self.active, self.failure = False, None
             self._suspects.clear()
             self._well.clear()
+            self._fresh.reset()
+            self._failed.reset()
             return False
         return channel_id in self._suspects or channel_id not in self._well
 
@@ -207,7 +215,7 @@ class Apart:
             suspect = self._suspect(channel_id)
             self._ended(suspect, attempt)
             self._well.discard(channel_id)
-            suspect.failed = suspect.failed or attempt.alone
+            suspect.failures += attempt.alone
             suspect.alone = True
         mine: dict[str, list[Draft]] = {}
         for draft in left:
@@ -224,7 +232,9 @@ class Apart:
         channels = attempt.channels
         ready = [*left]
         for channel_id in channels:
-            ready += self._is_well(channel_id, attempt)
+            ready += (
+                self._is_well(channel_id, attempt) if attempt.asked else self._goes_on(channel_id, attempt)
+            )
         return ready
 
     def found(self, attempt: Attempt, channel_id: str) -> list[Draft]:
@@ -287,7 +297,7 @@ class Apart:
 
     def _queue(self, suspect: Suspect) -> None:
         if suspect.drafts and suspect.under is None and not suspect.queued:
-            (self._failed if suspect.failed else self._fresh).push(suspect)
+            (self._failed if suspect.failures else self._fresh).push(suspect)
 
     def _ended(self, suspect: Suspect, attempt: Attempt) -> None:
         if suspect.under is attempt:
@@ -295,6 +305,8 @@ class Apart:
             self._kept -= attempt.let_go
 
     def _is_well(self, channel_id: str, attempt: Attempt) -> list[Draft]:
+        if len(self._well) >= KNOWN_MOST:
+            self._well.clear()  # each is tried once more
         self._well.add(channel_id)
         suspect = self._suspects.pop(channel_id, None)
         if suspect is None:
@@ -302,6 +314,14 @@ class Apart:
         self._ended(suspect, attempt)
         self._counted(suspect.drafts, -1)
         return suspect.drafts
+
+    def _goes_on(self, channel_id: str, attempt: Attempt) -> list[Draft]:
+        """All was known here, which says nothing of the store."""
+        suspect = self._suspects.get(channel_id)
+        if suspect is not None:
+            self._ended(suspect, attempt)
+            self._queue(suspect)
+        return []
 
     def _group(self, line: Line) -> Trial | None:
         group: list[Suspect] = []
@@ -334,10 +354,8 @@ class Apart:
             taken, suspect.drafts = suspect.drafts[:room], suspect.drafts[room:]
             self._counted(taken, -1)
             drafts += taken
-        attempt = Attempt(drafts, alone=len(group) == 1)
+        attempt = Attempt(drafts, alone=len(group) == 1, trial=True)
         for suspect in group:
             suspect.under = attempt
-        return Trial(attempt, group, self._read_s(line), line)
-
-    def _read_s(self, line: Line) -> float:
-        return READ_S * 2.0 ** (min(line.failures, READ_DOUBLINGS) if line is self._failed else 0)
+        failures = max(suspect.failures for suspect in group)
+        return Trial(attempt, group, READ_S * 2.0 ** min(failures, READ_DOUBLINGS), line)

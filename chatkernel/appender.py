@@ -119,6 +119,7 @@ class Appender:
         tried = [draft for draft in drafts if draft.tries]
         try:
             if tried:
+                attempt.asked = True
                 # The store may have them: a lost answer, or an earlier send from another pod.
                 await self._drop_stored(tried)
                 drafts = [draft for draft in drafts if not draft.answered]
@@ -147,6 +148,14 @@ class Appender:
         if error.retryable:
             attempt.error, attempt.again = error, left
 
+    def gave_up(self, attempt: Attempt) -> None:
+        error = ChatError(Code.STORAGE_UNAVAILABLE, "The store did not answer in time")
+        if attempt.inserting_s:
+            self._failed(attempt, error)
+        else:
+            attempt.error = error
+            attempt.again = [draft for draft in attempt.drafts if not draft.answered]
+
     async def look_for(self, drafts: Sequence[Draft]) -> bool:
         """Answer those that are stored; whether all are. Raises ChatError."""
         return not await self._drop_stored(drafts)
@@ -162,6 +171,7 @@ class Appender:
             by_channel.setdefault(draft.channel_id, []).append(draft)
         unknown = [channel_id for channel_id in by_channel if channel_id not in self._heads]
         if unknown:
+            attempt.asked = True
             found = await self._log.heads(unknown)
             for channel_id in unknown:
                 self._remember(channel_id, found.get(channel_id, Head()))
@@ -179,7 +189,7 @@ class Appender:
                 ends.append(end)
         if runs:
             self._before_insert([run.channel_id for run in runs])
-            attempt.inserting_s = time.monotonic()
+            attempt.asked, attempt.inserting_s = True, time.monotonic()
             outcomes = await self._log.insert(runs)
             again += self._settle(attempt, zip(runs, built, ends, outcomes, strict=True))
         return again

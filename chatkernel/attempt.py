@@ -16,6 +16,7 @@ class Attempt:
     __slots__ = (
         "again",
         "alone",
+        "asked",
         "drafts",
         "error",
         "found",
@@ -25,12 +26,17 @@ class Attempt:
         "started_s",
         "task",
         "timer",
+        "trial",
     )
 
-    def __init__(self, drafts: list[Draft], *, alone: bool = False) -> None:
+    def __init__(self, drafts: list[Draft], *, alone: bool = False, trial: bool = False) -> None:
         self.drafts = drafts
         self.alone = alone
         """Of one channel, so that a failure is about this channel."""
+        self.trial = trial
+        """Of channels in doubt; else it is the common batch."""
+        self.asked = False
+        """The store was asked, and not only what this process remembers."""
         self.again: Sequence[Draft] = ()
         """What has to be tried again, in the order of `drafts`."""
         self.error: ChatError | None = None

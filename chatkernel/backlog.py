@@ -49,7 +49,7 @@ class Backlog:
         self.max_bytes = WAITING_MAX_BYTES
         """What may wait; with more, drafts are refused."""
         self._most = BATCH_MAX_EVENTS
-        """In the next batch: less after each failure of the store, and more again after each success."""
+        """In the next common batch: less after each that the store failed, and more again after each success."""
         self._not_before: dict[str, float] = {}
         """Channels among those waiting that are not to be tried yet."""
         self._submitted = asyncio.Event()
@@ -141,11 +141,11 @@ class Backlog:
         self._bytes += sum([draft.size_bytes for draft in left])
         self._bytes -= sum([draft.size_bytes for draft in attempt.drafts])
         if attempt.error is None:
-            if self._most < BATCH_MAX_EVENTS:
+            if self._most < BATCH_MAX_EVENTS and not attempt.trial:
                 self._most *= 2
             self._ready(self.apart.served(attempt, left) if self.apart.active else left)
             return
-        self._most = max(BATCH_LEAST_EVENTS, len(attempt.drafts) // 2)
+        self._take_less_after(attempt)
         behind = self._in_doubt(attempt)
         self.apart.back(attempt, left, attempt.error)
         for draft in behind:
@@ -153,7 +153,7 @@ class Backlog:
 
     def let_go(self, attempt: Attempt) -> None:
         """It takes long: others need not wait for it, and what waits behind it waits apart."""
-        self._most = max(BATCH_LEAST_EVENTS, len(attempt.drafts) // 2)
+        self._take_less_after(attempt)
         behind = self._in_doubt(attempt)
         self.apart.keep(attempt)
         for draft in behind:
@@ -165,6 +165,10 @@ class Backlog:
         self._bytes -= sum([draft.size_bytes for draft in attempt.of(channel_id)])
         attempt.drafts = [draft for draft in attempt.drafts if draft.channel_id != channel_id]
         self._ready(self.apart.found(attempt, channel_id))
+
+    def _take_less_after(self, attempt: Attempt) -> None:
+        if not attempt.trial:
+            self._most = max(BATCH_LEAST_EVENTS, len(attempt.drafts) // 2)
 
     def _ready(self, drafts: list[Draft]) -> None:
         now_s = time.monotonic()

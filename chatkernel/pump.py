@@ -18,7 +18,7 @@ from chatkernel.apart import Trial
 from chatkernel.attempt import Attempt
 from chatkernel.backlog import Backlog
 from chatkernel.drafts import Draft
-from chatkernel.errors import ChatError, Code
+from chatkernel.errors import ChatError
 
 BATCH_INTERVAL_S = 0.002
 """After a batch of several the next begins no sooner: each costs a commit, and a write to every member of a busy
@@ -26,8 +26,10 @@ channel, so a little patience makes both fewer. A message that comes alone is ne
 SLOW_S = 0.5
 """After so long others do not wait for an attempt any more. A store that always takes longer is served all the same,
 in more and smaller attempts."""
-LET_GO_MAX = 8
-"""Attempts that nobody waits for. With one more, others wait after all: each may hold a connection."""
+LET_GO_MAX, LET_GO_TRIALS_MAX = 8, 4
+"""Attempts that nobody waits for, and with how many a trial does not become one more: each holds a connection. Then
+a common batch is waited for after all, and a trial is given up, as if its time were up: else channels that the store
+reads but does not write would keep the places of those that it serves."""
 
 
 class Place(Protocol):
@@ -35,6 +37,9 @@ class Place(Protocol):
 
     async def place(self, attempt: Attempt) -> None:
         """Try it; what is to be tried again, and whether the store failed, is noted in it. Raises nothing."""
+
+    def gave_up(self, attempt: Attempt) -> None:
+        """It was cut short: what it has not answered is to be tried again, and may be stored if it was inserting."""
 
     async def look_for(self, drafts: Sequence[Draft]) -> bool:
         """Answer those that are stored; whether all are. Raises ChatError."""
@@ -104,8 +109,7 @@ class Pump:
         except asyncio.CancelledError:
             if not attempt.given_up:
                 raise
-            attempt.error = ChatError(Code.STORAGE_UNAVAILABLE, "The store did not answer in time")
-            attempt.again = [draft for draft in attempt.drafts if not draft.answered]
+            self._place.gave_up(attempt)
         finally:
             if attempt.timer is not None:
                 attempt.timer.cancel()
@@ -124,13 +128,14 @@ class Pump:
         attempt.timer = loop.call_later(wait_s, self._takes_long, attempt, trial)
 
     def _takes_long(self, attempt: Attempt, trial: Trial | None) -> None:
-        if not attempt.inserting_s:
+        left_s = attempt.inserting_s + SLOW_S - time.monotonic()
+        most = LET_GO_MAX if trial is None else LET_GO_TRIALS_MAX
+        if not attempt.inserting_s or (left_s <= 0 and trial is not None and self._let_go >= most):
             attempt.given_up = True
             if attempt.task is not None:
                 attempt.task.cancel()
             return
-        left_s = attempt.inserting_s + SLOW_S - time.monotonic()
-        if left_s > 0 or self._let_go >= LET_GO_MAX:
+        if left_s > 0 or self._let_go >= most:
             self._look_after(attempt, max(left_s, SLOW_S / 10), trial)
             return
         attempt.let_go = True
@@ -152,6 +157,8 @@ class Pump:
             while apart.busy:
                 self._changed.clear()
                 while (trial := apart.take()) is not None:
+                    if trial.line is not None:
+                        self._backlog.begun(trial.attempt)  # now: what is nowhere is not looked after
                     self._started(self._try_apart(trial), "appender-trial")
                 due_s = apart.due_s()
                 with suppress(TimeoutError):
@@ -166,7 +173,7 @@ class Pump:
         else:
             # By reading first: that can be given up.
             self._place.forget(trial.attempt.drafts)
-            await self._carry(self._backlog.begun(trial.attempt), trial.read_s, trial)
+            await self._carry(trial.attempt, trial.read_s, trial)
 
     async def _look_for(self, trial: Trial, channel_id: str) -> None:
         attempt, answered = trial.attempt, False

@@ -21,7 +21,7 @@ from support.mongo.wire import Document
 
 from chatkernel.errors import ChatError, Code, StoreRefuses
 from chatkernel.storage.model import PageQuery
-from chatkernel.storage.mongo.client import OPERATION_TIMEOUT_MS, POOL_MAX, connect
+from chatkernel.storage.mongo.client import CONNECTING_MAX, OPERATION_TIMEOUT_MS, POOL_MAX, connect
 from chatkernel.storage.mongo.store import MongoStore, open_mongo
 
 CHANNEL = "local_gsettings"
@@ -86,6 +86,8 @@ def test_the_defaults_are_bounded_and_the_url_wins() -> None:
     plain = connect("mongodb://db.example/chat").options
     assert plain.timeout == OPERATION_TIMEOUT_MS / 1000
     assert (plain.pool_options.max_pool_size, plain.pool_options.min_pool_size) == (POOL_MAX, 0)
+    assert plain.pool_options.max_connecting == CONNECTING_MAX
+    assert connect("mongodb://db.example/chat?maxConnecting=3").options.pool_options.max_connecting == 3
     assert plain.retry_writes and plain.retry_reads
     chosen = connect(
         "mongodb://db.example/chat?timeoutMS=900&maxPoolSize=7&minPoolSize=2&retryWrites=false&retryReads=false"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chatkernel.errors import CATALOGUE
-from chatkernel.storage.mongo.client import OPERATION_TIMEOUT_MS, POOL_MAX
+from chatkernel.storage.mongo.client import CONNECTING_MAX, OPERATION_TIMEOUT_MS, POOL_MAX
 from chatkernel.storage.mongo.migration import INITIAL_CHUNKS
 from chatkernel.storage.mongo.options import COMPRESSORS, KNOWN
 from chatkernel.storage.mongo.schema import COLLECTIONS
@@ -59,6 +59,7 @@ def test_options_and_numbers_are_those_of_the_code() -> None:
     assert len(named) > 12 and {name.lower() for name in named} <= KNOWN
     assert f"| `timeoutMS` | {OPERATION_TIMEOUT_MS} |" in section
     assert f"| `maxPoolSize` | {POOL_MAX} |" in section
+    assert f"| `maxConnecting` | {CONNECTING_MAX} |" in section
     assert all(f"`{name}`" in section for name in COMPRESSORS)
     assert f"{2 * INITIAL_CHUNKS} pieces" in TEXT
 

@@ -4,6 +4,8 @@ they are served again all is there once and in order."""
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from random import Random
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from chatkernel import apart, backlog, pump
+from chatkernel.apart import Apart
 from chatkernel.appender import Appender
 from chatkernel.drafts import Draft, Placed
 from chatkernel.errors import ChatError, Code
@@ -42,10 +45,13 @@ class PartlyAway:
     def __init__(self, store: Store, chance: Random) -> None:
         self.store, self._chance = store, chance
         self.away: set[str] = set()
-        self.fails_at_once = False
+        self.fails_at_once = self.reads = False
+        """What is away: fails without a wait; answers reads."""
         self._back = asyncio.Event()
         self.under_way: dict[str, int] = {}
-        self.most_under_way = 0
+        self.most_under_way = self.most_stored = 0
+        self.asked: Counter[str] = Counter()
+        self.inserts: Counter[str] = Counter()
 
     def back(self) -> None:
         self.away = set()
@@ -64,8 +70,13 @@ class PartlyAway:
                     return
             raise ChatError(Code.STORAGE_UNAVAILABLE)
 
+    async def _reads(self, channels: Sequence[str]) -> None:
+        if not self.reads:
+            await self._waits(channels)
+
     async def insert(self, runs: Sequence[Run]) -> list[InsertOutcome]:
         open_ = {run.channel_id: run for run in runs}
+        self.inserts.update(open_.keys())
         for channel in open_:
             self.under_way[channel] = self.under_way.get(channel, 0) + 1
             self.most_under_way = max(self.most_under_way, self.under_way[channel])
@@ -73,9 +84,12 @@ class PartlyAway:
 
         async def store(channels: Sequence[str]) -> None:
             mine = [open_.pop(channel) for channel in channels]
-            outcomes.update(zip(channels, await self.store.insert(mine), strict=True))
-            for channel in channels:
-                self.under_way[channel] -= 1
+            self.most_stored = max(self.most_stored, *(len(run.events) for run in mine), 0)
+            try:
+                outcomes.update(zip(channels, await self.store.insert(mine), strict=True))
+            finally:
+                for channel in channels:
+                    self.under_way[channel] -= 1
 
         try:
             early = [c for c in open_ if c not in self.away or self._chance.random() < 0.3]
@@ -93,15 +107,17 @@ class PartlyAway:
         return [outcomes[run.channel_id] for run in runs]
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
-        await self._waits([key.channel_id for key in keys])
+        self.asked.update({key.channel_id for key in keys})
+        await self._reads([key.channel_id for key in keys])
         return await self.store.find_sent(keys)
 
     async def heads(self, channel_ids: Sequence[str]) -> dict[str, Head]:
-        await self._waits(channel_ids)
+        self.asked.update(channel_ids)
+        await self._reads(channel_ids)
         return await self.store.heads(channel_ids)
 
     async def grant(self, channel_id: str, user_id: str) -> Grant | Absence:
-        await self._waits([channel_id])
+        await self._reads([channel_id])
         return await self.store.grant(channel_id, user_id)
 
 
@@ -271,6 +287,95 @@ async def test_a_member_who_was_removed_meanwhile_is_refused(store: Store) -> No
     await sends.appender.aclose()
 
 
+async def test_many_that_can_be_read_but_not_written_do_not_keep_the_places_of_others(store: Store) -> None:
+    """As of a primary that has lost its majority, until it steps down."""
+    dead = [f"g_dead{n}" for n in range(60)]
+    sends = Sends(store)
+    await sends.create(*dead, *WELL)
+    sends.parts.away, sends.parts.reads = set(dead), True
+    waiting = [asyncio.create_task(sends.say_until_acked(channel, "one")) for channel in dead]
+    while sum(sends.parts.inserts[channel] > 2 for channel in dead) <= pump.LET_GO_MAX:
+        await asyncio.sleep(0.001)  # created, tried together, and now by itself
+    async with asyncio.timeout(TIMEOUT_S):
+        await asyncio.gather(*(sends.say(channel, "one") for channel in WELL))
+    sends.parts.back()
+    await asyncio.gather(*waiting)
+    for channel in (*dead, *WELL):
+        assert await sends.keys(channel) == ["one"]
+    await sends.appender.aclose()
+
+
+async def test_one_that_failed_only_once_does_not_wait_behind_those_that_always_do(store: Store) -> None:
+    dead, hiccup = [f"g_dead{n}" for n in range(60)], WELL[0]
+    sends = Sends(store)
+    await sends.create(*dead, *WELL)
+    sends.parts.away = {*dead, hiccup}
+    waiting = [asyncio.create_task(sends.say_until_acked(channel, "one")) for channel in dead]
+    while min(sends.parts.asked[channel] for channel in dead) < 4:
+        await asyncio.sleep(0.01)
+    tried = sends.parts.asked[hiccup]
+    late = asyncio.create_task(sends.say(hiccup, "one"))
+    while sends.parts.asked[hiccup] == tried:
+        await asyncio.sleep(0.001)
+    sends.parts.away.remove(hiccup)  # this try fails yet
+    async with asyncio.timeout(TIMEOUT_S):
+        await late
+    sends.parts.back()
+    await asyncio.gather(*waiting)
+    await sends.appender.aclose()
+
+
+async def test_channels_that_keep_failing_make_the_batches_of_others_no_smaller(store: Store) -> None:
+    sends = Sends(store)
+    await sends.create(*DEAD, *WELL)
+    sends.parts.away, sends.parts.fails_at_once = set(DEAD), True
+    waiting = [asyncio.create_task(sends.say_until_acked(channel, "one")) for channel in DEAD]
+    for number in range(10):
+        await asyncio.gather(*(sends.say(channel, f"k{number}") for channel in WELL))
+    for burst in range(5):
+        failed = {channel: sends.parts.asked[channel] for channel in DEAD}
+        while any(sends.parts.asked[channel] < failed[channel] + 2 for channel in DEAD):
+            await asyncio.sleep(0.01)
+        sends.parts.most_stored = 0
+        await asyncio.gather(*(sends.say(WELL[0], f"many{burst}_{n}") for n in range(300)))
+        assert sends.parts.most_stored >= 200
+    sends.parts.back()
+    await asyncio.gather(*waiting)
+    await sends.appender.aclose()
+
+
+def draft(channel: str) -> Draft:
+    return Draft(channel, "u_ann", "one", EventKind.MESSAGE, 1, lambda *_: None, "x")
+
+
+def served(one: Apart, channel: str, *, asked: bool = True) -> None:
+    one.put(draft(channel))
+    trial = one.take()
+    assert trial is not None
+    trial.attempt.asked = asked
+    assert one.served(trial.attempt, []) == []
+    one.ended(trial, True)
+
+
+async def test_who_was_answered_from_memory_is_in_doubt_as_before() -> None:
+    one = Apart(Random(1))
+    one.begin((), time.monotonic())
+    served(one, "g_known", asked=False)
+    served(one, "g_asked")
+    assert one.has("g_known") and not one.has("g_asked")
+
+
+async def test_of_those_that_were_served_not_more_than_some_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(apart, "KNOWN_MOST", 3)
+    one = Apart(Random(1))
+    one.begin((), time.monotonic())
+    for number in range(7):
+        served(one, f"g_{number}")
+    assert sum(not one.has(f"g_{number}") for number in range(7)) in (1, 2, 3)
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_nothing_is_lost_nor_twice_nor_overtaken_whatever_fails(
     store: Store, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -296,6 +401,7 @@ async def test_nothing_is_lost_nor_twice_nor_overtaken_whatever_fails(
         if number % 25 == 0:
             sends.parts.back()
             sends.parts.fails_at_once = chance.random() < 0.3
+            sends.parts.reads = chance.random() < 0.3
             if chance.random() < 0.7:
                 sends.parts.away = set(chance.sample(channels, chance.randint(1, len(channels))))
         channel = chance.choice(channels)

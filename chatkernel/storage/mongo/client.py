@@ -22,7 +22,12 @@ overrides it. Below the appender's deadline, so that an unknown outcome can stil
 
 POOL_MAX = 100
 """Connections of a process; `maxPoolSize` in the URL overrides it. Twice what sends hold at worst, while a shard of
-several is away (`LET_GO_MAX` + 1 in chatkernel/pump.py, and the three `AT_ONCE` of chatkernel/apart.py)."""
+several is away (`LET_GO_MAX` + 1 in chatkernel/pump.py, and the three `AT_ONCE` of chatkernel/apart.py), but for
+batches with several messages of one channel, each of which takes one more."""
+
+CONNECTING_MAX = 8
+"""Connections that a process opens at the same time; `maxConnecting` in the URL overrides it. The driver's own 2 are
+too few where reads are given up, each with its connection, while others wait for one."""
 
 DEFAULT_DATABASE = "chat"
 
@@ -48,6 +53,8 @@ def connect(url: str) -> AsyncMongoClient[Document]:
         ours["timeoutMS"] = OPERATION_TIMEOUT_MS
     if "maxpoolsize" not in options:
         ours["maxPoolSize"] = max(POOL_MAX, options.get("minpoolsize", 0))
+    if "maxconnecting" not in options:
+        ours["maxConnecting"] = CONNECTING_MAX
     if options.get("readpreference", "primary") != "primary" and "maxstalenessseconds" not in options:
         # A page of history from a secondary is never older than somebody has agreed to.
         ours["maxStalenessSeconds"] = math.ceil(least_staleness_s(options))

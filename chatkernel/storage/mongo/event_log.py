@@ -57,14 +57,13 @@ class MongoEventLog:
                 for numbers in by_channel.values()
                 if numbers[0] not in alone
             ]
-            failures = [
-                each
-                for each in await asyncio.gather(*parts, return_exceptions=True)
-                if isinstance(each, BaseException)
-            ]
-            if failures:
+            try:
+                for each in await asyncio.gather(*parts, return_exceptions=True):
+                    if isinstance(each, BaseException):
+                        raise each
+            except BaseException:  # who waited may have given up, too
                 self._effects.announcing.failed(names)
-                raise failures[0]
+                raise
         return outcomes
 
     async def _insert_singles(
