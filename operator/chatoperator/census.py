@@ -68,7 +68,7 @@ def counted(pod: PodView, observed: Observed) -> PodView:
 
 def why_lost(pod: PodView, spec: Spec, observed: Observed, now: float, wanted: str) -> str:
     """Why nobody can use an alive pod any more; "" if somebody can."""
-    if pod.node_lost and not has_lease(pod, observed):
+    if pod.node_lost and not has_lease(pod, observed) and not _is_told_by_redis_alone(pod, observed):
         return "its node is lost"
     if pod.stopping:
         return ""
@@ -82,11 +82,16 @@ def is_lost(pod: PodView, spec: Spec, observed: Observed, now: float) -> bool:
 
     While Redis is away nobody can tell a lease, and a pod may be unready for that reason alone.
     """
-    if pod.kind is PodKind.CHAT and observed.registry is None:
+    if _is_told_by_redis_alone(pod, observed):
         return False
     if not pod.ever_ready:
         return missed_deadline(spec, pod, observed, now)
     return not pod.ready and is_silent(pod, observed, now)
+
+
+def _is_told_by_redis_alone(pod: PodView, observed: Observed) -> bool:
+    """Redis is away, which alone could tell whether the pod serves people."""
+    return pod.kind is PodKind.CHAT and observed.registry is None
 
 
 def is_silent(pod: PodView, observed: Observed, now: float) -> bool:

@@ -48,6 +48,8 @@ class History:
             before = known.get(pod.name) if known is not None else None
             if not pod.alive and (before is None or before.alive) and not pod.stopping:
                 self._died(pod, now)
+            if pod.alive and not self._is_young(pod, now):
+                self._lives(pod)
             # Who is there at the first look may have joined long ago.
             if pod.alive and pod.ever_ready and known is not None and not (before and before.ever_ready):
                 self._joined(pod, pods, now)
@@ -57,11 +59,19 @@ class History:
 
     def _died(self, pod: PodView, now: float) -> None:
         key = (pod.kind, pod.revision)
-        young = not pod.ever_ready or now - pod.started_at <= self._lived_s
-        count = self.failures.get(key, Failures(0, now)).count + 1 if young else 0
+        count = self.failures.get(key, Failures(0, now)).count + 1 if self._is_young(pod, now) else 0
         self.failures[key] = Failures(count, now)
         if pod.kind is PodKind.CHAT:
             self.disturbed_at = now
+
+    def _lives(self, pod: PodView) -> None:
+        """If it was started after the last early death, these were no row."""
+        failed = self.failures.get((pod.kind, pod.revision))
+        if failed is not None and pod.started_at > failed.last_at:
+            del self.failures[pod.kind, pod.revision]
+
+    def _is_young(self, pod: PodView, now: float) -> bool:
+        return not pod.ever_ready or now - pod.started_at <= self._lived_s
 
     def _joined(self, pod: PodView, pods: Sequence[PodView], now: float) -> None:
         busy = any(other.name != pod.name and other.ready and other.connections for other in pods)

@@ -41,6 +41,18 @@ def test_since_when_redis_answers_or_does_not() -> None:
     assert History().look([], None, 7.0).registry_since == 7.0
 
 
+def test_a_pod_that_was_started_since_and_lives_ends_the_row_of_early_deaths() -> None:
+    history, old = History(30.0), pod("old", started_at=-100.0)
+    history.look([old, pod("a", started_at=1.0)], None, 2.0)
+    dead = pod("a", started_at=1.0, alive=False)
+    assert history.look([old, dead], None, 3.0).failures[PodKind.CHAT, "r"].count == 1
+    assert history.look([old], None, 50.0).failures[PodKind.CHAT, "r"].count == 1, "old was there before"
+    for now, count in ((20.0, 1), (34.0, 1)):
+        failures = history.look([old, pod("b", started_at=4.0)], None, now).failures
+        assert failures[PodKind.CHAT, "r"].count == count
+    assert history.look([old, pod("b", started_at=4.0)], None, 35.0).failures == {}
+
+
 def test_how_long_is_young_depends_on_the_place() -> None:
     for lived_s, count in ((5.0, 0), (30.0, 1)):
         history = History(lived_s)

@@ -62,6 +62,8 @@ def test_a_pod_of_a_lost_node_is_lost_with_its_lease() -> None:
     assert why(cut_off, registry=leases("a")) == ""
     assert why(cut_off, registry=leases("a", live=False)) == "its node is lost"
     assert why(cut_off, registry=leases("b")) == "its node is lost"
+    assert why(cut_off, registry=None) == "", "nobody can tell a lease"
+    assert why(pod("a", kind=PodKind.API, node_lost=True), registry=None) == "its node is lost"
     assert why(pod("a", node_lost=True, stopping=True), registry=leases("a")) == ""
 
 

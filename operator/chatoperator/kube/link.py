@@ -54,7 +54,8 @@ class RedisLink:
         try:
             view = await self._registry.observe(now)
         except TimeoutError:
-            self.entries = None
+            # What it said when it answered may hold no more.
+            self.entries = self.refusal = None
             return None
         except ChatError as error:
             self.entries, self.refusal = None, _refusal(error)

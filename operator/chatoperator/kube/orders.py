@@ -27,9 +27,9 @@ class PodLine:
         self._http = {what: PodHttp(ip, PORT) for what in ("order", "question")}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def order(self, path: str, body: Any, token: str, then: Then | None = None) -> None:
-        """`then` is done when the pod has heard."""
-        self._begin("order", self._order(path, body, token, then))
+    def order(self, path: str, body: Any, token: str, then: Then | None = None) -> bool:
+        """`then` is done when the pod has heard. Whether it is on its way: not while another one is."""
+        return self._begin("order", self._order(path, body, token, then))
 
     def ask(self, heard: Callable[[dict[str, Any]], None]) -> None:
         """`GET /statz`; a pod that does not answer says nothing."""
@@ -42,12 +42,13 @@ class PodLine:
         for http in self._http.values():
             http.close()
 
-    def _begin(self, what: str, work: Any) -> None:
+    def _begin(self, what: str, work: Any) -> bool:
         task = self._tasks.get(what)
         if task is not None and not task.done():
             work.close()
-            return
+            return False
         self._tasks[what] = asyncio.create_task(work, name=f"{what} to {self.name}")
+        return True
 
     async def _order(self, path: str, body: Any, token: str, then: Then | None) -> None:
         headers = {"Authorization": f"Bearer {token}"}

@@ -146,7 +146,10 @@ class KubePlace:
         self._order(pod, "/undrain", None, heard)
 
     async def shed(self, name: str, count: int, rate_per_s: float) -> None:
-        self._order(self._pod(name), "/drain", {"shed": count, "rate_per_s": rate_per_s})
+        if not self._order(self._pod(name), "/drain", {"shed": count, "rate_per_s": rate_per_s}):
+            raise PlaceError(
+                f"{name} is still being told something else"
+            )  # and is asked for by the next plan
 
     async def stop(self, name: str, grace_s: float) -> None:
         """A pod that is to go at once gets a second all the same: with none the API server would forget it before
@@ -262,13 +265,13 @@ class KubePlace:
         self._cache[POD].put(changed)
         return changed
 
-    def _order(self, pod: Object, path: str, body: Any, then: Any = None) -> None:
+    def _order(self, pod: Object, path: str, body: Any, then: Any = None) -> bool:
         self._client.guard()
         if not self.token:
             raise PlaceError("orders cannot be given before the signing keys are known")
         if not ip_of(pod):
             raise PlaceError(f"{name_of(pod)} has no address yet")
-        self._line(pod).order(path, body, self.token, then)
+        return self._line(pod).order(path, body, self.token, then)
 
     def _line(self, pod: Object) -> PodLine:
         name = name_of(pod)

@@ -74,6 +74,11 @@ class SchemaStep:
                 Reason.SCHEMA_PENDING, f"{name_of(live)} is of a cluster that was deleted, and goes"
             )
         self.is_done = live is not None and bool((live.get("status") or {}).get("succeeded"))
+        if live is not None and self.is_done and self._is_of_an_earlier_store(cluster, live):
+            self.is_done = False
+            if not is_going(live):
+                await remove(self._client, self._cache, JOB, live)
+            return Finding(Reason.SCHEMA_PENDING, "the development store was made again, and is empty")
         self.lacks_image = live is not None and self._lacks_image(cluster, live)
         if self.is_done:
             self._failures, self._last = 0, None
@@ -154,6 +159,18 @@ class SchemaStep:
         if found is None or is_of_before(found, meta.name, inputs.owner_uid):
             return False
         return bool((found.get("status") or {}).get("readyReplicas"))
+
+    def _is_of_an_earlier_store(self, cluster: ChatCluster, job: Object) -> bool:
+        """A development store keeps its data in its pod: one that was made since has no tables."""
+        now = self._now()
+        done_at = unix_s(job["status"].get("completionTime"), now)
+        components = {store.component for store in sources.stores(cluster) if store.development}
+        pods = [
+            pod
+            for pod in self._cache[POD].of(namespace_of(job), cluster.metadata.name)
+            if labels_of(pod).get(names.LABEL_COMPONENT) in components
+        ]
+        return any(unix_s(pod["metadata"].get("creationTimestamp"), now) > done_at for pod in pods)
 
     def _pods(self, cluster: ChatCluster, job: Object) -> list[Object]:
         found = self._cache[POD].of(namespace_of(job), cluster.metadata.name)
