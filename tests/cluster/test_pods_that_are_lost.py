@@ -39,6 +39,14 @@ async def lost_one(chat: Chat, talk: Talk, before: Objects, name: str) -> None:
         assert await registry.names() == after.keys()
 
 
+async def never_in_the_registry(chat: Chat, name: str) -> None:
+    """Until it is cancelled, or fails."""
+    async with registry_of(chat) as registry:
+        while name not in await registry.names():
+            await asyncio.sleep(LOOK_S)
+        raise AssertionError(f"{name} is in the registry")
+
+
 def alive(pods: Objects) -> set[str]:
     return {name for name, pod in pods.items() if pod["status"].get("phase") != "Failed"}
 
@@ -92,9 +100,12 @@ async def test_a_node_that_is_cut_off_and_comes_back(
                     )
                     await talk.goes_on(20)
                     assert faults.processes(chat.namespace, zombie), "it runs on"
+                    looking = asyncio.create_task(never_in_the_registry(chat, zombie))
                 await api.until("/api/v1/nodes", lambda nodes: condition(nodes[node], "Ready") == "True", 90)
                 assert zombie not in await chat.settled(2, 120)
                 await talk.goes_on(20)
                 assert not talk.on(zombie)
+                assert not looking.done(), f"{looking}"
+                looking.cancel()
     finally:
         kubectl("uncordon", node)

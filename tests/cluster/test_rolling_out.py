@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.kit.api import Api, is_ready
+from chatoperator.manifests.names import DRAIN
+from cluster.kit.api import Api, Object, Objects, is_ready
 from cluster.kit.chat import Chat, operating
 from cluster.kit.kubectl import Helm, Kubectl
 from cluster.kit.talk import talking
@@ -16,11 +17,25 @@ async def test_a_new_revision_replaces_one_pod_after_the_other(
         chat.apply()
         before = await chat.settled(2)
         async with talking(chat.url) as talk:
+            was = talk.moves()
             chat.apply(chatPods={"replicas": 2, "connectionsPerPod": 101})
-            await chat.chat_pods_until(lambda pods: bool(set(pods) - set(before)), 30, "the rollout began")
-            after = await chat.settled(2, 180)
+            seen: list[tuple[int, int, int]] = []
+
+            def no_old_ones(pods: Objects) -> bool:
+                staying = [name for name, pod in pods.items() if is_ready(pod) and not drains(pod)]
+                draining = [name for name, pod in pods.items() if is_ready(pod) and drains(pod)]
+                fresh = pods.keys() - before.keys()
+                seen.append((len(staying), len(draining), len(fresh)))
+                return not before.keys() & pods.keys()
+
+            await chat.chat_pods_until(no_old_ones, 180, "all are new")
+            assert min(staying for staying, _, _ in seen) == 2, "a new one first"
+            assert max(draining for _, draining, _ in seen) == 1
+            assert sorted({fresh for _, _, fresh in seen}) == [0, 1, 2]
+            after = await chat.settled(2)
             await talk.goes_on(20)
-            assert not any(device.recorder.losses for device in talk.devices)
+            assert max(talk.moved(was)) <= 1
+            assert not talk.losses()
         assert not set(before) & set(after)
         revisions = (
             await chat.until(lambda found: len(found["status"]["revisions"]) == 1, 60, "one revision")
@@ -39,6 +54,7 @@ async def test_a_bad_image_takes_no_good_pod_away_and_is_undone(
         degraded = await chat.reason("Degraded", "ImageUnavailable")
         assert "localhost/no-such:1" in degraded["message"]
         await chat.until(lambda found: found["status"].get("undone"), 60, "undone")
+        await chat.reason("Progressing", "RolloutUndone")
         pods = await chat.chat_pods_until(lambda found: set(found) == set(before), 60, "as before")
         assert all(is_ready(pod) for pod in pods.values())
 
@@ -57,6 +73,10 @@ async def test_limits_and_rates_make_no_new_pods(api: Api, helm: Helm, kubectl: 
             "pods are told to look",
         )
         assert set(await chat.settled(2)) == set(before)
+
+
+def drains(pod: Object) -> bool:
+    return DRAIN in pod["metadata"].get("annotations", {})
 
 
 def _live(pod: dict[str, object]) -> str:

@@ -21,7 +21,7 @@ OPERATION_TIMEOUT_MS = 5_000
 overrides it. Below the appender's deadline, so that an unknown outcome can still be asked for within it."""
 
 POOL_MAX = 100
-"""Connections of a process; `maxPoolSize` in the URL overrides it. Twice what sends hold at worst, while a shard of
+"""Connections of a process; `maxPoolSize` in the URL overrides it. Far more than what sends hold, while a shard of
 several is away (`LET_GO_MAX` + 1 in chatkernel/pump.py, and the three `AT_ONCE` of chatkernel/apart.py), but for
 batches with several messages of one channel, each of which takes one more."""
 
