@@ -28,8 +28,8 @@ FRESH_AT_ONCE, FAILED_AT_ONCE, LOOKS_AT_ONCE = 4, 2, 4
 Each takes a connection. Few: with four times as many a MongoDB that answers one command in ten by an error did not
 recover, as after most of its errors the driver asks for half a second which server it is."""
 READ_S = 1.0
-"""More than that half second. How long a try may read before it is given up; of a channel that failed alone, twice that
-with each failure."""
+"""More than that half second. How long a try may read before it is given up; of a channel that failed alone, twice
+that with each failure."""
 READ_DOUBLINGS = 2
 LOOK_AGAIN_S = 0.25, 1.0
 """After a look that found nothing, and after one that was not answered."""
