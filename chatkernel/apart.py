@@ -231,17 +231,25 @@ class Apart:
 
     def served(self, attempt: Attempt, left: Sequence[Draft]) -> list[Draft]:
         """The store has answered it: what is left, and what has waited behind it, is tried with the others again."""
-        channels = attempt.channels
         ready = [*left]
-        for channel_id in channels:
-            ready += (
-                self._is_well(channel_id, attempt) if attempt.asked else self._goes_on(channel_id, attempt)
-            )
+        for channel_id in attempt.channels:
+            if attempt.asked:
+                ready += self.found(attempt, channel_id)
+            else:
+                self._goes_on(attempt, channel_id)
         return ready
 
     def found(self, attempt: Attempt, channel_id: str) -> list[Draft]:
-        """All that it tried to store of this channel is stored; what has waited behind it."""
-        return self._is_well(channel_id, attempt)
+        """The store has served this channel of it; what has waited behind it."""
+        if len(self._well) >= KNOWN_MOST:
+            self._well.clear()  # each is tried once more
+        self._well.add(channel_id)
+        suspect = self._suspects.pop(channel_id, None)
+        if suspect is None:
+            return []
+        self._ended(suspect, attempt)
+        self._counted(suspect.drafts, -1)
+        return suspect.drafts
 
     def take(self) -> Trial | None:
         """What may begin now."""
@@ -306,24 +314,12 @@ class Apart:
             suspect.under = None
             self._kept -= attempt.let_go
 
-    def _is_well(self, channel_id: str, attempt: Attempt) -> list[Draft]:
-        if len(self._well) >= KNOWN_MOST:
-            self._well.clear()  # each is tried once more
-        self._well.add(channel_id)
-        suspect = self._suspects.pop(channel_id, None)
-        if suspect is None:
-            return []
-        self._ended(suspect, attempt)
-        self._counted(suspect.drafts, -1)
-        return suspect.drafts
-
-    def _goes_on(self, channel_id: str, attempt: Attempt) -> list[Draft]:
+    def _goes_on(self, attempt: Attempt, channel_id: str) -> None:
         """All was known here, which says nothing of the store."""
         suspect = self._suspects.get(channel_id)
         if suspect is not None:
             self._ended(suspect, attempt)
             self._queue(suspect)
-        return []
 
     def _group(self, line: Line) -> Trial | None:
         group: list[Suspect] = []
