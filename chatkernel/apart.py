@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 
-from chatkernel.attempt import Attempt
+from chatkernel.attempt import Attempt, pause_s
 from chatkernel.drafts import Draft
 from chatkernel.errors import ChatError
 
@@ -33,8 +33,6 @@ that with each failure."""
 READ_DOUBLINGS = 2
 LOOK_AGAIN_S = 0.25, 1.0
 """After a look that found nothing, and after one that was not answered."""
-RETRY_FIRST_S, RETRY_MOST_S = 0.002, 0.25
-"""How long the next try of channels that failed alone waits at most; doubled with each failure in a row."""
 GROUP_MOST = 512
 EVENTS_EACH = 8
 """Events of an attempt per channel that it may have. A store that has more to do than it manages in its time would
@@ -101,8 +99,7 @@ class Line:
         self.under_way -= 1
         self.most = min(GROUP_MOST, self.most * 2) if well else 1
         self._failures = max(0, self._failures - 1) if well else self._failures + 1
-        pause_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(self._failures, 10))
-        wait_s = self._random.uniform(0, pause_s) if pause and not well else 0.0
+        wait_s = pause_s(self._failures, self._random) if pause and not well else 0.0
         self._not_before_s = time.monotonic() + wait_s
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 
 from chatkernel.drafts import Draft
 from chatkernel.errors import ChatError
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.002, 0.25
+"""How long is waited at most before the next try; doubled each time."""
+
+
+def pause_s(tries: int, random_source: random.Random) -> float:
+    """Before the next one: anything up to its most, so that those who lost to each other do not meet again."""
+    return random_source.uniform(0, min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(tries, 10)))
 
 
 class Attempt:

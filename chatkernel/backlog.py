@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from chatkernel.apart import Apart
-from chatkernel.attempt import Attempt
+from chatkernel.attempt import Attempt, pause_s
 from chatkernel.drafts import Draft
 from chatkernel.errors import ChatError, Code
 
@@ -21,8 +21,6 @@ BATCH_LEAST_EVENTS = 8
 """After failures. A store that has more to do than it manages in its time would fail every large batch anew."""
 DEADLINE_S = 8.0
 """How long after it was taken a sender waits at most for an `ack` or a retryable error."""
-RETRY_FIRST_S, RETRY_MOST_S = 0.002, 0.25
-"""How long a channel waits at most that keeps losing to other pods; doubled each time."""
 WAITING_MAX = 20_000
 """Drafts that may wait for the store: beyond it senders are told to come back (`busy`)."""
 WAITING_MAX_BYTES = 64 * 1024 * 1024
@@ -174,8 +172,7 @@ class Backlog:
         now_s = time.monotonic()
         for draft in drafts:
             if draft.channel_id not in self._not_before and draft.tries > 2:
-                most_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(draft.tries, 10))
-                self._not_before[draft.channel_id] = now_s + self._random.uniform(0, most_s)
+                self._not_before[draft.channel_id] = now_s + pause_s(draft.tries, self._random)
         self._waiting[:0] = drafts
         if drafts:
             self._submitted.set()
