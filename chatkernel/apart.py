@@ -23,14 +23,12 @@ from chatkernel.errors import ChatError
 
 CALM_S = 5.0
 """So long after the last failure no channel is in doubt any more."""
-FRESH_AT_ONCE, FAILED_AT_ONCE, LOOKS_AT_ONCE = 4, 2, 4
+FRESH_AT_ONCE, FAILED_AT_ONCE, LOOKS_AT_ONCE = 16, 8, 16
 """Attempts under way for channels that have not failed alone, and for those that have, and looks for what was stored.
-Each takes a connection. Few: with four times as many a MongoDB that answers one command in ten by an error did not
-recover, as after most of its errors the driver asks for half a second which server it is."""
-READ_S = 1.0
-"""More than that half second. How long a try may read before it is given up; of a channel that failed alone, twice
-that with each failure."""
-READ_DOUBLINGS = 2
+Each takes a connection."""
+READ_S = 0.25
+"""How long a try may read before it is given up; of a channel that failed alone, twice that with each failure."""
+READ_DOUBLINGS = 4
 LOOK_AGAIN_S = 0.25, 1.0
 """After a look that found nothing, and after one that was not answered."""
 GROUP_MOST = 512

@@ -135,6 +135,28 @@ async def test_writes_are_sent_again_unless_the_url_says_no(option: str, tries: 
             await store.aclose()
 
 
+async def test_one_failed_write_to_a_single_server_closes_the_connections_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It cannot repeat writes, and a driver that tries to closes those that it has just opened, too."""
+    async with scripted_server() as server:
+        store = await opened(server, "maxPoolSize=1")
+        try:
+            await store.ensure_schema()
+            server.on("insert", faults.reset_before(), times=1)
+            logs = [ChannelLog(store), ChannelLog(store)]  # the second waits for the first one's connection
+            with caplog.at_level("DEBUG", "pymongo.connection"):
+                asked = await asyncio.gather(
+                    *(log.create("u_ann", "u_bob") for log in logs), return_exceptions=True
+                )
+                assert all(isinstance(each, ChatError) and each.retryable for each in asked)
+                assert await store.heads([log.channel_id for log in logs]) == {}
+            messages = [record.getMessage() for record in caplog.records]
+            assert sum("Connection pool cleared" in message for message in messages) == 1
+        finally:
+            await store.aclose()
+
+
 async def test_a_read_preference_moves_pages_of_history_and_nothing_else() -> None:
     async with replica_set() as replicas:
         url = f"{replicas.url}&readPreference=secondaryPreferred&maxStalenessSeconds=120&w=0&readConcernLevel=local"

@@ -289,7 +289,7 @@ async def test_a_member_who_was_removed_meanwhile_is_refused(store: Store) -> No
 
 async def test_many_that_can_be_read_but_not_written_do_not_keep_the_places_of_others(store: Store) -> None:
     """As of a primary that has lost its majority, until it steps down."""
-    dead = [f"g_dead{n}" for n in range(24)]
+    dead = [f"g_dead{n}" for n in range(60)]
     sends = Sends(store)
     await sends.create(*dead, *WELL)
     sends.parts.away, sends.parts.reads = set(dead), True
@@ -306,7 +306,7 @@ async def test_many_that_can_be_read_but_not_written_do_not_keep_the_places_of_o
 
 
 async def test_one_that_failed_only_once_does_not_wait_behind_those_that_always_do(store: Store) -> None:
-    dead, hiccup = [f"g_dead{n}" for n in range(24)], WELL[0]
+    dead, hiccup = [f"g_dead{n}" for n in range(60)], WELL[0]
     sends = Sends(store)
     await sends.create(*dead, *WELL)
     sends.parts.away = {*dead, hiccup}

@@ -21,7 +21,7 @@ OPERATION_TIMEOUT_MS = 5_000
 overrides it. Below the appender's deadline, so that an unknown outcome can still be asked for within it."""
 
 POOL_MAX = 100
-"""Connections of a process; `maxPoolSize` in the URL overrides it. Far more than what sends hold, while a shard of
+"""Connections of a process; `maxPoolSize` in the URL overrides it. Twice what sends hold at worst, while a shard of
 several is away (`LET_GO_MAX` + 1 in chatkernel/pump.py, and the three `AT_ONCE` of chatkernel/apart.py), but for
 batches with several messages of one channel, each of which takes one more."""
 
@@ -44,7 +44,7 @@ class _PlainInt(TypeDecoder):
 _REGISTRY = TypeRegistry([_PlainInt()])
 
 
-def connect(url: str) -> AsyncMongoClient[Document]:
+def connect(url: str, *, retry_writes: bool = True) -> AsyncMongoClient[Document]:
     """A client of a mongodb:// or mongodb+srv:// URL, whose options (TLS, authMechanism, compressors, pool sizes)
     win over ours. It connects at first use. Raises ChatError(INVALID_FIELD); no value of the URL is in a message."""
     options = options_of(url)
@@ -55,6 +55,8 @@ def connect(url: str) -> AsyncMongoClient[Document]:
         ours["maxPoolSize"] = max(POOL_MAX, options.get("minpoolsize", 0))
     if "maxconnecting" not in options:
         ours["maxConnecting"] = CONNECTING_MAX
+    if "retrywrites" not in options:
+        ours["retryWrites"] = retry_writes
     if options.get("readpreference", "primary") != "primary" and "maxstalenessseconds" not in options:
         # A page of history from a secondary is never older than somebody has agreed to.
         ours["maxStalenessSeconds"] = math.ceil(least_staleness_s(options))
@@ -64,6 +66,12 @@ def connect(url: str) -> AsyncMongoClient[Document]:
         raise refused("an option does not go with the others (or a certificate with its key)") from error
     except OSError as error:
         raise refused(f"a file that an option names cannot be used ({why(error)})") from error
+
+
+def is_one_server(client: AsyncMongoClient[Document]) -> bool:
+    """Whether what a client has connected to is neither a replica set nor sharded."""
+    servers = client.topology_description.server_descriptions().values()
+    return [server.server_type_name for server in servers] == ["Standalone"]
 
 
 def database_of(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:

@@ -6,7 +6,7 @@ from pymongo import AsyncMongoClient
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.mongo.accounts import MongoAccounts
-from chatkernel.storage.mongo.client import Collections, connect, database_of, history_of
+from chatkernel.storage.mongo.client import Collections, connect, database_of, history_of, is_one_server
 from chatkernel.storage.mongo.conversations import MongoConversations
 from chatkernel.storage.mongo.devices import MongoDevices
 from chatkernel.storage.mongo.documents import Document
@@ -71,4 +71,9 @@ async def open_mongo(url: str) -> MongoStore:
     except BaseException:
         await client.close()
         raise
+    if is_one_server(client):
+        # It cannot repeat writes. The driver tries to, and lays the first failure at the door of a connection that it
+        # has just opened: all connections are closed anew, so others fail, and they do the same, for minutes.
+        await client.close()
+        client = connect(url, retry_writes=False)
     return MongoStore(client)
