@@ -13,6 +13,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from chatkernel.storage.mongo.cancelling import make_cancelling_safe
 from chatkernel.storage.mongo.documents import Document
 from chatkernel.storage.mongo.options import least_staleness_s, options_of, refused, why
 
@@ -60,6 +61,7 @@ def connect(url: str, *, retry_writes: bool = True) -> AsyncMongoClient[Document
     if options.get("readpreference", "primary") != "primary" and "maxstalenessseconds" not in options:
         # A page of history from a secondary is never older than somebody has agreed to.
         ours["maxStalenessSeconds"] = math.ceil(least_staleness_s(options))
+    make_cancelling_safe()
     try:
         return AsyncMongoClient(url, connect=False, **ours)
     except (PyMongoError, ValueError, TypeError) as error:

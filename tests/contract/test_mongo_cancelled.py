@@ -1,0 +1,33 @@
+"""Whoever waits for a MongoDB that is away may give up at any moment, and leaves nothing locked behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+from support.mongo.scripted import scripted_server
+from support.wires import Wire, wire_to
+
+from chatkernel.storage.mongo.store import open_mongo
+
+WAITERS = 250
+POLL_S = 0.5
+"""The driver looks for a server once in so long: all waiters that came together wake up within some milliseconds."""
+
+
+async def test_waits_that_are_given_up_as_they_wake_up_do_not_stop_all_others() -> None:
+    async with scripted_server() as server, wire_to(server.port, Wire) as wire:
+        store = await open_mongo(f"mongodb://127.0.0.1:{wire.port}/chat")
+        try:
+            wire.cut()
+            waiting = [asyncio.create_task(store.heads(["local_g1"])) for _ in range(WAITERS)]
+            await asyncio.sleep(POLL_S)
+            for task in reversed(waiting):
+                task.cancel()
+                await asyncio.sleep(0.001)
+            async with asyncio.timeout(10):
+                ended = await asyncio.gather(*waiting, return_exceptions=True)
+                assert all(isinstance(each, asyncio.CancelledError) for each in ended), set(map(repr, ended))
+                wire.mend()
+                assert await store.heads(["local_g1"]) == {}
+        finally:
+            await store.aclose()
