@@ -35,8 +35,9 @@ GROUP_MOST = 512
 EVENTS_EACH = 8
 """Events of an attempt per channel that it may have. A store that has more to do than it manages in its time would
 fail all that wait in a channel over and over."""
-KNOWN_MOST = 20_000
-"""Channels that are remembered: those in doubt in which nothing waits, and those that were served."""
+KNOWN_MOST = 50_000
+"""Channels that are remembered: those in doubt in which nothing waits, and those that were served. Far more than
+those of which something can wait or be under way (`WAITING_MAX` in chatkernel/backlog.py, and those at the store)."""
 
 
 class Suspect:
@@ -174,6 +175,14 @@ class Apart:
             return False
         return channel_id in self._suspects or channel_id not in self._well
 
+    @property
+    def knows_too_many(self) -> bool:
+        return len(self._well) > KNOWN_MOST
+
+    def forget_served(self, but: set[str]) -> None:
+        """Each is tried once more; but those of which something is with the others, for it must not be overtaken."""
+        self._well &= but
+
     def was_tried(self, channel_id: str) -> bool:
         """Whether it is not known only because nothing has been sent there."""
         suspect = self._suspects.get(channel_id)
@@ -236,8 +245,6 @@ class Apart:
 
     def found(self, attempt: Attempt, channel_id: str) -> list[Draft]:
         """The store has served this channel of it; what has waited behind it."""
-        if len(self._well) >= KNOWN_MOST:
-            self._well.clear()  # each is tried once more
         self._well.add(channel_id)
         suspect = self._suspects.pop(channel_id, None)
         if suspect is None:

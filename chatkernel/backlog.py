@@ -142,6 +142,7 @@ class Backlog:
             if self._most < BATCH_MAX_EVENTS and not attempt.trial:
                 self._most *= 2
             self._ready(self.apart.served(attempt, left) if self.apart.active else left)
+            self._forget_served()
             return
         self._take_less_after(attempt)
         behind = self._in_doubt(attempt)
@@ -163,6 +164,12 @@ class Backlog:
         self._bytes -= sum([draft.size_bytes for draft in attempt.of(channel_id)])
         attempt.drafts = [draft for draft in attempt.drafts if draft.channel_id != channel_id]
         self._ready(self.apart.found(attempt, channel_id))
+        self._forget_served()
+
+    def _forget_served(self) -> None:
+        if self.apart.knows_too_many:
+            under_way = [draft for attempt in self._under_way for draft in attempt.drafts]
+            self.apart.forget_served({draft.channel_id for draft in (*under_way, *self._waiting)})
 
     def _take_less_after(self, attempt: Attempt) -> None:
         if not attempt.trial:

@@ -8,6 +8,7 @@ long ago, and another part keep the answer back.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Coroutine, Sequence
@@ -19,6 +20,8 @@ from chatkernel.attempt import Attempt
 from chatkernel.backlog import Backlog
 from chatkernel.drafts import Draft
 from chatkernel.errors import ChatError
+
+log = logging.getLogger(__name__)
 
 BATCH_INTERVAL_S = 0.002
 """After a batch of several the next begins no sooner: each costs a commit, and a write to every member of a busy
@@ -177,11 +180,16 @@ class Pump:
 
     async def _look_for(self, trial: Trial, channel_id: str) -> None:
         attempt, answered = trial.attempt, False
-        with suppress(TimeoutError, ChatError):
+        try:
             async with asyncio.timeout(trial.read_s):
                 all_are = await self._place.look_for(attempt.of(channel_id))
                 answered = True
                 if all_are and attempt.let_go and attempt in self._backlog:
                     self._backlog.found(attempt, channel_id)
+        except (TimeoutError, ChatError):
+            pass
+        except Exception:
+            # A fault of our own must not keep the place.
+            log.exception("look failed")
         self._apart.ended(trial, answered)
         self.wake()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from support.mongo.scripted import scripted_server
+from support.mongo.topology import replica_set
 from support.wires import Wire, wire_to
 
-from chatkernel.storage.mongo.store import open_mongo
+from chatkernel.storage.mongo.client import CLOSE_S
+from chatkernel.storage.mongo.store import MongoStore, open_mongo
 
 WAITERS = 250
 POLL_S = 0.5
@@ -31,3 +33,37 @@ async def test_waits_that_are_given_up_as_they_wake_up_do_not_stop_all_others() 
                 assert await store.heads(["local_g1"]) == {}
         finally:
             await store.aclose()
+
+
+async def ask_for_ever(store: MongoStore) -> None:
+    while True:
+        await store.heads(["local_g1"])
+
+
+async def test_who_is_told_to_stop_stops_wherever_that_meets_it() -> None:
+    async with scripted_server() as server:
+        store = await open_mongo(f"mongodb://{server.host}/chat")
+        try:
+            for turns in range(200):
+                task = asyncio.create_task(ask_for_ever(store))
+                for _ in range(turns % 40):
+                    await asyncio.sleep(0)
+                task.cancel()
+                ended, _ = await asyncio.wait([task], timeout=5)
+                assert ended, turns
+            async with asyncio.timeout(5):
+                assert await store.heads(["local_g1"]) == {}
+        finally:
+            await store.aclose()
+
+
+async def test_a_process_that_ends_does_not_wait_for_a_server_that_stands_still() -> None:
+    async with replica_set() as replicas:
+        store = await open_mongo(replicas.url)
+        await store.ensure_schema()
+        replicas.primary.freeze()
+        try:
+            async with asyncio.timeout(CLOSE_S + 2):
+                await store.aclose()
+        finally:
+            replicas.primary.thaw()

@@ -4,7 +4,6 @@ they are served again all is there once and in order."""
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 
 from chatkernel import apart, backlog, pump
-from chatkernel.apart import Apart
 from chatkernel.appender import Appender
 from chatkernel.drafts import Draft, Placed
 from chatkernel.errors import ChatError, Code
@@ -47,6 +45,8 @@ class PartlyAway:
         self.away: set[str] = set()
         self.fails_at_once = self.reads = False
         """What is away: fails without a wait; answers reads."""
+        self.fault: Exception | None = None
+        """Raised once, by the next look for what was sent."""
         self._back = asyncio.Event()
         self.under_way: dict[str, int] = {}
         self.most_under_way = self.most_stored = 0
@@ -108,6 +108,9 @@ class PartlyAway:
 
     async def find_sent(self, keys: Sequence[SendKey]) -> dict[SendKey, Event]:
         self.asked.update({key.channel_id for key in keys})
+        fault, self.fault = self.fault, None
+        if fault is not None:
+            raise fault
         await self._reads([key.channel_id for key in keys])
         return await self.store.find_sent(keys)
 
@@ -221,6 +224,19 @@ async def test_channels_that_were_not_written_to_before_are_served_too(store: St
     sends.parts.back()
     await asyncio.gather(*dead)
     await sends.appender.aclose()
+
+
+async def test_a_look_that_fails_in_an_unknown_way_is_not_the_last(store: Store) -> None:
+    sends = Sends(store)
+    await sends.create(*DEAD[:1])
+    sends.parts.away, sends.parts.fault = set(DEAD), ValueError("a fault of our own")
+    sent = asyncio.create_task(sends.say(DEAD[0], "one"))
+    async with asyncio.timeout(5):
+        while sends.parts.asked[DEAD[0]] < 3:
+            await asyncio.sleep(0.01)
+        sends.parts.back()
+        await sent
+        await sends.appender.aclose()
 
 
 async def test_who_is_not_served_hears_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,38 +358,6 @@ async def test_channels_that_keep_failing_make_the_batches_of_others_no_smaller(
     sends.parts.back()
     await asyncio.gather(*waiting)
     await sends.appender.aclose()
-
-
-def draft(channel: str) -> Draft:
-    return Draft(channel, "u_ann", "one", EventKind.MESSAGE, 1, lambda *_: None, "x")
-
-
-def served(one: Apart, channel: str, *, asked: bool = True) -> None:
-    one.put(draft(channel))
-    trial = one.take()
-    assert trial is not None
-    trial.attempt.asked = asked
-    assert one.served(trial.attempt, []) == []
-    one.ended(trial, True)
-
-
-async def test_who_was_answered_from_memory_is_in_doubt_as_before() -> None:
-    one = Apart(Random(1))
-    one.begin((), time.monotonic())
-    served(one, "g_known", asked=False)
-    served(one, "g_asked")
-    assert one.has("g_known") and not one.has("g_asked")
-
-
-async def test_of_those_that_were_served_not_more_than_some_are_remembered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(apart, "KNOWN_MOST", 3)
-    one = Apart(Random(1))
-    one.begin((), time.monotonic())
-    for number in range(7):
-        served(one, f"g_{number}")
-    assert sum(not one.has(f"g_{number}") for number in range(7)) in (1, 2, 3)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,8 +1,8 @@
-"""Waits inside PyMongo that may be cancelled, on Python 3.11.
+"""`asyncio.wait_for` as it is since Python 3.12, for older ones: PyMongo's sends and waits can be cancelled with it.
 
-The driver waits for its locks' conditions by `asyncio.wait_for`. Before Python 3.12 that waits in a task of its own;
-who is cancelled just when the time is up leaves that task behind, it takes the lock after all, and nobody gives it
-back: no operation of the process gets a server any more. Since 3.12 `wait_for` is what is here.
+Before, it waited in a task of its own. Who was cancelled when that had just ended was not cancelled at all. And who
+was cancelled when the time was up left it behind: where the driver waited for the condition of a lock, that task took
+the lock after all, nobody gave it back, and no operation of the process got a server any more.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from pymongo import lock
 
 Result = TypeVar("Result")
 
+_of_python = asyncio.wait_for
 
-async def wait_for(awaitable: Awaitable[Result], timeout_s: float | None) -> Result:
+
+async def wait_for(fut: Awaitable[Result], timeout: float | None) -> Result:
     """Raises TimeoutError."""
-    async with asyncio.timeout(timeout_s):
-        return await awaitable
+    if timeout is not None and timeout <= 0:
+        return await _of_python(fut, timeout)
+    async with asyncio.timeout(timeout):
+        return await fut
 
 
 def make_cancelling_safe() -> None:
-    """Of all clients of this process."""
+    """In this process. Others who use it lose nothing: it is what they get from a later Python."""
     if sys.version_info < (3, 12):
-        setattr(lock, "wait_for", wait_for)  # noqa: B010 - the name is not the driver's to give away
+        for module in (asyncio, lock):
+            setattr(module, "wait_for", wait_for)  # noqa: B010 - mypy knows no such attribute of the driver

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from contextlib import suppress
 from typing import Any
 
 from bson.codec_options import TypeDecoder, TypeRegistry
@@ -22,13 +24,17 @@ OPERATION_TIMEOUT_MS = 5_000
 overrides it. Below the appender's deadline, so that an unknown outcome can still be asked for within it."""
 
 POOL_MAX = 100
-"""Connections of a process; `maxPoolSize` in the URL overrides it. Twice what sends hold at worst, while a shard of
-several is away (`LET_GO_MAX` + 1 in chatkernel/pump.py, and the three `AT_ONCE` of chatkernel/apart.py), but for
-batches with several messages of one channel, each of which takes one more."""
+"""Connections of a process; `maxPoolSize` in the URL overrides it. Twice what sends hold while a shard of several is
+away and each channel is tried by itself (`LET_GO_MAX` + 1 in chatkernel/pump.py, and the three `AT_ONCE` of
+chatkernel/apart.py). What is tried together reads more at once, as does a batch with several messages of each
+channel: then some wait for a connection, as long as `timeoutMS` at most."""
 
 CONNECTING_MAX = 8
 """Connections that a process opens at the same time; `maxConnecting` in the URL overrides it. The driver's own 2 are
 too few where reads are given up, each with its connection, while others wait for one."""
+
+CLOSE_S = 1.0
+"""A server that stands still is not waited for when a process ends."""
 
 DEFAULT_DATABASE = "chat"
 
@@ -70,10 +76,13 @@ def connect(url: str, *, retry_writes: bool = True) -> AsyncMongoClient[Document
         raise refused(f"a file that an option names cannot be used ({why(error)})") from error
 
 
-def is_one_server(client: AsyncMongoClient[Document]) -> bool:
-    """Whether what a client has connected to is neither a replica set nor sharded."""
-    servers = client.topology_description.server_descriptions().values()
-    return [server.server_type_name for server in servers] == ["Standalone"]
+async def close(client: AsyncMongoClient[Document]) -> None:
+    """Tell the server that sessions have ended, and go. The driver bounds neither by `timeoutMS`."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await client.close()
+            return
+    await client.close()  # of what the server had to be told nothing is left
 
 
 def database_of(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:

@@ -6,7 +6,7 @@ from pymongo import AsyncMongoClient
 
 from chatkernel.errors import ChatError, Code
 from chatkernel.storage.mongo.accounts import MongoAccounts
-from chatkernel.storage.mongo.client import Collections, connect, database_of, history_of, is_one_server
+from chatkernel.storage.mongo.client import Collections, close, connect, database_of, history_of
 from chatkernel.storage.mongo.conversations import MongoConversations
 from chatkernel.storage.mongo.devices import MongoDevices
 from chatkernel.storage.mongo.documents import Document
@@ -59,7 +59,7 @@ class MongoStore(
     async def aclose(self) -> None:
         await self._audit.aclose()
         await self._trail.aclose()
-        await self._client.close()
+        await close(self._client)
 
 
 async def open_mongo(url: str) -> MongoStore:
@@ -67,13 +67,13 @@ async def open_mongo(url: str) -> MongoStore:
     client = connect(url)
     try:
         with translated():
-            await client.admin.command("ping")
+            about = await client.admin.command("isMaster")  # its old name is understood by all
     except BaseException:
-        await client.close()
+        await close(client)
         raise
-    if is_one_server(client):
-        # It cannot repeat writes. The driver tries to, and lays the first failure at the door of a connection that it
-        # has just opened: all connections are closed anew, so others fail, and they do the same, for minutes.
-        await client.close()
+    if "setName" not in about and about.get("msg") != "isdbgrid":
+        # A single server cannot repeat writes. The driver tries to, and lays the first failure at the door of a
+        # connection that it has just opened: all are closed anew, so others fail, and they do the same, for minutes.
+        await close(client)
         client = connect(url, retry_writes=False)
     return MongoStore(client)
