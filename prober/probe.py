@@ -25,8 +25,10 @@ from prober.people import People, ensure_channel, ensure_people
 
 LOOK_INTERVAL_S = 1.0
 CONTROL_INTERVAL_S = 1.0
-TURN_S = 5.0
-"""Within this each pod sends once, as long as that is at most `SENDS_MAX_PER_S`: up to fifty pods."""
+TURN_S = 3.0
+"""Within this each pod sends once, as long as that is at most `SENDS_MAX_PER_S`: up to thirty pods. More seldom would
+be too seldom: of what is not handed on, a heartbeat (10 s) may find a message in the store at once, and still two
+others are missed within 15 s."""
 SENDS_MIN_PER_S, SENDS_MAX_PER_S = 0.5, 10.0
 CHANNEL_RESTS_S = 3.0
 """Between two messages of pods in one channel: longer than what is lost is waited for."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from prober.judge import BOUND_S, CONNECT_WITHIN_S, CONTROL, KNOWN_S, WINDOW_S, Judge
+from prober.probe import TURN_S
 
 MS = 0.001
 
@@ -97,6 +100,16 @@ def test_also_if_somebody_finds_what_it_did_not_hand_on_in_the_store() -> None:
     days = Days("a", "b", "c", "d").pass_by(20)
     days.lost = lambda sender, receiver, now: sender == "a" and receiver in "bcd"[int(now / 4) % 3 :][:2]
     days.pass_by(20)
+    assert days.blamed() == {"a"}
+
+
+@pytest.mark.parametrize("beat", range(10))
+def test_in_time_though_the_heartbeats_of_all_find_at_once_what_was_sent_just_before(beat: int) -> None:
+    """Every ten seconds, at any moment of them. Here as many pods as seconds until it is a pod's turn again."""
+    days = Days(*"abcdefghij"[: int(TURN_S)]).pass_by(20)
+    began = days.now
+    days.lost = lambda sender, receiver, now: sender == "a" and receiver != "a" and (now - began) % 10 != beat
+    days.pass_by(15)
     assert days.blamed() == {"a"}
 
 

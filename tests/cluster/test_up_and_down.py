@@ -1,0 +1,72 @@
+"""`make cluster-up` and `make cluster-down`, each twice: the second time changes nothing, and in the end nothing is
+left of a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.machine.layout import Layout
+from cluster.machine.machine import Machine
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
+NAME = "twice"
+OUTSIDE = ["nsenter", "--net=/proc/1/ns/net"]
+"""These tests are in the network of a cluster; the other one is to be beside it."""
+WITHIN_S = 120.0
+
+
+def cluster(*words: str) -> str:
+    command = [*OUTSIDE, sys.executable, "-m", "cluster", *words]
+    environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"} | {"CLUSTER": NAME}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WITHIN_S)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def processes() -> set[int]:
+    """Those of its programs, by the folder that is on their command lines."""
+    folders = tuple(str(folder) for folder in (Layout(NAME).state, Layout(NAME).run))
+    found = set()
+    for process in psutil.process_iter(["cmdline"]):
+        if any(folder in word for word in process.info["cmdline"] or [] for folder in folders):
+            found.add(process.pid)
+    return found
+
+
+def left() -> list[str]:
+    """Folders, network namespaces, mounts, cgroups and interfaces that have its name."""
+    layout = Layout(NAME)
+    folders = [folder for folder in (layout.state, layout.run) if folder.exists()]
+    namespaces = Path("/run/netns").glob(f"{NAME}*")
+    cgroups = [path for path in Path("/sys/fs/cgroup").glob(f"**/{NAME}-*") if path.is_dir()]
+    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"/{NAME}/" in line]
+    links = subprocess.run([*OUTSIDE, "ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    return [
+        *map(str, (*folders, *namespaces, *cgroups)),
+        *mounts,
+        *(line for line in links.splitlines() if f"{NAME}" in line),
+    ]
+
+
+def test_a_second_time_changes_nothing_and_in_the_end_nothing_is_left(machine: Machine) -> None:
+    assert not left() and not processes()
+    try:
+        cluster("up", "--nodes", "1")
+        running = processes()
+        assert running and left()
+        cluster("up", "--nodes", "1")
+        assert processes() == running
+        assert "Ready" in cluster("run", "kubectl", "get", "nodes", "--no-headers")
+    finally:
+        cluster("down")
+    assert not left() and not processes()
+    cluster("down")
+    assert not left()
+    assert machine.kubectl("get", "nodes", "--no-headers").count(" Ready ")  # the one beside it
