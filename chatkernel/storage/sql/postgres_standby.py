@@ -91,9 +91,10 @@ class Doubt:
         """Before what was read is told. One commit is for all who wait. Raises ChatError."""
         wanted = self._doubts
         while self._settled < wanted:
-            if self._settling is None:
+            # To wait for one that has ended gives way to nobody: then this loop would never end.
+            if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle(), name="settle")
-                self._settling.add_done_callback(self._ended)
+                self._settling.add_done_callback(_taken)
             await asyncio.shield(self._settling)
 
     async def _settle(self) -> None:
@@ -101,7 +102,8 @@ class Doubt:
         await self._confirm()
         self._settled = settles
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._settling = None
-        if not task.cancelled():
-            task.exception()  # Whoever asked may have gone.
+
+def _taken(task: asyncio.Task[None]) -> None:
+    """Whoever asked may have gone."""
+    if not task.cancelled():
+        task.exception()
