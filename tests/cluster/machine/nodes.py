@@ -100,25 +100,9 @@ class NodeServer:
 
     def _start_proxy(self) -> None:
         config = self._state / "proxy.json"
-        config.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-                    "kind": "KubeProxyConfiguration",
-                    "mode": "nftables",
-                    "clientConnection": {"kubeconfig": str(self._layout.kubeconfig_of("proxy"))},
-                    "clusterCIDR": f"{PODS}.0.0/16",
-                    "bindAddress": "0.0.0.0",
-                    # Connection tracking is the machine's: leave it as it is.
-                    "conntrack": {
-                        "maxPerCore": 0,
-                        "min": 0,
-                        "tcpEstablishedTimeout": "0s",
-                        "tcpCloseWaitTimeout": "0s",
-                    },
-                }
-            )
-        )
+        # It ends when this is written to, even if it is the same.
+        if self._processes.pid(self.proxy) is None:
+            config.write_text(json.dumps(self._proxy_config(), indent=1))
         program = self._programs / "kube-proxy"
         self._start(self.proxy, program, f"--config={config}", f"--hostname-override={self.node.name}")
 
@@ -163,6 +147,23 @@ class NodeServer:
             "imageGCHighThresholdPercent": 100,
             "nodeStatusUpdateFrequency": "5s",
             "nodeLeaseDurationSeconds": 12,
+        }
+
+    def _proxy_config(self) -> dict[str, object]:
+        return {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "clientConnection": {"kubeconfig": str(self._layout.kubeconfig_of("proxy"))},
+            "clusterCIDR": f"{PODS}.0.0/16",
+            "bindAddress": "0.0.0.0",
+            # Connection tracking is the machine's: leave it as it is.
+            "conntrack": {
+                "maxPerCore": 0,
+                "min": 0,
+                "tcpEstablishedTimeout": "0s",
+                "tcpCloseWaitTimeout": "0s",
+            },
         }
 
     def _cni(self) -> dict[str, object]:
