@@ -14,6 +14,8 @@ from cluster.kit.plugin import Plugin
 from cluster.kit.room import Room
 from cluster.kit.talk import talking
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 8.0
 GRACE_S = 30.0
 BUDGET_S = 60.0

@@ -119,6 +119,7 @@ async def test_a_killed_and_a_frozen_process(
     await api.until(path(namespace), lambda seen: seen["killed"]["status"]["phase"] == "Failed", 30)
 
 
+@pytest.mark.slow
 async def test_a_node_that_is_cut_off_is_missed_and_comes_back(
     api: Api, namespace: str, kubectl: Kubectl, faults: Faults, machine: Machine
 ) -> None:
