@@ -4,7 +4,6 @@ left of a cluster."""
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from cluster.machine.layout import Layout
 from cluster.machine.machine import Machine
+from cluster.machine.shell import run
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -23,11 +23,9 @@ WITHIN_S = 120.0
 
 
 def cluster(*words: str) -> str:
-    command = [*OUTSIDE, sys.executable, "-m", "cluster", *words]
+    """What it says. Raises MachineError."""
     environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"} | {"CLUSTER": NAME}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WITHIN_S)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    return run(*OUTSIDE, sys.executable, "-m", "cluster", *words, env=environment, timeout_s=WITHIN_S)
 
 
 def servers() -> dict[str, int | None]:
@@ -52,11 +50,11 @@ def left() -> list[str]:
     namespaces = Path("/run/netns").glob(f"{NAME}*")
     cgroups = [path for path in Path("/sys/fs/cgroup").glob(f"**/{NAME}-*") if path.is_dir()]
     mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"/{NAME}/" in line]
-    links = subprocess.run([*OUTSIDE, "ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    links = run(*OUTSIDE, "ip", "-o", "link")
     return [
         *map(str, (*folders, *namespaces, *cgroups)),
         *mounts,
-        *(line for line in links.splitlines() if f"{NAME}" in line),
+        *(line for line in links.splitlines() if NAME in line),
     ]
 
 

@@ -29,7 +29,7 @@ from chatkernel.storage.sql.postgres_errors import (
     is_stuck,
     translate,
 )
-from chatkernel.storage.sql.postgres_standby import WAITING, Doubt, Turns
+from chatkernel.storage.sql.postgres_standby import WAITING, Doubt, Turns, taken
 from chatkernel.storage.sql.postgres_url import PostgresOptions
 from chatkernel.storage.sql.runner import Operation, T
 
@@ -166,8 +166,7 @@ class PostgresRunner:
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Whoever asked may have gone.
+        taken(task)
 
     async def _in_turn(self, attempts: Coroutine[None, None, T]) -> T:
         try:

@@ -94,7 +94,7 @@ class Doubt:
             # To wait for one that has ended gives way to nobody: then this loop would never end.
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle(), name="settle")
-                self._settling.add_done_callback(_taken)
+                self._settling.add_done_callback(taken)
             await asyncio.shield(self._settling)
 
     async def _settle(self) -> None:
@@ -103,7 +103,7 @@ class Doubt:
         self._settled = settles
 
 
-def _taken(task: asyncio.Task[None]) -> None:
-    """Whoever asked may have gone."""
+def taken(task: asyncio.Task[object]) -> None:
+    """A failure counts as heard of: whoever asked may have gone."""
     if not task.cancelled():
         task.exception()

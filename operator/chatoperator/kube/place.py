@@ -147,9 +147,8 @@ class KubePlace:
 
     async def shed(self, name: str, count: int, rate_per_s: float) -> None:
         if not self._order(self._pod(name), "/drain", {"shed": count, "rate_per_s": rate_per_s}):
-            raise PlaceError(
-                f"{name} is still being told something else"
-            )  # and is asked for by the next plan
+            # The next plan asks for it again.
+            raise PlaceError(f"{name} is still being told something else")
 
     async def stop(self, name: str, grace_s: float) -> None:
         """A pod that is to go at once gets a second all the same: with none the API server would forget it before

@@ -99,10 +99,10 @@ class NodeServer:
         )
 
     def _start_proxy(self) -> None:
+        if self._processes.pid(self.proxy) is not None:
+            return  # It ends when its configuration is written to, even if that is the same.
         config = self._state / "proxy.json"
-        # It ends when this is written to, even if it is the same.
-        if self._processes.pid(self.proxy) is None:
-            config.write_text(json.dumps(self._proxy_config(), indent=1))
+        config.write_text(json.dumps(self._proxy_config(), indent=1))
         program = self._programs / "kube-proxy"
         self._start(self.proxy, program, f"--config={config}", f"--hostname-override={self.node.name}")
 
